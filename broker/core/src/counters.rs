@@ -1,0 +1,140 @@
+//! What a core has counted since it started. Only its core writes; the host copies it out.
+
+/// Why a message was not delivered to somebody who should have had it (promise 4: nothing silent).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[repr(u8)]
+pub enum DropReason {
+    /// The session's queue was full (`tenant.queue_messages_max`, `tenant.queue_bytes_max`).
+    QueueFull,
+    /// Its message expiry interval passed.
+    Expired,
+    /// The publisher may not publish there.
+    NoPermission,
+    /// The receiver reads too slowly for QoS 0 (`tenant.send_bytes_max`).
+    SlowReader,
+    /// Larger than the receiver's Maximum Packet Size [MQTT-3.1.2-24].
+    TooLarge,
+    /// QoS 0 for a session that is away (`tenant.queue_qos0`).
+    Away,
+    /// The session ended with messages still queued or unacknowledged.
+    SessionEnded,
+    /// The receiver answered with a reason code of 0x80 or more [MQTT-4.8.2-6].
+    Refused,
+    /// No member of the shared subscription could take it.
+    NoMember,
+    /// Meant for a session that no longer is.
+    UnknownSession,
+    /// The tenant keeps no more retained messages (`tenant.retained_messages_max`).
+    RetainFull,
+    /// The server stopped (`stop_publishes_wills`).
+    Stopping,
+}
+
+/// How many reasons there are.
+pub const DROP_REASONS: usize = DropReason::Stopping as usize + 1;
+
+impl DropReason {
+    /// All reasons, in order.
+    pub const ALL: [DropReason; DROP_REASONS] = [
+        DropReason::QueueFull,
+        DropReason::Expired,
+        DropReason::NoPermission,
+        DropReason::SlowReader,
+        DropReason::TooLarge,
+        DropReason::Away,
+        DropReason::SessionEnded,
+        DropReason::Refused,
+        DropReason::NoMember,
+        DropReason::UnknownSession,
+        DropReason::RetainFull,
+        DropReason::Stopping,
+    ];
+
+    /// Its name in metrics and logs.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            DropReason::QueueFull => "queue_full",
+            DropReason::Expired => "expired",
+            DropReason::NoPermission => "no_permission",
+            DropReason::SlowReader => "slow_reader",
+            DropReason::TooLarge => "too_large",
+            DropReason::Away => "away",
+            DropReason::SessionEnded => "session_ended",
+            DropReason::Refused => "refused",
+            DropReason::NoMember => "no_member",
+            DropReason::UnknownSession => "unknown_session",
+            DropReason::RetainFull => "retain_full",
+            DropReason::Stopping => "stopping",
+        }
+    }
+}
+
+/// The counters of one core.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// Sockets accepted here.
+    pub connections_accepted: u64,
+    /// Sockets refused on accept (`connections_max`).
+    pub connections_refused: u64,
+    /// Clients greeted with a positive CONNACK.
+    pub clients_greeted: u64,
+    /// Connections given to their home core.
+    pub handovers: u64,
+    /// Connections closed for what they sent or failed to send.
+    pub protocol_errors: u64,
+    /// Connections closed for silence (keep alive).
+    pub keep_alive_expired: u64,
+    /// Connections closed because no CONNECT came in time (`connect_timeout_ms`).
+    pub connect_timeouts: u64,
+    /// Sessions taken over by another connection of the same client.
+    pub take_overs: u64,
+    /// PUBLISH packets received, by QoS.
+    pub publishes_received: [u64; 3],
+    /// PUBLISH packets sent, by QoS.
+    pub publishes_sent: [u64; 3],
+    /// PUBLISH packets of no interest to anybody.
+    pub publishes_unmatched: u64,
+    /// Messages sent to another core for delivery there.
+    pub messages_crossed: u64,
+    /// Bytes received.
+    pub bytes_received: u64,
+    /// Bytes given to the kernel.
+    pub bytes_sent: u64,
+    /// Look-ups answered from the match cache.
+    pub match_hits: u64,
+    /// Look-ups that asked the routes.
+    pub match_misses: u64,
+    /// Times a publisher was slowed because a receiver's queue was filling.
+    pub publishers_slowed: u64,
+    /// Messages not delivered, by [`DropReason`].
+    pub dropped: [u64; DROP_REASONS],
+}
+
+impl Counters {
+    /// Counts messages not delivered.
+    pub fn drop_messages(&mut self, reason: DropReason, messages: u64) {
+        self.dropped[reason as usize] += messages;
+    }
+
+    /// How many messages were not delivered for this reason.
+    #[must_use]
+    pub fn dropped(&self, reason: DropReason) -> u64 {
+        self.dropped[reason as usize]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Each reason stands at its own index, under a name of its own.
+    #[test]
+    fn reasons_are_distinct() {
+        let mut names: Vec<_> = DropReason::ALL.iter().map(|reason| reason.name()).collect();
+        assert!(DropReason::ALL.iter().enumerate().all(|(index, reason)| *reason as usize == index));
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), DROP_REASONS);
+    }
+}

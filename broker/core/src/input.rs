@@ -1,0 +1,129 @@
+//! What goes into a [`Core`](crate::Core) and what comes out of it: the whole border between the state
+//! machine and its host (the shell in `broker/server`, or the simulator).
+
+use std::net::SocketAddr;
+
+use crate::access::{Decided, Identity, Question};
+use crate::identity::{ConnectionId, CoreId};
+use crate::peer::PeerMessage;
+
+/// One thing that happened.
+#[derive(Debug)]
+pub enum Input<'a> {
+    /// This core's listener accepted a socket. `connection.slot` is free, its generation never used before.
+    ClientAccepted {
+        /// The new connection's name.
+        connection: ConnectionId,
+        /// Which of the configured listeners, by index.
+        listener: u16,
+        /// The other end, if the transport has one.
+        peer: Option<SocketAddr>,
+    },
+    /// Another core of this node read a CONNECT whose client is at home here, and gave its socket up.
+    ClientHandedOver {
+        /// The connection's name on this core.
+        connection: ConnectionId,
+        /// What the other core knew.
+        handover: Box<Handover>,
+    },
+    /// Bytes arrived. All are taken: what a turn's budget leaves undone is kept by the core, which then
+    /// answers false to [`Core::wants_bytes`](crate::Core::wants_bytes) until it has caught up.
+    ClientBytes {
+        /// Whose.
+        connection: ConnectionId,
+        /// At most [`RECEIVE_BYTES_MAX`] at a time.
+        bytes: &'a [u8],
+    },
+    /// The first `bytes` of the connection's unsent bytes have been given to the kernel.
+    ClientSent {
+        /// Whose.
+        connection: ConnectionId,
+        /// At most what [`Core::unsent`](crate::Core::unsent) showed.
+        bytes: usize,
+    },
+    /// The socket is gone. Exactly once for each connection accepted or handed over to this core, and
+    /// the last that is heard of it, whoever began the closing. Not sent for one that was handed away.
+    ClientClosed {
+        /// Whose.
+        connection: ConnectionId,
+    },
+    /// One turn's messages from another core of this node, in the order they were sent.
+    PeerMessages {
+        /// The sender.
+        from: CoreId,
+        /// Never empty.
+        messages: Vec<PeerMessage>,
+    },
+    /// The answer to a [`Question`].
+    Decided(Decided),
+    /// Begin the orderly stop: no connection is accepted any more, clients are told at a bounded rate,
+    /// and when [`Core::is_stopped`](crate::Core::is_stopped) the process may end.
+    Stop,
+}
+
+/// The most bytes of one [`Input::ClientBytes`].
+pub const RECEIVE_BYTES_MAX: usize = 64 * 1024;
+
+/// A connection on its way to its client's home core: plain data, the socket travels beside it.
+#[derive(Debug)]
+pub struct Handover {
+    /// Which listener accepted it.
+    pub listener: u16,
+    /// The other end.
+    pub peer: Option<SocketAddr>,
+    /// Every byte received so far, from the first of the CONNECT packet on.
+    pub received: Vec<u8>,
+    /// Who the client is: authentication is done once, where the socket was accepted.
+    pub identity: Identity,
+    /// Authentication data for CONNACK, when it was an enhanced authentication.
+    pub authentication_data: Option<Vec<u8>>,
+}
+
+/// How to end a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Close {
+    /// Send what is unsent, then shut the sending side down, then read and discard until the other end
+    /// closes: an early reset would destroy the last packet on its way. The core ends the waiting with
+    /// `Abort`, so the host needs no timer.
+    Flush,
+    /// Close now.
+    Abort,
+}
+
+/// What the host has to do, gathered over a turn. Lists are in the order in which the core decided, and
+/// are to be worked off in the order of the fields: closings before sendings, so that the loser of a
+/// take-over is closed before the winner's CONNACK leaves.
+#[derive(Debug, Default)]
+pub struct Outputs {
+    /// Connections to end; after `Flush` there may still come an `Abort`.
+    pub close: Vec<(ConnectionId, Close)>,
+    /// Sockets to give to another core, with what it needs to know. The slot is free at once.
+    pub handover: Vec<(ConnectionId, CoreId, Box<Handover>)>,
+    /// Connections with unsent bytes, each at most once a turn.
+    pub dirty: Vec<ConnectionId>,
+    /// Connections for which `wants_bytes` has become true again.
+    pub resumed: Vec<ConnectionId>,
+    /// Messages to the other cores of this node, by core: each list is one batch.
+    pub messages: Vec<Vec<PeerMessage>>,
+    /// Questions for the host; each is to be answered by one [`Input::Decided`].
+    pub questions: Vec<Question>,
+}
+
+impl Outputs {
+    /// Empty outputs for a node of so many cores.
+    #[must_use]
+    pub fn new(cores: u16) -> Outputs {
+        Outputs { messages: (0..cores).map(|_| Vec::new()).collect(), ..Outputs::default() }
+    }
+
+    /// Nothing to do?
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.close.is_empty()
+            && self.handover.is_empty()
+            && self.dirty.is_empty()
+            && self.resumed.is_empty()
+            && self.questions.is_empty()
+            && self.messages.iter().all(Vec::is_empty)
+    }
+}

@@ -1,0 +1,5 @@
+//! Messages between cores.
+
+/// One message to another core.
+#[derive(Debug)]
+pub struct PeerMessage {}
