@@ -106,3 +106,78 @@ impl<T: Send> Receiver<T> {
         self.consumer.is_abandoned()
     }
 }
+
+// Loom's atomics work inside a model only; `wake_flag/model.rs` is what runs there.
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    fn mailbox(capacity: usize) -> (Sender<u32>, Receiver<u32>) {
+        channel(capacity, Arc::new(WakeFlag::new()))
+    }
+
+    /// Goal: full is a value and takes nothing. Method: fill a ring, overfill it, make room, go on.
+    #[test]
+    fn full_gives_the_item_back() {
+        let (mut sender, mut receiver) = mailbox(2);
+        assert_eq!((sender.capacity(), receiver.capacity()), (2, 2));
+        assert_eq!(sender.push(1), Ok(()));
+        assert_eq!(sender.push(2), Ok(()));
+        assert_eq!(sender.push(3), Err(Full(3)));
+        assert_eq!((sender.free(), receiver.len()), (0, 2));
+        assert_eq!(receiver.pop(), Some(1));
+        assert_eq!((sender.free(), receiver.len()), (1, 1));
+        assert_eq!(sender.push(3), Ok(()));
+        assert_eq!((receiver.pop(), receiver.pop(), receiver.pop()), (Some(2), Some(3), None));
+        assert!(receiver.is_empty());
+    }
+
+    /// Goal: one wake per park, whichever sender asks. Method: two senders to one core, through each state
+    /// of the flag.
+    #[test]
+    fn one_sender_wakes_a_parked_core() {
+        let wake = Arc::new(WakeFlag::new());
+        let (mut a, mut from_a) = channel(1, wake.clone());
+        let (mut b, from_b) = channel(1, wake.clone());
+        a.push('a').unwrap();
+        assert!(!a.must_wake(), "an awake core polls by itself");
+
+        wake.park();
+        assert!(!from_a.is_empty() && from_b.is_empty(), "the poll after park sees what was pushed before");
+        b.push('b').unwrap();
+        assert!(b.must_wake());
+        assert!(!a.must_wake() && !b.must_wake(), "the wake is on its way");
+
+        wake.unpark();
+        assert_eq!(from_a.pop(), Some('a'));
+        wake.park();
+        wake.unpark();
+        assert!(!a.must_wake(), "a core that woke by itself needs no wake");
+    }
+
+    /// Goal: either end tells when the other is gone, and nothing pushed before is lost. Method: drop one.
+    #[test]
+    fn a_dropped_end_is_seen() {
+        let (mut sender, mut receiver) = mailbox(4);
+        sender.push(7).unwrap();
+        assert!(!receiver.is_abandoned());
+        drop(sender);
+        assert!(receiver.is_abandoned());
+        assert_eq!((receiver.pop(), receiver.pop()), (Some(7), None));
+
+        let (sender, receiver) = mailbox(4);
+        assert!(!sender.is_abandoned());
+        drop(receiver);
+        assert!(sender.is_abandoned());
+    }
+
+    /// Goal: items still in a ring are dropped with it. Method: count owners of an item that nobody pops.
+    #[test]
+    fn unpopped_items_are_dropped() {
+        let item = Arc::new(());
+        let (mut sender, receiver) = channel(4, Arc::new(WakeFlag::new()));
+        sender.push(item.clone()).unwrap();
+        drop((sender, receiver));
+        assert_eq!(Arc::strong_count(&item), 1);
+    }
+}

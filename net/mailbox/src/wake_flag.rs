@@ -15,7 +15,8 @@
 //! This is Dekker's pattern: both sides write, fence, then read what the other wrote. The two fences
 //! stand in one total order, so either the sender's step 3 sees the owner's step 1, or the owner's step 3
 //! sees the sender's step 1. Release and acquire alone do not give that, on x86 neither: the store of
-//! step 1 may wait in the store buffer while step 3 reads.
+//! step 1 may wait in the store buffer while step 3 reads. `model.rs` checks it over every interleaving,
+//! and checks that it fails without the fences.
 //!
 //! Hot path.
 
@@ -49,7 +50,10 @@ impl WakeFlag {
 
     /// The owner is awake again, for whatever reason. It polls its receivers before it parks anew.
     pub fn unpark(&self) {
-        self.parked.store(false, Ordering::Relaxed);
+        // A swap, so that all writes of "not parked" are read-modify-writes in one order. A store would
+        // do by the language's rules, but loom leaves a store and a concurrent swap unordered and
+        // would report a wake lost that cannot be; once per sleep the difference costs nothing.
+        self.parked.swap(false, Ordering::Relaxed);
     }
 
     /// Asked by a sender after it has pushed: true exactly when the owner is parked and nobody has woken
@@ -59,8 +63,9 @@ impl WakeFlag {
     #[must_use = "a parked owner sleeps on until its eventfd is written"]
     pub fn take_parked(&self) -> bool {
         fence(Ordering::SeqCst);
-        // The load spares an awake owner's cache line the exclusive access of a swap.
-        self.parked.load(Ordering::Relaxed) && self.parked.swap(false, Ordering::Relaxed)
+        // The load spares an awake owner's cache line the exclusive access of the exchange.
+        self.parked.load(Ordering::Relaxed)
+            && self.parked.compare_exchange(true, false, Ordering::Relaxed, Ordering::Relaxed).is_ok()
     }
 }
 
@@ -69,3 +74,6 @@ impl Default for WakeFlag {
         Self::new()
     }
 }
+
+#[cfg(all(test, loom))]
+mod model;
