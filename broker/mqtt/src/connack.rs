@@ -1,6 +1,8 @@
 //! CONNACK, the server's answer to CONNECT.
 
-use crate::{QoS, ReasonCode, UserProperties};
+use crate::property::{Properties, Property};
+use crate::reader::Reader;
+use crate::{DecodeError, Limits, PacketKind, QoS, ReasonCode, UserProperties, Version};
 
 /// A CONNACK.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -73,5 +75,74 @@ impl Default for ConnAckProperties<'_> {
             authentication_method: None,
             authentication_data: None,
         }
+    }
+}
+
+impl<'a> ConnAck<'a> {
+    /// The body of a CONNACK.
+    pub(crate) fn decode(
+        version: Version,
+        mut body: Reader<'a>,
+        limits: &Limits,
+    ) -> Result<ConnAck<'a>, DecodeError> {
+        let flags = body.u8()?;
+        let code = body.u8()?;
+        let reason = match version {
+            Version::V5 => ReasonCode::decode(code, PacketKind::ConnAck)?, // [MQTT-3.2.2-8]
+            _ => ReasonCode::from_connect_return_code(code).ok_or(DecodeError::ReasonCode)?,
+        };
+        // The byte of flags is unused in 3.1.
+        let session_present = version > Version::V31 && flags & 0x01 != 0;
+        if version > Version::V31 && flags & 0xFE != 0 {
+            return Err(DecodeError::ConnAckFlags); // [MQTT-3.2.2-1]
+        }
+        if session_present && reason != ReasonCode::SUCCESS {
+            return Err(DecodeError::SessionPresentWithError); // [MQTT-3.2.2-6]
+        }
+        let properties = match version {
+            Version::V5 => ConnAckProperties::take(&mut body, limits)?,
+            _ => ConnAckProperties::default(),
+        };
+        body.finish()?;
+        Ok(ConnAck { session_present, reason, properties })
+    }
+}
+
+impl<'a> ConnAckProperties<'a> {
+    fn take(body: &mut Reader<'a>, limits: &Limits) -> Result<ConnAckProperties<'a>, DecodeError> {
+        let mut properties = Properties::take(body, limits)?;
+        let mut read = ConnAckProperties::default();
+        while let Some(property) = properties.next()? {
+            match property {
+                Property::SessionExpiry(seconds) => read.session_expiry = Some(seconds),
+                Property::ReceiveMaximum(maximum) => read.receive_maximum = maximum,
+                Property::MaximumQos(false) => read.maximum_qos = QoS::AtMostOnce,
+                Property::MaximumQos(true) => read.maximum_qos = QoS::AtLeastOnce,
+                Property::RetainAvailable(available) => read.retain_available = available,
+                Property::MaximumPacketSize(bytes) => read.maximum_packet_size = Some(bytes),
+                Property::AssignedClientId(client_id) => read.assigned_client_id = Some(client_id),
+                Property::TopicAliasMaximum(maximum) => read.topic_alias_maximum = maximum,
+                Property::ReasonString(text) => read.reason_string = Some(text),
+                Property::WildcardSubscriptionsAvailable(available) => {
+                    read.wildcard_subscriptions_available = available;
+                }
+                Property::SubscriptionIdsAvailable(available) => read.subscription_ids_available = available,
+                Property::SharedSubscriptionsAvailable(available) => {
+                    read.shared_subscriptions_available = available;
+                }
+                Property::ServerKeepAlive(seconds) => read.server_keep_alive = Some(seconds),
+                Property::ResponseInformation(base) => read.response_information = Some(base),
+                Property::ServerReference(server) => read.server_reference = Some(server),
+                Property::AuthenticationMethod(method) => read.authentication_method = Some(method),
+                Property::AuthenticationData(data) => read.authentication_data = Some(data),
+                Property::User(..) => {}
+                _ => return Err(DecodeError::PropertyNotAllowed),
+            }
+        }
+        if read.authentication_data.is_some() && read.authentication_method.is_none() {
+            return Err(DecodeError::AuthenticationMethodMissing);
+        }
+        read.user_properties = properties.user_properties();
+        Ok(read)
     }
 }

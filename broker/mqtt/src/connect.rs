@@ -1,6 +1,8 @@
 //! CONNECT, the first packet of every connection.
 
-use crate::{PublishProperties, QoS, UserProperties, Version};
+use crate::property::{Properties, Property};
+use crate::reader::Reader;
+use crate::{DecodeError, Limits, PublishProperties, QoS, UserProperties, Version};
 
 /// A CONNECT of any version.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -96,5 +98,159 @@ impl Default for ConnectProperties<'_> {
             authentication_data: None,
             user_properties: UserProperties::default(),
         }
+    }
+}
+
+/// The byte of flags in a CONNECT.
+///
+/// ```text
+/// bit 7 user name   6 password   5 will retain   4-3 will QoS   2 will   1 clean start   0 zero
+/// ```
+#[derive(Debug, Clone, Copy)]
+struct ConnectFlags(u8);
+
+impl ConnectFlags {
+    fn decode(version: Version, bits: u8) -> Result<ConnectFlags, DecodeError> {
+        let flags = ConnectFlags(bits);
+        // 3.1 says of these bits what they mean and not what they must be.
+        if version > Version::V31 {
+            if bits & 0x01 != 0 {
+                return Err(DecodeError::ConnectReservedFlag); // [MQTT-3.1.2-3]
+            }
+            if !flags.will() && bits & 0x18 != 0 {
+                return Err(DecodeError::WillQosWithoutWill); // [MQTT-3.1.2-11]
+            }
+            if !flags.will() && flags.will_retain() {
+                return Err(DecodeError::WillRetainWithoutWill); // [MQTT-3.1.2-13]
+            }
+        }
+        // [MQTT-3.1.2-22] of 3.1.1; 5.0 allows it.
+        if version < Version::V5 && flags.password() && !flags.username() {
+            return Err(DecodeError::PasswordWithoutUsername);
+        }
+        Ok(flags)
+    }
+
+    fn clean_start(self) -> bool {
+        self.0 & 0x02 != 0
+    }
+
+    fn will(self) -> bool {
+        self.0 & 0x04 != 0
+    }
+
+    fn will_qos(self) -> Result<QoS, DecodeError> {
+        QoS::from_bits(self.0 >> 3 & 0x03).ok_or(DecodeError::WillQos) // [MQTT-3.1.2-12]
+    }
+
+    fn will_retain(self) -> bool {
+        self.0 & 0x20 != 0
+    }
+
+    fn password(self) -> bool {
+        self.0 & 0x40 != 0
+    }
+
+    fn username(self) -> bool {
+        self.0 & 0x80 != 0
+    }
+}
+
+impl<'a> Connect<'a> {
+    /// The body of a CONNECT. Its fields come in one order. [MQTT-3.1.3-1]
+    pub(crate) fn decode(mut body: Reader<'a>, limits: &Limits) -> Result<Connect<'a>, DecodeError> {
+        let version = decode_version(&mut body)?;
+        let flags = ConnectFlags::decode(version, body.u8()?)?;
+        let keep_alive = body.u16()?;
+        let properties = match version {
+            Version::V5 => ConnectProperties::take(&mut body, limits)?,
+            _ => ConnectProperties::default(),
+        };
+        let client_id = body.string()?;
+        // A lasting session needs a name to be found by.
+        if client_id.is_empty() && !flags.clean_start() && version < Version::V5 {
+            return Err(DecodeError::ClientIdEmpty); // [MQTT-3.1.3-8] of 3.1.1
+        }
+        if client_id.len() > usize::from(limits.client_id_bytes_max) {
+            return Err(DecodeError::ClientIdTooLong); // [MQTT-3.1.3-8]
+        }
+        let will = if flags.will() { Some(Will::take(version, flags, &mut body, limits)?) } else { None };
+        // In 3.1 the packet's length wins over its flags: a string that is flagged and not there is
+        // valid, and absent. MQTT 3.1, 3.1 CONNECT, "User name and password flags".
+        let missing_allowed = version == Version::V31;
+        let username = if flags.username() && !(missing_allowed && body.is_empty()) {
+            Some(body.string()?)
+        } else {
+            None
+        };
+        let password = if flags.password() && !(missing_allowed && body.is_empty()) {
+            Some(body.binary()?)
+        } else {
+            None
+        };
+        body.finish()?;
+        let clean_start = flags.clean_start();
+        Ok(Connect { version, clean_start, keep_alive, client_id, username, password, will, properties })
+    }
+}
+
+/// The protocol name and level a CONNECT begins with. The name is compared as bytes: one that is not
+/// known need not be UTF-8.
+pub(crate) fn decode_version(body: &mut Reader<'_>) -> Result<Version, DecodeError> {
+    let name = body.binary()?;
+    if name != b"MQTT" && name != b"MQIsdp" {
+        return Err(DecodeError::ProtocolName); // [MQTT-3.1.2-1]
+    }
+    Version::from_name_and_level(name, body.u8()?).ok_or(DecodeError::ProtocolLevel) // [MQTT-3.1.2-2]
+}
+
+impl<'a> Will<'a> {
+    /// The will's fields. [MQTT-3.1.2-9]
+    fn take(
+        version: Version,
+        flags: ConnectFlags,
+        body: &mut Reader<'a>,
+        limits: &Limits,
+    ) -> Result<Will<'a>, DecodeError> {
+        let qos = flags.will_qos()?;
+        let (properties, delay_interval) = match version {
+            Version::V5 => PublishProperties::take_of_will(body, limits)?,
+            _ => (PublishProperties::default(), 0),
+        };
+        let topic = body.topic()?; // [MQTT-3.1.3-11]
+        if topic.is_empty() {
+            return Err(DecodeError::TopicEmpty); // [MQTT-4.7.3-1]
+        }
+        let payload = body.binary()?;
+        Ok(Will { qos, retain: flags.will_retain(), topic, payload, delay_interval, properties })
+    }
+}
+
+impl<'a> ConnectProperties<'a> {
+    fn take(body: &mut Reader<'a>, limits: &Limits) -> Result<ConnectProperties<'a>, DecodeError> {
+        let mut properties = Properties::take(body, limits)?;
+        let mut read = ConnectProperties::default();
+        while let Some(property) = properties.next()? {
+            match property {
+                Property::SessionExpiry(seconds) => {
+                    read.session_expiry = seconds;
+                    read.session_expiry_given = true;
+                }
+                Property::ReceiveMaximum(maximum) => read.receive_maximum = maximum,
+                Property::MaximumPacketSize(bytes) => read.maximum_packet_size = Some(bytes),
+                Property::TopicAliasMaximum(maximum) => read.topic_alias_maximum = maximum,
+                Property::RequestResponseInformation(wanted) => read.request_response_information = wanted,
+                Property::RequestProblemInformation(wanted) => read.request_problem_information = wanted,
+                Property::AuthenticationMethod(method) => read.authentication_method = Some(method),
+                Property::AuthenticationData(data) => read.authentication_data = Some(data),
+                Property::User(..) => {}
+                _ => return Err(DecodeError::PropertyNotAllowed),
+            }
+        }
+        if read.authentication_data.is_some() && read.authentication_method.is_none() {
+            return Err(DecodeError::AuthenticationMethodMissing);
+        }
+        read.user_properties = properties.user_properties();
+        Ok(read)
     }
 }

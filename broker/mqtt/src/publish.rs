@@ -1,6 +1,7 @@
 //! Hot path. PUBLISH, the packet everything else is about.
 
-use crate::{PacketId, PublishProperties, QoS};
+use crate::reader::Reader;
+use crate::{DecodeError, Limits, PacketId, PublishProperties, QoS, Version};
 
 /// A PUBLISH of any version.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,4 +20,41 @@ pub struct Publish<'a> {
     pub properties: PublishProperties<'a>,
     /// Application message.
     pub payload: &'a [u8],
+}
+
+impl<'a> Publish<'a> {
+    /// The body of a PUBLISH, with the flags of its first byte, which were checked.
+    #[inline]
+    pub(crate) fn decode(
+        version: Version,
+        flags: u8,
+        mut body: Reader<'a>,
+        limits: &Limits,
+    ) -> Result<Publish<'a>, DecodeError> {
+        let qos = QoS::from_bits(flags >> 1 & 0x03).ok_or(DecodeError::PublishQos)?;
+        let topic = body.topic()?; // [MQTT-3.3.2-1] [MQTT-3.3.2-2]
+        let packet_id = match qos {
+            QoS::AtMostOnce => None, // [MQTT-2.2.1-2]
+            _ => Some(body.packet_id()?),
+        };
+        let properties = match version {
+            Version::V5 => PublishProperties::take(&mut body, limits)?,
+            _ => PublishProperties::default(),
+        };
+        if topic.is_empty() && properties.topic_alias.is_none() {
+            return Err(match version {
+                Version::V5 => DecodeError::TopicMissing,
+                _ => DecodeError::TopicEmpty, // [MQTT-4.7.3-1]
+            });
+        }
+        Ok(Publish {
+            dup: flags & 0x08 != 0,
+            qos,
+            retain: flags & 0x01 != 0,
+            topic,
+            packet_id,
+            properties,
+            payload: body.rest(),
+        })
+    }
 }

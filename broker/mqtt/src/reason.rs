@@ -1,6 +1,8 @@
 //! Reason codes of 5.0, and their one translation to the return codes of 3.x.
 
-use crate::PacketKind;
+use core::fmt;
+
+use crate::{DecodeError, PacketKind};
 
 /// A reason code of MQTT 5.0, section 2.4: one of the 43 values it names.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
@@ -126,10 +128,42 @@ impl ReasonCode {
         })
     }
 
-    /// Whether 5.0 lists this reason code for packets of this kind, in either direction.
+    /// Whether 5.0 lists this reason code for packets of this kind, in either direction. Section 2.4,
+    /// which lists Bad Authentication Method for DISCONNECT while 3.14.2.1 does not: it is allowed.
     pub const fn allowed_in(self, kind: PacketKind) -> bool {
-        let _ = kind;
-        unimplemented!()
+        const CONNACK: u16 = 1 << PacketKind::ConnAck.number();
+        const PUBLISHED: u16 = 1 << PacketKind::PubAck.number() | 1 << PacketKind::PubRec.number();
+        const RELEASED: u16 = 1 << PacketKind::PubRel.number() | 1 << PacketKind::PubComp.number();
+        const SUBACK: u16 = 1 << PacketKind::SubAck.number();
+        const UNSUBACK: u16 = 1 << PacketKind::UnsubAck.number();
+        const DISCONNECT: u16 = 1 << PacketKind::Disconnect.number();
+        const AUTH: u16 = 1 << PacketKind::Auth.number();
+        let kinds = match self.0 {
+            0x00 => CONNACK | PUBLISHED | RELEASED | SUBACK | UNSUBACK | DISCONNECT | AUTH,
+            0x01 | 0x02 => SUBACK,
+            0x04 => DISCONNECT,
+            0x10 => PUBLISHED,
+            0x11 => UNSUBACK,
+            0x18 | 0x19 => AUTH,
+            0x80 | 0x83 | 0x87 => CONNACK | PUBLISHED | SUBACK | UNSUBACK | DISCONNECT,
+            0x81 | 0x82 | 0x89 | 0x8C | 0x95 | 0x9A..=0x9D | 0x9F => CONNACK | DISCONNECT,
+            0x84..=0x86 | 0x88 | 0x8A => CONNACK,
+            0x8B | 0x8D | 0x8E | 0x93 | 0x94 | 0x96 | 0x98 | 0xA0 => DISCONNECT,
+            0x8F => SUBACK | UNSUBACK | DISCONNECT,
+            0x90 | 0x99 => CONNACK | PUBLISHED | DISCONNECT,
+            0x91 => PUBLISHED | SUBACK | UNSUBACK,
+            0x92 => RELEASED,
+            0x97 => CONNACK | PUBLISHED | SUBACK | DISCONNECT,
+            0x9E | 0xA1 | 0xA2 => SUBACK | DISCONNECT,
+            _ => 0,
+        };
+        kinds >> kind.number() & 1 == 1
+    }
+
+    /// The reason code of a byte in a packet of this kind.
+    pub(crate) fn decode(value: u8, kind: PacketKind) -> Result<ReasonCode, DecodeError> {
+        let reason = ReasonCode(value);
+        if reason.allowed_in(kind) { Ok(reason) } else { Err(DecodeError::ReasonCode) }
     }
 }
 
@@ -146,8 +180,8 @@ pub const fn connect_return_code(reason: ReasonCode) -> u8 {
     }
 }
 
-impl core::fmt::Debug for ReasonCode {
-    fn fmt(&self, formatter: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+impl fmt::Debug for ReasonCode {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(formatter, "ReasonCode(0x{:02X})", self.0)
     }
 }

@@ -1,6 +1,10 @@
 //! SUBSCRIBE: topic filters, each with its options.
 
-use crate::{PacketId, QoS, UserProperties};
+use core::fmt;
+
+use crate::property::{Properties, Property};
+use crate::reader::Reader;
+use crate::{DecodeError, Limits, PacketId, QoS, UserProperties, Version};
 
 /// A SUBSCRIBE.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -18,7 +22,7 @@ pub struct Subscribe<'a> {
 /// The topic filters of a SUBSCRIBE in their order: an iterator that can be copied and run again.
 #[derive(Clone, Copy)]
 pub struct SubscribeFilters<'a> {
-    raw: &'a [u8],
+    body: Reader<'a>,
     left: u16,
 }
 
@@ -72,20 +76,95 @@ impl SubscriptionOptions {
     }
 
     /// The options of a byte as 5.0 writes it; `None` for reserved bits and values.
-    pub const fn from_bits(bits: u8) -> Option<SubscriptionOptions> {
+    pub fn from_bits(bits: u8) -> Option<SubscriptionOptions> {
+        SubscriptionOptions::decode(Version::V5, bits).ok()
+    }
+
+    fn decode(version: Version, bits: u8) -> Result<SubscriptionOptions, DecodeError> {
+        let reserved = if version == Version::V5 { 0xC0 } else { 0xFC };
+        if bits & reserved != 0 {
+            return Err(DecodeError::SubscriptionReservedBits); // [MQTT-3.8.3-5]
+        }
         let retain_handling = match bits >> 4 {
             0 => RetainHandling::Send,
             1 => RetainHandling::SendIfNew,
             2 => RetainHandling::DoNotSend,
-            _ => return None,
+            _ => return Err(DecodeError::RetainHandling),
         };
-        let Some(qos) = QoS::from_bits(bits & 0x03) else { return None };
-        Some(SubscriptionOptions {
-            qos,
+        Ok(SubscriptionOptions {
+            qos: QoS::from_bits(bits & 0x03).ok_or(DecodeError::SubscriptionQos)?,
             no_local: bits & 0x04 != 0,
             retain_as_published: bits & 0x08 != 0,
             retain_handling,
         })
+    }
+}
+
+impl<'a> Subscribe<'a> {
+    /// The body of a SUBSCRIBE.
+    pub(crate) fn decode(
+        version: Version,
+        mut body: Reader<'a>,
+        limits: &Limits,
+    ) -> Result<Subscribe<'a>, DecodeError> {
+        let packet_id = body.packet_id()?;
+        let mut subscription_id = None;
+        let mut user_properties = UserProperties::default();
+        if version == Version::V5 {
+            let mut properties = Properties::take(&mut body, limits)?;
+            while let Some(property) = properties.next()? {
+                match property {
+                    Property::SubscriptionId(_) if subscription_id.is_some() => {
+                        return Err(DecodeError::PropertyRepeated);
+                    }
+                    Property::SubscriptionId(id) => subscription_id = Some(id),
+                    Property::User(..) => {}
+                    _ => return Err(DecodeError::PropertyNotAllowed),
+                }
+            }
+            user_properties = properties.user_properties();
+        }
+        let filters = SubscribeFilters::decode(version, body, limits)?;
+        Ok(Subscribe { packet_id, subscription_id, user_properties, filters })
+    }
+}
+
+impl<'a> SubscribeFilters<'a> {
+    /// Everything that is left of a body: at least one filter, each of them checked.
+    fn decode(
+        version: Version,
+        body: Reader<'a>,
+        limits: &Limits,
+    ) -> Result<SubscribeFilters<'a>, DecodeError> {
+        let mut left = 0;
+        let mut unread = body;
+        while !unread.is_empty() {
+            if left == limits.filters_max {
+                return Err(DecodeError::FiltersTooMany);
+            }
+            SubscribeFilter::take(version, &mut unread)?;
+            left += 1;
+        }
+        if left == 0 {
+            return Err(DecodeError::SubscribeEmpty); // [MQTT-3.8.3-2]
+        }
+        Ok(SubscribeFilters { body, left })
+    }
+}
+
+impl<'a> SubscribeFilter<'a> {
+    #[inline]
+    fn take(version: Version, body: &mut Reader<'a>) -> Result<SubscribeFilter<'a>, DecodeError> {
+        let filter = body.string()?; // [MQTT-3.8.3-1]
+        let options = SubscriptionOptions::decode(version, body.u8()?)?;
+        if filter.is_empty() {
+            return Err(DecodeError::FilterEmpty); // [MQTT-4.7.3-1]
+        }
+        let shared = filter.starts_with("$share/") || filter.starts_with("$oshare/");
+        if options.no_local && shared {
+            return Err(DecodeError::NoLocalOnShared); // [MQTT-3.8.3-4]
+        }
+        Ok(SubscribeFilter { filter, options })
     }
 }
 
@@ -105,13 +184,15 @@ impl<'a> Iterator for SubscribeFilters<'a> {
     type Item = SubscribeFilter<'a>;
 
     fn next(&mut self) -> Option<SubscribeFilter<'a>> {
-        let _ = self.raw;
-        unimplemented!("next")
+        self.left = self.left.checked_sub(1)?;
+        // Whatever 3.x allows means the same in 5.0.
+        let filter = SubscribeFilter::take(Version::V5, &mut self.body);
+        Some(filter.expect("the packet's decoder read it"))
     }
 }
 
-impl core::fmt::Debug for SubscribeFilters<'_> {
-    fn fmt(&self, formatter: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+impl fmt::Debug for SubscribeFilters<'_> {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.debug_list().entries(*self).finish()
     }
 }
