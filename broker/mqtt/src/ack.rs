@@ -25,6 +25,7 @@ impl<'a> Ack<'a> {
 
     /// The body of a packet of this kind. In 5.0 the reason may be missing, and so may the properties
     /// after it.
+    #[inline(always)]
     pub(crate) fn decode(
         version: Version,
         kind: PacketKind,

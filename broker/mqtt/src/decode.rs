@@ -22,24 +22,72 @@ pub fn decode<'a>(
     };
     header.check_length(version)?;
     let Some(body) = header.body(bytes) else { return Ok(None) };
-    let packet = match header.kind {
-        PacketKind::Publish => Packet::Publish(Publish::decode(version, header.flags, body, limits)?),
-        PacketKind::PubAck => Packet::PubAck(Ack::decode(version, header.kind, body, limits)?),
-        PacketKind::PubRec => Packet::PubRec(Ack::decode(version, header.kind, body, limits)?),
-        PacketKind::PubRel => Packet::PubRel(Ack::decode(version, header.kind, body, limits)?),
-        PacketKind::PubComp => Packet::PubComp(Ack::decode(version, header.kind, body, limits)?),
+    let consumed = header.packet_bytes();
+    match header.kind {
+        PacketKind::Publish => decode_publish(version, header.flags, body, limits, consumed),
+        PacketKind::PubAck | PacketKind::PubRec | PacketKind::PubRel | PacketKind::PubComp => {
+            decode_ack(version, header.kind, body, limits, consumed)
+        }
+        PacketKind::PingReq => Ok(Some((Packet::PingReq, consumed))),
+        PacketKind::PingResp => Ok(Some((Packet::PingResp, consumed))),
+        _ => decode_other(version, header.kind, body, limits, consumed),
+    }
+}
+
+/// The answer of [`decode`]. It is some 250 bytes, which cost more to move than to fill: what is
+/// frequent fills it in a function of its own, where the compiler builds it in place.
+type Decoded<'a> = Result<Option<(Packet<'a>, usize)>, DecodeError>;
+
+#[inline(never)]
+fn decode_publish<'a>(
+    version: Version,
+    flags: u8,
+    body: Reader<'a>,
+    limits: &Limits,
+    consumed: usize,
+) -> Decoded<'a> {
+    Ok(Some((Packet::Publish(Publish::decode(version, flags, body, limits)?), consumed)))
+}
+
+#[inline(never)]
+fn decode_ack<'a>(
+    version: Version,
+    kind: PacketKind,
+    body: Reader<'a>,
+    limits: &Limits,
+    consumed: usize,
+) -> Decoded<'a> {
+    let ack = Ack::decode(version, kind, body, limits)?;
+    let packet = match kind {
+        PacketKind::PubAck => Packet::PubAck(ack),
+        PacketKind::PubRec => Packet::PubRec(ack),
+        PacketKind::PubRel => Packet::PubRel(ack),
+        _ => Packet::PubComp(ack),
+    };
+    Ok(Some((packet, consumed)))
+}
+
+/// The packets that come once in a while, or never to a server.
+#[inline(never)]
+fn decode_other<'a>(
+    version: Version,
+    kind: PacketKind,
+    body: Reader<'a>,
+    limits: &Limits,
+    consumed: usize,
+) -> Decoded<'a> {
+    let packet = match kind {
+        PacketKind::Connect => Packet::Connect(Connect::decode(body, limits)?),
+        PacketKind::ConnAck => Packet::ConnAck(ConnAck::decode(version, body, limits)?),
         PacketKind::Subscribe => Packet::Subscribe(Subscribe::decode(version, body, limits)?),
         PacketKind::SubAck => Packet::SubAck(SubAck::decode(version, body, limits)?),
         PacketKind::Unsubscribe => Packet::Unsubscribe(Unsubscribe::decode(version, body, limits)?),
         PacketKind::UnsubAck => Packet::UnsubAck(UnsubAck::decode(version, body, limits)?),
-        PacketKind::PingReq => Packet::PingReq,
-        PacketKind::PingResp => Packet::PingResp,
         PacketKind::Disconnect => Packet::Disconnect(Disconnect::decode(version, body, limits)?),
         PacketKind::Auth => Packet::Auth(Auth::decode(body, limits)?),
-        PacketKind::Connect => Packet::Connect(Connect::decode(body, limits)?),
-        PacketKind::ConnAck => Packet::ConnAck(ConnAck::decode(version, body, limits)?),
+        _ => unreachable!("decode has seen to {kind:?}"),
     };
-    Ok(Some((packet, header.packet_bytes())))
+    Ok(Some((packet, consumed)))
 }
 
 /// Decodes the first packet of a connection, which must be a CONNECT; it brings the version.

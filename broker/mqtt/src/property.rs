@@ -72,6 +72,7 @@ pub(crate) enum Property<'a> {
 
 impl<'a> Property<'a> {
     /// Reads one property with its identifier, and answers with both.
+    #[inline]
     pub(crate) fn decode(reader: &mut Reader<'a>) -> Result<(u8, Property<'a>), DecodeError> {
         // A variable byte integer; but all that are named fit one byte, and a longer form of one of
         // them is not minimal.
@@ -161,6 +162,7 @@ impl<'a> Properties<'a> {
 
     /// The next property. Refuses what came before, unless it may: user properties, and subscription
     /// identifiers, of which a PUBLISH may carry several and a SUBSCRIBE counts them itself.
+    #[inline]
     pub(crate) fn next(&mut self) -> Result<Option<Property<'a>>, DecodeError> {
         if self.reader.is_empty() {
             return Ok(None);

@@ -24,7 +24,7 @@ pub struct Publish<'a> {
 
 impl<'a> Publish<'a> {
     /// The body of a PUBLISH, with the flags of its first byte, which were checked.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn decode(
         version: Version,
         flags: u8,

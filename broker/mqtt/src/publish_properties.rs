@@ -35,18 +35,29 @@ pub struct PublishProperties<'a> {
 impl<'a> PublishProperties<'a> {
     /// Reads a property block of a PUBLISH, without its length in front, and checks every rule.
     pub fn parse(block: &'a [u8], limits: &Limits) -> Result<PublishProperties<'a>, DecodeError> {
-        PublishProperties::read(Properties::new(block, limits), Owner::Publish).map(|(read, _)| read)
+        let mut read = PublishProperties::default();
+        read.fill(Properties::new(block, limits), Owner::Publish)?;
+        Ok(read)
     }
 
     /// Takes the properties of a PUBLISH out of its body.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn take(body: &mut Reader<'a>, limits: &Limits) -> Result<PublishProperties<'a>, DecodeError> {
+        let mut read = PublishProperties::default();
         // Most messages have none.
-        if body.rest().first() == Some(&0) {
-            body.u8()?;
-            return Ok(PublishProperties::default());
+        if let Some(rest) = body.rest().strip_prefix(&[0]) {
+            *body = Reader::new(rest);
+        } else {
+            *body = read.fill_from(*body, limits)?;
         }
-        PublishProperties::read(Properties::take(body, limits)?, Owner::Publish).map(|(read, _)| read)
+        Ok(read)
+    }
+
+    /// Answers with the body after the properties.
+    #[inline(never)]
+    fn fill_from(&mut self, mut body: Reader<'a>, limits: &Limits) -> Result<Reader<'a>, DecodeError> {
+        self.fill(Properties::take(&mut body, limits)?, Owner::Publish)?;
+        Ok(body)
     }
 
     /// Takes the properties of a will out of a CONNECT, and its delay in seconds.
@@ -54,14 +65,13 @@ impl<'a> PublishProperties<'a> {
         body: &mut Reader<'a>,
         limits: &Limits,
     ) -> Result<(PublishProperties<'a>, u32), DecodeError> {
-        PublishProperties::read(Properties::take(body, limits)?, Owner::Will)
+        let mut read = PublishProperties::default();
+        let will_delay = read.fill(Properties::take(body, limits)?, Owner::Will)?;
+        Ok((read, will_delay))
     }
 
-    fn read(
-        mut properties: Properties<'a>,
-        owner: Owner,
-    ) -> Result<(PublishProperties<'a>, u32), DecodeError> {
-        let mut read = PublishProperties::default();
+    /// Reads all of `properties`, and answers with the will's delay among them.
+    fn fill(&mut self, mut properties: Properties<'a>, owner: Owner) -> Result<u32, DecodeError> {
         let mut will_delay = 0;
         // Offsets in the block, and how much between them is to be forwarded.
         let (mut span_start, mut span_end, mut forwarded_bytes) = (None, 0, 0);
@@ -69,12 +79,12 @@ impl<'a> PublishProperties<'a> {
             let start = properties.offset();
             let Some(property) = properties.next()? else { break };
             match property {
-                Property::PayloadFormatUtf8(utf8) => read.payload_format_utf8 = utf8,
-                Property::MessageExpiry(seconds) => read.message_expiry = Some(seconds),
-                Property::ResponseTopic(topic) => read.response_topic = Some(topic),
+                Property::PayloadFormatUtf8(utf8) => self.payload_format_utf8 = utf8,
+                Property::MessageExpiry(seconds) => self.message_expiry = Some(seconds),
+                Property::ResponseTopic(topic) => self.response_topic = Some(topic),
                 Property::ContentType(_) | Property::CorrelationData(_) | Property::User(..) => {}
-                Property::TopicAlias(alias) if owner == Owner::Publish => read.topic_alias = Some(alias),
-                Property::SubscriptionId(_) if owner == Owner::Publish => read.subscription_id_count += 1,
+                Property::TopicAlias(alias) if owner == Owner::Publish => self.topic_alias = Some(alias),
+                Property::SubscriptionId(_) if owner == Owner::Publish => self.subscription_id_count += 1,
                 Property::WillDelay(seconds) if owner == Owner::Will => will_delay = seconds,
                 _ => return Err(DecodeError::PropertyNotAllowed),
             }
@@ -84,13 +94,13 @@ impl<'a> PublishProperties<'a> {
                 forwarded_bytes += span_end - start;
             }
         }
-        read.block = properties.block();
-        read.user_count = properties.user_count();
+        self.block = properties.block();
+        self.user_count = properties.user_count();
         if let Some(span_start) = span_start {
-            read.span = &read.block[span_start..span_end];
+            self.span = &self.block[span_start..span_end];
         }
-        read.span_is_whole = read.span.len() == forwarded_bytes;
-        Ok((read, will_delay))
+        self.span_is_whole = self.span.len() == forwarded_bytes;
+        Ok(will_delay)
     }
 
     /// Whether there is no property at all.

@@ -85,28 +85,34 @@ impl<'a> Reader<'a> {
     /// [MQTT-1.5.4-1, -2, -3]
     #[inline]
     pub(crate) fn string(&mut self) -> Result<&'a str, DecodeError> {
-        let bytes = self.binary()?;
-        if contains(bytes, |byte| byte == 0) {
-            return Err(DecodeError::Utf8Nul);
-        }
-        core::str::from_utf8(bytes).map_err(|_| DecodeError::Utf8)
+        check_string(self.binary()?)
     }
 
     /// A topic name: a string without wildcards, which may be empty. [MQTT-4.7.0-1]
     #[inline]
     pub(crate) fn topic(&mut self) -> Result<&'a str, DecodeError> {
-        let bytes = self.binary()?;
-        if contains(bytes, |byte| byte == 0 || byte == b'+' || byte == b'#') {
-            let nul = contains(bytes, |byte| byte == 0);
-            return Err(if nul { DecodeError::Utf8Nul } else { DecodeError::TopicWildcard });
-        }
-        core::str::from_utf8(bytes).map_err(|_| DecodeError::Utf8)
+        check_topic(self.binary()?)
     }
 
     /// Nothing may be left.
     pub(crate) fn finish(self) -> Result<(), DecodeError> {
         if self.bytes.is_empty() { Ok(()) } else { Err(DecodeError::TrailingBytes) }
     }
+}
+
+fn check_string(bytes: &[u8]) -> Result<&str, DecodeError> {
+    if contains(bytes, |byte| byte == 0) {
+        return Err(DecodeError::Utf8Nul);
+    }
+    core::str::from_utf8(bytes).map_err(|_| DecodeError::Utf8)
+}
+
+fn check_topic(bytes: &[u8]) -> Result<&str, DecodeError> {
+    if contains(bytes, |byte| byte == 0 || byte == b'+' || byte == b'#') {
+        let nul = contains(bytes, |byte| byte == 0);
+        return Err(if nul { DecodeError::Utf8Nul } else { DecodeError::TopicWildcard });
+    }
+    core::str::from_utf8(bytes).map_err(|_| DecodeError::Utf8)
 }
 
 /// Whether any byte is wanted. It looks at all of them, so that the compiler looks at 16 at a time.
