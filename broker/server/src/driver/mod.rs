@@ -1,0 +1,270 @@
+//! The one task of a core that acts: it receives, runs the state machine and sends, a turn at a time.
+//! Waiting is left to the tasks of `watch.rs`; nothing here awaits while a turn is under way.
+//!
+//! ```text
+//! turn: reports ─ control ─ mailboxes ─ accept ─ receive ─ timers ─ end_turn ─ close, hand over, send ─ post, wake
+//!       └──────────────────── inputs.rs ──────────────────┘          └────────────── outputs.rs ──────────────┘
+//! ```
+//!
+//! Whatever has a budget leaves the rest for the next turn. With a rest the driver passes once through the
+//! kernel and goes on; without, it sleeps until a report, another core or a timer wakes it. So a single
+//! message leaves at once, and many share one turn.
+//!
+//! Hot path.
+
+mod inputs;
+mod outputs;
+
+use std::collections::VecDeque;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use broker_core::Core;
+use broker_core::identity::{ConnectionId, CoreId};
+use broker_core::input::{Input, Outputs, RECEIVE_BYTES_MAX};
+use broker_core::time::{Mono, Now};
+use crossbeam_channel::{Receiver, Sender};
+use monoio::time::{Instant, Sleep, sleep_until};
+
+use self::inputs::Listener;
+use self::outputs::Work;
+use crate::clock::Clock;
+use crate::connections::Connections;
+use crate::mailboxes::Mailboxes;
+use crate::node::{Control, Event};
+use crate::runtime::{Descriptor, Yielder};
+use crate::watch::{Reports, Source, WatchKey, Watches};
+use crate::watchdog::{TurnHistogram, Watchdog};
+
+/// Rounds of acting on outputs in one turn: what is sent may let more be sent.
+const ROUNDS_MAX: u32 = 4;
+
+/// How soon a batch that a full mailbox did not take is offered again.
+const BACKLOG_RETRY: Duration = Duration::from_millis(1);
+
+/// The longest sleep; the runtime's timers want one, and one needless turn an hour costs nothing.
+const SLEEP_MAX: Duration = Duration::from_secs(3600);
+
+/// What a driver is made of.
+pub(crate) struct Parts {
+    pub(crate) core: Core,
+    pub(crate) clock: Clock,
+    pub(crate) mailboxes: Mailboxes,
+    /// Listening sockets, each with the index of its configured listener.
+    pub(crate) listeners: Vec<(u16, OwnedFd)>,
+    pub(crate) control: Receiver<Control>,
+    pub(crate) events: Sender<Event>,
+    pub(crate) histogram: Arc<TurnHistogram>,
+}
+
+/// One core's driver. Lives on its thread, and owns all that the core owns.
+pub(crate) struct Driver {
+    id: CoreId,
+    core: Core,
+    clock: Clock,
+    now: Now,
+    outputs: Outputs,
+    /// Lists that `outputs` is exchanged for while it is worked off.
+    work: Work,
+    /// Inputs were given since the last `end_turn`.
+    unended: bool,
+
+    watches: Rc<Watches>,
+    reports: Reports,
+    wake_watch: WatchKey,
+    yielder: Yielder,
+    timer: Pin<Box<Sleep>>,
+    /// What the timer is set to.
+    timer_at: Option<Mono>,
+
+    connections: Connections,
+    /// Slots of connections that may have something to receive.
+    ready: VecDeque<u32>,
+    /// The state machine lets clients be read in this turn.
+    reading: bool,
+    scratch: Box<[u8]>,
+    /// Connections that take bytes again, or have not taken all in this turn.
+    sendable: Vec<ConnectionId>,
+
+    listeners: Vec<Option<Listener>>,
+    /// Listeners on which something waits to be accepted.
+    acceptable: Vec<u16>,
+    /// Until when nothing is accepted, for want of descriptors.
+    accept_at: Option<Mono>,
+    accept_warned: Option<Mono>,
+
+    mailboxes: Mailboxes,
+    control: Receiver<Control>,
+    events: Sender<Event>,
+    watchdog: Watchdog,
+    histogram: Arc<TurnHistogram>,
+    stop: Stop,
+}
+
+/// How far the orderly stop is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stop {
+    Running,
+    Stopping,
+    /// Told the node so; other cores may still need this one.
+    Stopped,
+    Exit,
+}
+
+impl Driver {
+    /// On the runtime of this thread.
+    pub(crate) fn new(parts: Parts, yielder: Yielder) -> io::Result<Driver> {
+        let Parts { core, clock, mailboxes, listeners, control, events, histogram } = parts;
+        let watches = Rc::new(Watches::default());
+        let wake = Rc::new(Descriptor::new(mailboxes.wake().event.duplicate()?)?);
+        let wake_watch = watches.start(Source::Wake, wake);
+        let listeners = inputs::start_listeners(&watches, listeners)?;
+        let now = clock.now();
+        Ok(Driver {
+            id: mailboxes.own(),
+            core,
+            clock,
+            now,
+            outputs: Outputs::new(u16::try_from(mailboxes.cores().count()).unwrap_or(u16::MAX)),
+            work: Work::default(),
+            unended: false,
+            watches,
+            reports: Reports::default(),
+            wake_watch,
+            yielder,
+            timer: Box::pin(sleep_until(Instant::now() + SLEEP_MAX)),
+            timer_at: None,
+            connections: Connections::default(),
+            ready: VecDeque::new(),
+            reading: true,
+            scratch: vec![0; RECEIVE_BYTES_MAX].into_boxed_slice(),
+            sendable: Vec::new(),
+            listeners,
+            acceptable: Vec::new(),
+            accept_at: None,
+            accept_warned: None,
+            mailboxes,
+            control,
+            events,
+            watchdog: Watchdog::default(),
+            histogram,
+            stop: Stop::Running,
+        })
+    }
+
+    /// Runs turns until the node says that it is enough.
+    pub(crate) async fn run(mut self) {
+        loop {
+            let rest = self.turn();
+            if self.stop == Stop::Exit {
+                return;
+            }
+            if rest {
+                self.yielder.pass().await;
+            } else {
+                self.sleep().await;
+            }
+        }
+    }
+
+    /// One turn. True when there is more to do.
+    fn turn(&mut self) -> bool {
+        self.now = self.clock.now();
+        self.take_reports();
+        self.take_control();
+        let mail_left = self.take_mail();
+        let accept_left = self.accept();
+        self.reading = self.core.wants_clients();
+        if self.reading {
+            self.receive();
+        }
+        if self.is_due() {
+            self.core.on_timeout(self.now, &mut self.outputs);
+        }
+        self.end_turn();
+        for _ in 0..ROUNDS_MAX {
+            self.act();
+            if self.unended {
+                self.end_turn();
+            }
+            if !self.has_outputs() {
+                break;
+            }
+        }
+        self.post();
+        if self.stop == Stop::Stopping && self.core.is_stopped() {
+            self.stop = Stop::Stopped;
+            self.tell(Event::Stopped(self.id));
+        }
+        self.watch_turn();
+        let receive_left = self.reading && !self.ready.is_empty();
+        mail_left || accept_left || receive_left || self.has_outputs() || self.is_due()
+    }
+
+    /// Gives the state machine one input of this turn.
+    fn input(&mut self, input: Input<'_>) {
+        self.unended = true;
+        self.core.on_input(self.now, input, &mut self.outputs);
+    }
+
+    fn end_turn(&mut self) {
+        self.core.end_turn(self.now, &mut self.outputs);
+        self.unended = false;
+    }
+
+    fn is_due(&self) -> bool {
+        self.core.next_timeout().is_some_and(|due| due <= self.now.monotonic)
+    }
+
+    /// Sleeps until there is something to do.
+    async fn sleep(&mut self) {
+        self.mailboxes.park();
+        // A sender that came before the announcement has not seen it, and writes nothing.
+        if !self.mailboxes.is_empty() {
+            self.mailboxes.unpark();
+            self.yielder.pass().await;
+            return;
+        }
+        if self.set_timer() {
+            self.watches.notified(Some(self.timer.as_mut())).await;
+            if self.timer.is_elapsed() {
+                self.timer_at = None;
+            }
+        } else {
+            self.watches.notified(None).await;
+        }
+        self.mailboxes.unpark();
+    }
+
+    /// Sets the timer to the next thing due; false if there is none.
+    fn set_timer(&mut self) -> bool {
+        let retry = self.mailboxes.has_backlog().then(|| self.now.monotonic.after(BACKLOG_RETRY));
+        let Some(due) = [self.core.next_timeout(), self.accept_at, retry].into_iter().flatten().min() else {
+            return false;
+        };
+        let due = due.min(self.now.monotonic.after(SLEEP_MAX));
+        if self.timer_at != Some(due) {
+            self.timer.as_mut().reset(Instant::from_std(self.clock.instant(due)));
+            self.timer_at = Some(due);
+        }
+        true
+    }
+
+    /// Measures the turn that ends, and warns of one that was too long.
+    fn watch_turn(&mut self) {
+        let (begun, ended) = (self.now.monotonic, self.clock.monotonic());
+        if let Some(turns) = self.watchdog.on_turn(&self.histogram, begun, ended) {
+            let length = ended.since(begun);
+            tracing::warn!(core = self.id.0, ?length, turns, "a turn was too long: clients waited");
+        }
+    }
+
+    fn tell(&self, event: Event) {
+        // The node waits for events as long as it has cores; without it the process is ending.
+        let _ = self.events.send(event);
+    }
+}

@@ -1,0 +1,213 @@
+//! The second half of a turn: what the state machine has decided is done, in the order that
+//! [`Outputs`](broker_core::input::Outputs) asks for.
+//!
+//! Hot path.
+
+use std::io::{self, IoSlice};
+use std::mem;
+use std::net::Shutdown;
+use std::os::fd::AsFd;
+use std::rc::Rc;
+
+use broker_core::access::{Decided, Question};
+use broker_core::identity::{ConnectionId, CoreId};
+use broker_core::input::{Close, Handover, Input};
+use socket2::SockRef;
+
+use super::Driver;
+use crate::authenticator;
+use crate::connections::Stage;
+use crate::mailboxes::Item;
+
+/// Pieces of a connection's unsent bytes given to the kernel in one call; it takes at most 1024.
+const SLICES_MAX: usize = 64;
+
+/// Calls of that kind for one connection in a turn; what is left then waits for the next.
+const SENDS_MAX: usize = 16;
+
+/// Lists of outputs while they are worked off, kept for their memory.
+#[derive(Debug, Default)]
+pub(super) struct Work {
+    close: Vec<(ConnectionId, Close)>,
+    handover: Vec<(ConnectionId, CoreId, Box<Handover>)>,
+    dirty: Vec<ConnectionId>,
+    sendable: Vec<ConnectionId>,
+    resumed: Vec<ConnectionId>,
+    questions: Vec<Question>,
+}
+
+/// What came of sending to a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Sent {
+    /// Everything.
+    All,
+    /// What the turn's budget allows.
+    Part,
+    /// As much as the kernel takes.
+    Blocked,
+    /// Nothing ever again.
+    Failed,
+}
+
+impl Driver {
+    /// Whether there is anything to do for clients. Messages to other cores are gathered over the turn.
+    pub(super) fn has_outputs(&self) -> bool {
+        let outputs = &self.outputs;
+        !(outputs.close.is_empty()
+            && outputs.handover.is_empty()
+            && outputs.dirty.is_empty()
+            && outputs.resumed.is_empty()
+            && outputs.questions.is_empty()
+            && self.sendable.is_empty())
+    }
+
+    /// Does what has been decided so far. What this causes in turn is gathered anew.
+    pub(super) fn act(&mut self) {
+        let mut work = mem::take(&mut self.work);
+        mem::swap(&mut work.close, &mut self.outputs.close);
+        mem::swap(&mut work.handover, &mut self.outputs.handover);
+        mem::swap(&mut work.dirty, &mut self.outputs.dirty);
+        mem::swap(&mut work.sendable, &mut self.sendable);
+        mem::swap(&mut work.resumed, &mut self.outputs.resumed);
+        mem::swap(&mut work.questions, &mut self.outputs.questions);
+        for (id, close) in work.close.drain(..) {
+            self.close(id, close);
+        }
+        for (id, to, handover) in work.handover.drain(..) {
+            self.hand_over(id, to, handover);
+        }
+        for id in work.dirty.drain(..).chain(work.sendable.drain(..)) {
+            self.send(id);
+        }
+        for id in work.resumed.drain(..) {
+            self.resume(id);
+        }
+        for question in work.questions.drain(..) {
+            let verdict = authenticator::decide(&question);
+            self.input(Input::Decided(Decided { connection: question.connection, verdict }));
+        }
+        self.work = work;
+    }
+
+    /// Sends the turn's messages, one batch per core, and wakes the cores that sleep.
+    pub(super) fn post(&mut self) {
+        for (to, messages) in (0..).map(CoreId).zip(&mut self.outputs.messages) {
+            if !messages.is_empty() {
+                self.mailboxes.send(to, Item::Messages(mem::take(messages)));
+            }
+        }
+        self.mailboxes.wake_peers();
+    }
+
+    fn close(&mut self, id: ConnectionId, close: Close) {
+        let Some(connection) = self.connections.get_mut(id) else { return };
+        match close {
+            Close::Abort => self.close_now(id),
+            Close::Flush => {
+                connection.stage = Stage::Flushing;
+                // From now on its bytes are discarded, so nothing holds them back.
+                if mem::take(&mut connection.held) {
+                    connection.listed = true;
+                    self.ready.push_back(id.slot);
+                }
+                self.send(id);
+            }
+        }
+    }
+
+    /// Closes a connection here and now; the slot is free when nothing waits on the socket any more.
+    pub(super) fn close_now(&mut self, id: ConnectionId) {
+        let Some(connection) = self.connections.get_mut(id) else { return };
+        connection.stage = Stage::Closed;
+        // Closing is left to whoever holds the descriptor last; shutting down has its effect at once, and
+        // ends what waits on it. It fails only if the other end is gone already.
+        let _ = SockRef::from(&*connection.descriptor).shutdown(Shutdown::Both);
+        self.watches.end(connection.watch);
+        self.input(Input::ClientClosed { connection: id });
+    }
+
+    /// Gives a connection's socket to another core: a descriptor of its own, on which nothing waits.
+    fn hand_over(&mut self, id: ConnectionId, to: CoreId, handover: Box<Handover>) {
+        let Some(connection) = self.connections.get_mut(id) else { return };
+        connection.stage = Stage::Closed;
+        self.watches.end(connection.watch);
+        match connection.descriptor.as_fd().try_clone_to_owned() {
+            Ok(socket) => self.mailboxes.send(to, Item::Socket(handover, socket)),
+            Err(error) => {
+                tracing::warn!(core = self.id.0, "a connection is closed, its core cannot have it: {error}");
+            }
+        }
+    }
+
+    /// Receives again from a connection that was held back.
+    fn resume(&mut self, id: ConnectionId) {
+        if let Some(connection) = self.connections.get_mut(id)
+            && mem::take(&mut connection.held)
+        {
+            connection.listed = true;
+            self.ready.push_back(id.slot);
+        }
+    }
+
+    /// Sends what is unsent, as far as the kernel takes it.
+    fn send(&mut self, id: ConnectionId) {
+        let Some(connection) = self.connections.get_mut(id) else { return };
+        if connection.blocked || connection.stage == Stage::Lingering {
+            return;
+        }
+        let descriptor = Rc::clone(&connection.descriptor);
+        let sent = self.send_unsent(id, &SockRef::from(&*descriptor));
+        let Some(connection) = self.connections.get_mut(id) else { return };
+        match sent {
+            Sent::All if connection.stage == Stage::Flushing => {
+                connection.stage = Stage::Lingering;
+                // It fails only if the other end is gone, which receiving will tell.
+                let _ = SockRef::from(&*descriptor).shutdown(Shutdown::Write);
+            }
+            Sent::All => {}
+            Sent::Part => self.sendable.push(id),
+            Sent::Blocked => {
+                connection.blocked = true;
+                self.watches.start_writable(id, descriptor);
+            }
+            Sent::Failed => self.close_now(id),
+        }
+    }
+
+    fn send_unsent(&mut self, id: ConnectionId, socket: &SockRef<'_>) -> Sent {
+        for _ in 0..SENDS_MAX {
+            let mut slices = [IoSlice::new(&[]); SLICES_MAX];
+            let (mut count, mut bytes) = (0, 0);
+            for (place, piece) in slices.iter_mut().zip(self.core.unsent(id)) {
+                *place = IoSlice::new(piece);
+                count += 1;
+                bytes += piece.len();
+            }
+            if bytes == 0 {
+                return Sent::All;
+            }
+            let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
+            let result = match &slices[..count] {
+                [one] => socket.send_with_flags(one, flags),
+                several => socket.send_vectored_with_flags(several, flags),
+            };
+            match result {
+                Ok(sent) => {
+                    self.input(Input::ClientSent { connection: id, bytes: sent });
+                    if sent < bytes {
+                        return Sent::Blocked;
+                    }
+                    if count < SLICES_MAX {
+                        return Sent::All;
+                    }
+                }
+                Err(error) => match error.kind() {
+                    io::ErrorKind::WouldBlock => return Sent::Blocked,
+                    io::ErrorKind::Interrupted => {}
+                    _ => return Sent::Failed,
+                },
+            }
+        }
+        Sent::Part
+    }
+}

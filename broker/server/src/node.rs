@@ -1,0 +1,357 @@
+//! The node: one process. It starts a thread per core, waits for what they and the signals say, and stops
+//! them in order. It never touches a connection; once the cores run it only waits.
+
+use std::any::Any;
+use std::fmt;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use broker_core::Core;
+use broker_core::config::{Config, ConfigError};
+use broker_core::identity::CoreId;
+use broker_core::time::Mono;
+use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
+
+use crate::cli::{Io, Serve};
+use crate::clock::Clock;
+use crate::cores::{self, CoresError, CpuList};
+use crate::driver::{Driver, Parts};
+use crate::listener::{self, BindError, Bound};
+use crate::mailboxes::{self, Mailboxes};
+use crate::runtime::{self, Waiting, Yielder};
+use crate::signals::{self, Signal};
+use crate::sys::{self, EventFd};
+use crate::watchdog::TurnHistogram;
+
+/// How long an orderly stop may take.
+const STOP_DEADLINE: Duration = Duration::from_secs(30);
+
+/// How long the other cores may take to stop when one has panicked.
+const PANIC_DEADLINE: Duration = Duration::from_secs(2);
+
+/// Exit code after a panic on a core: EX_SOFTWARE of sysexits(3).
+const EXIT_PANIC: u8 = 70;
+
+/// What the node tells a core.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Control {
+    /// Begin the orderly stop.
+    Stop,
+    /// Leave the thread.
+    Exit,
+}
+
+/// What the node hears.
+#[derive(Debug)]
+pub(crate) enum Event {
+    /// A core runs.
+    Started(CoreId, Waiting),
+    /// A core cannot run.
+    Failed(CoreId, io::Error),
+    /// A core has nothing left to stop.
+    Stopped(CoreId),
+    /// A core panicked; its thread has ended.
+    Panicked(CoreId),
+    /// A signal came.
+    Signal(Signal),
+}
+
+/// Why a node does not start.
+#[derive(Debug)]
+pub(crate) enum StartError {
+    /// No CPUs to run on.
+    Cores(CoresError),
+    /// More cores than a node can number.
+    TooManyCores(usize),
+    /// A setting is out of range.
+    Config(ConfigError),
+    /// An address cannot be listened on.
+    Bind(BindError),
+    /// A core cannot run.
+    Core(CoreId, io::Error),
+    /// The kernel refuses something without which no node runs.
+    System(io::Error),
+}
+
+impl std::error::Error for StartError {}
+
+impl fmt::Display for StartError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            StartError::Cores(error) => error.fmt(f),
+            StartError::TooManyCores(cores) => write!(f, "{cores} cores are more than a node can have"),
+            StartError::Config(error) => error.fmt(f),
+            StartError::Bind(error) => error.fmt(f),
+            StartError::Core(core, error) => write!(
+                f,
+                "core {} cannot run: {error} (a ring needs LimitMEMLOCK= of 1 MiB per core, \
+                 and a sandbox that allows io_uring; --io epoll needs neither)",
+                core.0
+            ),
+            StartError::System(error) => error.fmt(f),
+        }
+    }
+}
+
+/// Serves clients until told to stop.
+pub(crate) fn serve(serve: &Serve) -> Result<ExitCode, StartError> {
+    let cpus = cores::choose(serve.cores.as_ref()).map_err(StartError::Cores)?;
+    let count = u16::try_from(cpus.0.len()).map_err(|_| StartError::TooManyCores(cpus.0.len()))?;
+    let config = serve.config(count);
+    config.check().map_err(StartError::Config)?;
+    let open_files = sys::raise_open_files().map_err(StartError::System)?;
+    tracing::info!("hermod {}", env!("CARGO_PKG_VERSION"));
+    tracing::info!("cores: {count}, on CPUs {cpus}");
+    tracing::info!("data: none, memory only: sessions and messages end with the process");
+    tracing::info!("limits: {open_files} open files, {} connections per core", config.connections_max);
+
+    let mut bound = Vec::new();
+    for (index, listen) in (0..).zip(&serve.listen) {
+        bound.extend(listener::bind(index, listen, count).map_err(StartError::Bind)?);
+    }
+    let addresses: Vec<_> = bound.iter().map(|bound| bound.address).collect();
+    let mut node = Node::start(&cpus, config, bound, serve.io)?;
+    node.wait_started()?;
+    for address in addresses {
+        tracing::info!("listening on tcp://{address}");
+    }
+    Ok(node.run())
+}
+
+/// The running node. Lives on the main thread.
+struct Node {
+    clock: Clock,
+    cores: Vec<CoreHandle>,
+    events: Receiver<Event>,
+}
+
+struct CoreHandle {
+    thread: JoinHandle<()>,
+    control: Sender<Control>,
+    wake: Arc<EventFd>,
+    histogram: Arc<TurnHistogram>,
+    /// Stopped, panicked or told to exit.
+    done: bool,
+}
+
+impl Node {
+    fn start(cpus: &CpuList, config: Config, bound: Vec<Bound>, io: Io) -> Result<Node, StartError> {
+        let config = Arc::new(config);
+        let clock = Clock::start();
+        let incarnation = Clock::wall().0;
+        let (events, incoming) = unbounded();
+        signals::start(events.clone()).map_err(StartError::System)?;
+        let mailboxes = mailboxes::mesh(config.cores).map_err(StartError::System)?;
+        let mut bound: Vec<_> = bound.into_iter().map(|b| (b.listener, b.sockets.into_iter())).collect();
+        let mut cores = Vec::new();
+        for (mailboxes, &cpu) in mailboxes.into_iter().zip(&cpus.0) {
+            let id = mailboxes.own();
+            let wake = Arc::clone(&mailboxes.wake().event);
+            let (control, controls) = bounded(4);
+            let histogram = Arc::new(TurnHistogram::default());
+            let place = Place {
+                cpu,
+                io,
+                config: Arc::clone(&config),
+                incarnation,
+                seed: sys::random().map_err(StartError::System)?,
+                clock,
+                mailboxes,
+                listeners: bound
+                    .iter_mut()
+                    .filter_map(|(listener, sockets)| Some((*listener, sockets.next()?)))
+                    .collect(),
+                control: controls,
+                events: events.clone(),
+                histogram: Arc::clone(&histogram),
+            };
+            let thread = thread::Builder::new()
+                .name(format!("core-{}", id.0))
+                .spawn(move || run_core(place))
+                .map_err(|error| StartError::Core(id, error))?;
+            cores.push(CoreHandle { thread, control, wake, histogram, done: false });
+        }
+        Ok(Node { clock, cores, events: incoming })
+    }
+
+    /// Waits until every core runs. Clients that connect before wait in the kernel.
+    fn wait_started(&mut self) -> Result<(), StartError> {
+        let mut started = 0;
+        while started < self.cores.len() {
+            match self.events.recv() {
+                Ok(Event::Started(core, waiting)) => {
+                    log_waiting(core, &waiting);
+                    started += 1;
+                }
+                Ok(Event::Failed(core, error)) => return Err(StartError::Core(core, error)),
+                Ok(Event::Panicked(core)) => {
+                    return Err(StartError::Core(core, io::Error::other("it panicked")));
+                }
+                // Whoever stops a broker that has not started yet wants it gone.
+                Ok(Event::Signal(Signal::Stop(_))) => {
+                    return Err(StartError::System(io::ErrorKind::Interrupted.into()));
+                }
+                Ok(Event::Signal(Signal::Reload) | Event::Stopped(_)) => {}
+                Err(_) => unreachable!("the signal thread holds a sender"),
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits for the end, and sees to it.
+    fn run(mut self) -> ExitCode {
+        let mut deadline: Option<Mono> = None;
+        let mut code = ExitCode::SUCCESS;
+        while self.cores.iter().any(|core| !core.done) {
+            let event = match deadline {
+                None => self.events.recv().ok(),
+                Some(deadline) => self.events.recv_deadline(self.clock.instant(deadline)).ok(),
+            };
+            match event {
+                Some(Event::Signal(Signal::Reload)) => {
+                    tracing::info!("SIGHUP: nothing can be reloaded yet, the command line is all there is");
+                }
+                Some(Event::Signal(Signal::Stop(number))) if deadline.is_some() => {
+                    tracing::warn!("second signal: ending at once");
+                    return ExitCode::from(128_u8.saturating_add(u8::try_from(number).unwrap_or(0)));
+                }
+                Some(Event::Signal(Signal::Stop(number))) => {
+                    tracing::info!("stopping: signal {number}");
+                    deadline = Some(self.stop(STOP_DEADLINE));
+                }
+                Some(Event::Stopped(core)) => self.cores[core.index()].done = true,
+                Some(Event::Panicked(core)) => {
+                    tracing::error!("core {} has panicked: the node ends", core.0);
+                    self.cores[core.index()].done = true;
+                    code = ExitCode::from(EXIT_PANIC);
+                    deadline = Some(self.stop(PANIC_DEADLINE));
+                }
+                Some(Event::Started(..) | Event::Failed(..)) => {}
+                None => {
+                    tracing::warn!("not all clients could be told in time");
+                    break;
+                }
+            }
+        }
+        self.exit(code)
+    }
+
+    /// Tells all cores to stop. Returns when they are to be done.
+    fn stop(&self, within: Duration) -> Mono {
+        for core in &self.cores {
+            core.tell(Control::Stop);
+        }
+        self.clock.monotonic().after(within)
+    }
+
+    /// Ends the threads.
+    fn exit(self, code: ExitCode) -> ExitCode {
+        for core in &self.cores {
+            core.tell(Control::Exit);
+        }
+        let deadline = self.clock.monotonic().after(PANIC_DEADLINE);
+        for (id, core) in self.cores.into_iter().enumerate() {
+            // A thread that is stuck in a turn ends with the process.
+            while !core.thread.is_finished() && self.clock.monotonic() < deadline {
+                thread::park_timeout(Duration::from_millis(1));
+            }
+            let turns = &core.histogram;
+            tracing::info!(
+                "core {id}: {} turns, half within {} µs, 99 % within {} µs, the longest {} µs",
+                turns.turns(),
+                turns.quantile_us(0.5),
+                turns.quantile_us(0.99),
+                turns.longest_us()
+            );
+        }
+        tracing::info!("stopped");
+        code
+    }
+}
+
+impl CoreHandle {
+    fn tell(&self, control: Control) {
+        // Full only if the core is stuck, gone only if it has panicked.
+        let _ = self.control.try_send(control);
+        self.wake.signal();
+    }
+}
+
+fn log_waiting(core: CoreId, waiting: &Waiting) {
+    match waiting {
+        Waiting::Ring { deferred: true } => tracing::info!("core {}: io_uring", core.0),
+        Waiting::Ring { deferred: false } => {
+            tracing::info!("core {}: io_uring, without deferred task work (Linux 6.1 has it)", core.0);
+        }
+        Waiting::Epoll { why: None } => tracing::info!("core {}: epoll, as asked for", core.0),
+        Waiting::Epoll { why: Some(error) } => {
+            tracing::warn!("core {}: epoll, because io_uring is not to be had: {error}", core.0);
+        }
+    }
+}
+
+/// All that a core's thread begins with.
+struct Place {
+    cpu: usize,
+    io: Io,
+    config: Arc<Config>,
+    incarnation: u64,
+    seed: u64,
+    clock: Clock,
+    mailboxes: Mailboxes,
+    listeners: Vec<(u16, OwnedFd)>,
+    control: Receiver<Control>,
+    events: Sender<Event>,
+    histogram: Arc<TurnHistogram>,
+}
+
+/// A core's thread.
+fn run_core(place: Place) {
+    let (id, events) = (place.mailboxes.own(), place.events.clone());
+    let event = match catch_unwind(AssertUnwindSafe(|| start_core(place))) {
+        Ok(Ok(())) => return,
+        Ok(Err(error)) => Event::Failed(id, error),
+        // The panic hook has logged it.
+        Err(panic) => {
+            forget(panic);
+            Event::Panicked(id)
+        }
+    };
+    let _ = events.send(event);
+}
+
+fn start_core(place: Place) -> io::Result<()> {
+    sys::pin(place.cpu)?;
+    let (runtime, waiting) = runtime::build(place.io)?;
+    // Never dropped: after a panic its tasks are in no state to be, and the process ends soon anyway.
+    let mut runtime = std::mem::ManuallyDrop::new(runtime);
+    let now = place.clock.now();
+    let core = Core::new(place.config, place.mailboxes.own(), place.incarnation, place.seed, now);
+    runtime.block_on(async {
+        let id = place.mailboxes.own();
+        let parts = Parts {
+            core,
+            clock: place.clock,
+            mailboxes: place.mailboxes,
+            listeners: place.listeners,
+            control: place.control,
+            events: place.events.clone(),
+            histogram: place.histogram,
+        };
+        let driver = Driver::new(parts, Yielder::new(&waiting)?)?;
+        let _ = place.events.send(Event::Started(id, waiting));
+        // A task of its own: the runtime asks the kernel once more before it looks at the outermost one.
+        monoio::spawn(driver.run()).await;
+        Ok(())
+    })
+}
+
+/// A panic's payload may panic when it is dropped.
+fn forget(panic: Box<dyn Any + Send>) {
+    let _ = std::mem::ManuallyDrop::new(panic);
+}
