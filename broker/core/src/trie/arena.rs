@@ -2,16 +2,16 @@
 
 use std::ops::{Index, IndexMut};
 
-use super::level::Level;
+use super::label::Label;
 
-/// Names a node of one trie; not stable across removal.
+/// Names a node of one trie. Its node may move on to another path when the trie changes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct NodeId(u32);
 
 impl NodeId {
     /// No node.
     pub(super) const NONE: Self = Self(u32::MAX);
-    /// The node above the first level; it has no value and is never freed.
+    /// The node above the first level: always a branch, without value, never freed.
     pub(super) const ROOT: Self = Self(0);
 
     pub(super) fn number(self) -> u64 {
@@ -19,43 +19,65 @@ impl NodeId {
     }
 }
 
-/// One level at one place. Children named "+" and "#" have links of their own; the others are in a list in order of
-/// age, linked both ways, where the first child's `previous` is the last child.
+/// One level at one place.
 #[derive(Debug)]
 pub(super) struct Node<V> {
-    pub(super) level: Level,
+    pub(super) level: Label,
+    pub(super) below: Below,
     pub(super) parent: NodeId,
+    /// The next younger of the parent's listed children.
     pub(super) next: NodeId,
+    /// The next older one; for the oldest, the youngest.
     pub(super) previous: NodeId,
-    pub(super) first_child: NodeId,
-    /// Children in the list; "+" and "#" are not counted.
-    pub(super) children: u32,
-    pub(super) plus: NodeId,
-    pub(super) hash: NodeId,
     pub(super) value: Option<V>,
 }
 
 // One cache line with a value of eight bytes.
-const _: () = assert!(size_of::<Node<Box<u64>>>() == 64);
+const _: () = assert!(size_of::<Node<Box<u64>>>() == 64 && size_of::<Node<u32>>() == 64);
+
+/// What follows a node's level.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Below {
+    /// One path goes through here, and these are its remaining levels, one at least. The value is that path's.
+    Suffix(Label),
+    /// Any number of paths. The value is that of the path that ends here.
+    Branch(Branch),
+}
+
+/// The children of a node: "+" and "#" have links of their own, the others are listed in order of age.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Branch {
+    pub(super) plus: NodeId,
+    pub(super) hash: NodeId,
+    pub(super) first_child: NodeId,
+    /// Length of the list.
+    pub(super) children: u32,
+}
+
+impl Branch {
+    pub(super) const EMPTY: Self =
+        Self { plus: NodeId::NONE, hash: NodeId::NONE, first_child: NodeId::NONE, children: 0 };
+}
 
 impl<V> Node<V> {
-    fn new(level: Level, parent: NodeId) -> Self {
-        Self {
-            level,
-            parent,
-            next: NodeId::NONE,
-            previous: NodeId::NONE,
-            first_child: NodeId::NONE,
-            children: 0,
-            plus: NodeId::NONE,
-            hash: NodeId::NONE,
-            value: None,
+    pub(super) fn new(level: Label, below: Below, parent: NodeId) -> Self {
+        Self { level, below, parent, next: NodeId::NONE, previous: NodeId::NONE, value: None }
+    }
+
+    /// The node's children; a node with a suffix has none.
+    pub(super) fn branch(&self) -> &Branch {
+        match &self.below {
+            Below::Branch(branch) => branch,
+            Below::Suffix(_) => &Branch::EMPTY,
         }
     }
 
-    /// Whether the node serves nothing, so that it can go.
-    pub(super) fn is_unused(&self) -> bool {
-        self.value.is_none() && self.children == 0 && self.plus == NodeId::NONE && self.hash == NodeId::NONE
+    /// The children of a node that is a branch.
+    pub(super) fn branch_mut(&mut self) -> &mut Branch {
+        match &mut self.below {
+            Below::Branch(branch) => branch,
+            Below::Suffix(_) => unreachable!("a node is split before it gets children"),
+        }
     }
 }
 
@@ -70,7 +92,8 @@ pub(super) struct Arena<V> {
 impl<V> Arena<V> {
     /// An arena with nothing but the root.
     pub(super) fn new() -> Self {
-        Self { nodes: vec![Node::new(Level::EMPTY, NodeId::NONE)], free: NodeId::NONE, used: 1 }
+        let root = Node::new(Label::EMPTY, Below::Branch(Branch::EMPTY), NodeId::NONE);
+        Self { nodes: vec![root], free: NodeId::NONE, used: 1 }
     }
 
     /// Nodes in use, the root included.
@@ -79,9 +102,13 @@ impl<V> Arena<V> {
         self.used
     }
 
-    pub(super) fn allocate(&mut self, level: Level, parent: NodeId) -> NodeId {
+    /// Nodes in use and freed slots.
+    pub(super) fn slots(&self) -> usize {
+        self.nodes.len()
+    }
+
+    pub(super) fn allocate(&mut self, node: Node<V>) -> NodeId {
         self.used += 1;
-        let node = Node::new(level, parent);
         if self.free != NodeId::NONE {
             let id = self.free;
             self.free = self[id].next;
@@ -94,14 +121,11 @@ impl<V> Arena<V> {
         id
     }
 
-    /// Frees a node that nothing links to any more.
+    /// Frees a node without value that nothing links to any more.
     pub(super) fn release(&mut self, id: NodeId) {
         assert!(id != NodeId::ROOT, "the root stays");
         self.used -= 1;
-        let next = self.free;
-        let node = &mut self[id];
-        node.level = Level::EMPTY;
-        node.next = next;
+        self[id].next = self.free;
         self.free = id;
     }
 

@@ -103,6 +103,12 @@ fn all(trie: &Trie<u64>) -> Vec<u64> {
     found
 }
 
+/// Nothing is left but the root.
+fn assert_is_empty(trie: &Trie<u64>) {
+    assert!(trie.is_empty());
+    assert_eq!((trie.arena.used(), trie.texts.used(), trie.edges.len()), (1, 0, 0));
+}
+
 /// Changes a trie and a map alike, at random, and calls `check` now and then. The trie must end where it began.
 fn against_a_map(
     seed: u64,
@@ -139,8 +145,7 @@ fn against_a_map(
     for (path, value) in map {
         assert_eq!(trie.remove(&path), Some(value), "seed {seed}");
     }
-    assert!(trie.is_empty());
-    assert_eq!((trie.arena.used(), trie.edges.len(), trie.long_level_bytes), (1, 0, 0), "seed {seed}");
+    assert_is_empty(&trie);
 }
 
 /// Goal: routing finds exactly the filters that match. Method: random filters and topics, compared with the reference.
@@ -244,7 +249,7 @@ fn paths_of_any_depth_work() {
         assert_eq!(sorted(filters_for(&trie, &deep)), [1, 3]);
         assert_eq!((trie.remove(&deep), trie.remove(&wild)), (Some(1), Some(3)));
         assert_eq!(trie.remove(&format!("{deep}x")), Some(2));
-        assert_eq!((trie.arena.used(), trie.edges.len()), (1, 0));
+        assert_is_empty(&trie);
     }
 }
 
@@ -295,22 +300,67 @@ fn orders_are_deterministic() {
     for (value, path) in &numbered {
         forwards.insert(path, *value);
     }
+    // Others come and go meanwhile, so that paths are split which nobody shares any more.
+    for path in &topics {
+        backwards.insert(path, u64::MAX);
+    }
     for (value, path) in numbered.iter().rev() {
         backwards.insert(path, *value);
+    }
+    for path in topics.iter().filter(|path| !numbered.iter().any(|(_, kept)| kept == *path)) {
+        backwards.remove(path);
     }
     for topic in &topics {
         assert_eq!(filters_for(&forwards, topic), filters_for(&backwards, topic));
     }
 }
 
+/// Goal: the levels after the last shared one cost no nodes, and sharing begins when another path does. Method: count.
+#[test]
+fn a_path_alone_is_one_node() {
+    let mut trie = Trie::new(5);
+    for value in 0..100 {
+        trie.insert(&format!("dev/{value}/+/state"), value);
+    }
+    assert_eq!(trie.arena.used(), 1 + 1 + 100);
+    trie.insert("dev/7/+/command/#", 100);
+    assert_eq!(trie.arena.used(), 1 + 1 + 100 + 3);
+    assert_eq!(filters_for(&trie, "dev/7/lamp/state"), [7]);
+    assert_eq!(filters_for(&trie, "dev/7/lamp/command/on"), [100]);
+    assert_eq!(filters_for(&trie, "dev/7/lamp/command"), [100]);
+    assert_eq!(filters_for(&trie, "dev/8/lamp/command"), []);
+    // The root, "dev", 99 alone, and "7" with "+" and "state".
+    trie.remove("dev/7/+/command/#");
+    assert_eq!(trie.arena.used(), 1 + 1 + 99 + 3);
+}
+
+/// Goal: memory goes back with the last value. Method: more nodes than an empty trie keeps.
+#[test]
+fn an_empty_trie_gives_its_memory_back() {
+    let mut trie = Trie::new(5);
+    let path = |value: u64| format!("{value}/a level that is longer than a node holds");
+    let before = trie.memory_bytes();
+    for value in 0..10_000 {
+        trie.insert(&path(value), value);
+    }
+    assert!(trie.memory_bytes() > 10_000 * 100);
+    for value in 0..10_000 {
+        trie.remove(&path(value));
+    }
+    assert_eq!(trie.memory_bytes(), before);
+    assert_is_empty(&trie);
+}
+
 /// Goal: siblings come oldest first, parents before children. Method: a small tree, by hand.
 #[test]
 fn topics_come_parents_first_and_oldest_sibling_first() {
     let mut trie = Trie::new(5);
-    for (value, path) in (0..).zip(["b/2", "b/1", "b", "$c", "a/+", "a/#", "a"]) {
+    for (value, path) in (0..).zip(["b/2", "b/1", "b", "$c", "a/+/x", "a/#", "a"]) {
         trie.insert(path, value);
     }
     assert_eq!(all(&trie), [2, 0, 1, 3, 6, 4, 5]);
+    trie.remove("a/+/x");
+    trie.remove("a/#");
     assert_eq!(topics_for(&trie, "#"), [2, 0, 1, 6]);
     assert_eq!(topics_for(&trie, "+"), [2, 6]);
     assert_eq!(topics_for(&trie, "+/#"), [2, 0, 1, 6]);
