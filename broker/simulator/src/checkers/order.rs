@@ -1,0 +1,279 @@
+//! Promise 3: messages of one publisher on one topic with one QoS reach a subscriber in order, over
+//! reconnects and take-overs, and acknowledgements leave in the order of their publishes.
+//!
+//! A session with n subscriptions that match gets n copies, each in order by itself. So what arrives must
+//! be a merge of at most n increasing sequences: each message is laid on the pile whose top is the
+//! greatest below it, and an (n + 1)th pile is the finding.
+
+use std::collections::BTreeMap;
+
+use mqtt::{PacketKind, QoS};
+
+use super::{Findings, Promise};
+use crate::history::{AckFact, ClientIndex, Delivery, Event, Fact, Got, Link, Message, MessageId, Moment};
+use crate::ledger::{Ledger, Request};
+use crate::topics;
+
+/// What has arrived, by lane.
+#[derive(Debug, Default)]
+pub(super) struct Order {
+    sessions: BTreeMap<(ClientIndex, u32, Lane), Piles>,
+    links: BTreeMap<(Link, Lane), Piles>,
+    /// Who was given a publisher's messages by an `$oshare` filter, and who its members were then.
+    stuck: BTreeMap<(&'static str, ClientIndex), (ClientIndex, Vec<Member>)>,
+}
+
+/// Publisher, topic, QoS it was published with.
+type Lane = (ClientIndex, &'static str, QoS);
+
+/// A member of a group as its publisher's messages may see it: client, session, subscription.
+type Member = (ClientIndex, u32, Option<Link>, Moment, bool);
+
+/// The tops of the increasing sequences, and how often each message came.
+#[derive(Debug, Default)]
+struct Piles {
+    tops: Vec<MessageId>,
+    copies: BTreeMap<MessageId, usize>,
+}
+
+impl Piles {
+    /// Lays a message down; the top it should have come before if there is no pile for it.
+    fn lay(&mut self, message: MessageId, sequences: usize) -> Option<MessageId> {
+        let copies = self.copies.entry(message).or_default();
+        *copies += 1;
+        if *copies > sequences {
+            return None; // One too many is the finding of another checker, or a publisher's own resend.
+        }
+        if let Some(top) = self.tops.iter_mut().filter(|top| **top < message).max_by_key(|top| **top) {
+            *top = message;
+            return None;
+        }
+        if self.tops.len() < sequences {
+            self.tops.push(message);
+            return None;
+        }
+        self.tops.iter().min().copied()
+    }
+}
+
+impl Order {
+    /// Looks at deliveries and acknowledgements.
+    pub(super) fn on(
+        &mut self,
+        event: &Event,
+        messages: &[Message],
+        ledger: &Ledger,
+        findings: &mut Findings,
+    ) {
+        match &event.fact {
+            Fact::Got(link, Got::Publish(delivery)) => {
+                self.on_delivery(event, *link, delivery, messages, ledger, findings);
+            }
+            Fact::Got(link, Got::Ack(ack)) => on_ack(event, *link, *ack, messages, ledger, findings),
+            _ => {}
+        }
+    }
+
+    fn on_delivery(
+        &mut self,
+        event: &Event,
+        link: Link,
+        delivery: &Delivery,
+        messages: &[Message],
+        ledger: &Ledger,
+        findings: &mut Findings,
+    ) {
+        let (Some(id), Some(session)) = (delivery.message, ledger.session_of(link)) else { return };
+        let message = &messages[id.0 as usize];
+        let state = ledger.message(id);
+        if delivery.retain || message.will {
+            return;
+        }
+        let client = ledger.link(link).client;
+        let matching: Vec<_> = session.may_match(message.topic, state.begun).collect();
+        if matching.iter().any(|each| each.is_shared()) {
+            if let [only] = matching[..]
+                && topics::is_ordered_share(only.filter)
+                && !session.is_resend(delivery)
+            {
+                self.on_ordered_share(event, only.filter, client, message, ledger, findings);
+            }
+            return; // A member that leaves passes on what it had: no order is promised then.
+        }
+        let sequences = matching.len().max(1);
+        if state.sends > 1 && sequences > 1 {
+            return;
+        }
+        let lane = (message.publisher, message.topic, message.qos);
+        let mut late = self.links.entry((link, lane)).or_default().lay(id, sequences);
+        if late.is_none() && !session.is_resend(delivery) {
+            let piles = self.sessions.entry((client, session.number, lane)).or_default();
+            late = piles.lay(id, sequences);
+        }
+        if let Some(later) = late {
+            findings.add(
+                Promise::Order,
+                event.moment,
+                format!(
+                    "client {} got message {:08x} of client {} on {} (QoS {}) after message {:08x}",
+                    client.0,
+                    id.0,
+                    message.publisher.0,
+                    message.topic,
+                    message.qos.bits(),
+                    later.0
+                ),
+            );
+        }
+    }
+
+    /// All messages of a publisher go to one member, as long as the members are the same.
+    fn on_ordered_share(
+        &mut self,
+        event: &Event,
+        filter: &'static str,
+        client: ClientIndex,
+        message: &Message,
+        ledger: &Ledger,
+        findings: &mut Findings,
+    ) {
+        let members: Vec<Member> = members_of(filter, ledger);
+        let before = self.stuck.insert((filter, message.publisher), (client, members.clone()));
+        if let Some((other, same)) = before
+            && other != client
+            && same == members
+        {
+            findings.add(
+                Promise::Order,
+                event.moment,
+                format!(
+                    "by {filter} client {} got a message of client {}, whose last one went to client {} though \
+                     the members are the same",
+                    client.0, message.publisher.0, other.0
+                ),
+            );
+        }
+    }
+}
+
+fn members_of(filter: &str, ledger: &Ledger) -> Vec<Member> {
+    let mut members = Vec::new();
+    for (index, session) in ledger.sessions.iter().enumerate() {
+        for each in session.subscriptions.iter().filter(|each| each.filter == filter && each.ended.is_none())
+        {
+            let client = ClientIndex(index as u16);
+            members.push((client, session.number, session.online, each.asked, each.doubtful.is_some()));
+        }
+    }
+    members
+}
+
+/// [MQTT-4.6.0-2, -3]
+fn on_ack(
+    event: &Event,
+    link: Link,
+    ack: AckFact,
+    messages: &[Message],
+    ledger: &Ledger,
+    findings: &mut Findings,
+) {
+    let qos = match ack.kind {
+        PacketKind::PubAck => QoS::AtLeastOnce,
+        PacketKind::PubRec => QoS::ExactlyOnce,
+        _ => return,
+    };
+    let mut waiting = ledger.link(link).requests.iter().filter_map(|(_, request)| match request {
+        Request::Publish(packet_id, message) if messages[message.0 as usize].qos == qos => Some(*packet_id),
+        _ => None,
+    });
+    let Some(first) = waiting.next() else { return };
+    if first != ack.packet_id && waiting.any(|packet_id| packet_id == ack.packet_id) {
+        findings.add(
+            Promise::Order,
+            event.moment,
+            format!(
+                "client {} got the {:?} of packet {} before that of packet {first}, which it sent earlier",
+                ledger.link(link).client.0,
+                ack.kind,
+                ack.packet_id
+            ),
+        );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use mqtt::{PacketKind, QoS};
+
+    use super::super::Promise;
+    use super::super::story::Story;
+
+    /// Two messages of one publisher on one topic, delivered the wrong way round.
+    #[test]
+    fn swapped_deliveries() {
+        let mut story = Story::new();
+        let subscriber = story.online(0, true);
+        let publisher = story.online(1, true);
+        story.subscribe(subscriber, 1, "a", QoS::AtMostOnce);
+        let first = story.publish(publisher, 0, "a", QoS::AtMostOnce);
+        let second = story.publish(publisher, 0, "a", QoS::AtMostOnce);
+        story.deliver(subscriber, second, QoS::AtMostOnce, 0);
+        assert!(!story.found(Promise::Order));
+        story.deliver(subscriber, first, QoS::AtMostOnce, 0);
+        assert!(story.found(Promise::Order), "{:?}", story.findings());
+    }
+
+    /// Two overlapping subscriptions may interleave their copies, a third sequence is one too many.
+    #[test]
+    fn overlapping_copies_interleave() {
+        let mut story = Story::new();
+        let subscriber = story.online(0, true);
+        let publisher = story.online(1, true);
+        story.subscribe(subscriber, 1, "a", QoS::AtMostOnce);
+        story.subscribe(subscriber, 2, "#", QoS::AtMostOnce);
+        let sent: Vec<_> = (0..3).map(|_| story.publish(publisher, 0, "a", QoS::AtMostOnce)).collect();
+        for index in [0, 1, 0, 2, 1, 2] {
+            story.deliver(subscriber, sent[index], QoS::AtMostOnce, 0);
+        }
+        assert!(!story.found(Promise::Order), "{:?}", story.findings());
+        let mut story = Story::new();
+        let subscriber = story.online(0, true);
+        let publisher = story.online(1, true);
+        story.subscribe(subscriber, 1, "a", QoS::AtMostOnce);
+        story.subscribe(subscriber, 2, "#", QoS::AtMostOnce);
+        let sent: Vec<_> = (0..3).map(|_| story.publish(publisher, 0, "a", QoS::AtMostOnce)).collect();
+        for index in [2, 1, 0] {
+            story.deliver(subscriber, sent[index], QoS::AtMostOnce, 0);
+        }
+        assert!(story.found(Promise::Order));
+    }
+
+    /// An order broken only over a reconnect: the second message first, the first on the next connection.
+    #[test]
+    fn swapped_over_a_reconnect() {
+        let mut story = Story::new();
+        let subscriber = story.online(0, false);
+        let publisher = story.online(1, true);
+        story.subscribe(subscriber, 1, "a", QoS::AtLeastOnce);
+        let first = story.publish(publisher, 1, "a", QoS::AtLeastOnce);
+        let second = story.publish(publisher, 2, "a", QoS::AtLeastOnce);
+        story.deliver(subscriber, second, QoS::AtLeastOnce, 1);
+        story.leave(subscriber);
+        let subscriber = story.resume(0);
+        story.deliver(subscriber, first, QoS::AtLeastOnce, 2);
+        assert!(story.found(Promise::Order), "{:?}", story.findings());
+    }
+
+    /// The later publish is acknowledged first.
+    #[test]
+    fn swapped_acknowledgements() {
+        for (kind, qos) in [(PacketKind::PubAck, QoS::AtLeastOnce), (PacketKind::PubRec, QoS::ExactlyOnce)] {
+            let mut story = Story::new();
+            let publisher = story.online(0, true);
+            story.publish(publisher, 1, "a", qos);
+            story.publish(publisher, 2, "b", qos);
+            story.broker_acks(publisher, kind, 2, 0);
+            assert!(story.found(Promise::Order), "{:?}", story.findings());
+        }
+    }
+}

@@ -1,0 +1,265 @@
+//! Retained messages: a subscription is sent the one that certainly is retained, and never one that
+//! certainly has been replaced or cleared. What is retained is only known for certain when nothing moves
+//! and one client alone published to the topic since the time before.
+
+use std::collections::BTreeMap;
+
+use mqtt::{QoS, RetainHandling};
+
+use super::expected::{Missing, reasons_for};
+use super::{Findings, Promise};
+use crate::history::{ClientIndex, Delivery, Event, Fact, Got, Link, Message, MessageId, Moment, Sent};
+use crate::ledger::{Ledger, Outcome};
+use crate::topics;
+
+/// What is retained, topic by topic.
+#[derive(Debug, Default)]
+pub(super) struct Retained {
+    topics: BTreeMap<&'static str, Topic>,
+    /// Messages that certainly are retained no more, and since when.
+    replaced: BTreeMap<MessageId, Moment>,
+    due: Vec<Due>,
+}
+
+#[derive(Debug, Default)]
+struct Topic {
+    known: Known,
+    /// Written since nothing moved.
+    writes: Vec<MessageId>,
+    /// A will with a delay may write here at any time.
+    restless: bool,
+    /// Everything that was ever written.
+    ever: Vec<MessageId>,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Known {
+    #[default]
+    Nothing,
+    Message(MessageId),
+    Unknown,
+}
+
+/// A SUBSCRIBE that is to be answered with a retained message.
+#[derive(Debug)]
+struct Due {
+    client: ClientIndex,
+    link: Link,
+    session: u32,
+    filter: &'static str,
+    asked: Moment,
+    message: MessageId,
+    /// Copies with the retain flag that the session had before.
+    before: u32,
+}
+
+impl Retained {
+    /// Looks at publishes, subscriptions and deliveries with the retain flag.
+    pub(super) fn on(
+        &mut self,
+        event: &Event,
+        messages: &[Message],
+        ledger: &Ledger,
+        findings: &mut Findings,
+    ) {
+        match &event.fact {
+            Fact::Sent(_, Sent::Publish(outgoing)) if messages[outgoing.message.0 as usize].retain => {
+                self.write(outgoing.message, messages, false);
+            }
+            Fact::Sent(link, Sent::Connect(greeting)) => {
+                let client = ledger.link(*link).client;
+                let will = greeting.will.filter(|will| messages[will.message.0 as usize].retain);
+                if let Some(will) = will {
+                    assert_eq!(messages[will.message.0 as usize].publisher, client);
+                    self.write(will.message, messages, true);
+                }
+            }
+            Fact::Sent(link, Sent::Subscribe { filters, .. }) => {
+                for (filter, options) in filters {
+                    self.on_subscribe(event.moment, *link, filter, *options, messages, ledger);
+                }
+            }
+            Fact::Got(link, Got::Publish(delivery)) if delivery.retain => {
+                self.on_delivery(event.moment, *link, delivery, messages, ledger, findings);
+            }
+            _ => {}
+        }
+    }
+
+    /// A retained message is on its way, or may be at any time.
+    fn write(&mut self, id: MessageId, messages: &[Message], restless: bool) {
+        let topic = self.topics.entry(messages[id.0 as usize].topic).or_default();
+        topic.writes.push(id);
+        topic.ever.push(id);
+        topic.restless |= restless;
+    }
+
+    fn on_subscribe(
+        &mut self,
+        moment: Moment,
+        link: Link,
+        filter: &'static str,
+        options: mqtt::SubscriptionOptions,
+        messages: &[Message],
+        ledger: &Ledger,
+    ) {
+        let client = ledger.link(link).client;
+        let Some(session) = ledger.session_of(link) else { return };
+        let has_it = session.subscriptions.iter().any(|each| each.filter == filter && each.ended.is_none());
+        let sends = match options.retain_handling {
+            RetainHandling::Send => true,
+            RetainHandling::SendIfNew => !has_it,
+            RetainHandling::DoNotSend => false,
+        };
+        if !sends || topics::split_share(filter).0.is_some() {
+            return;
+        }
+        for (topic, state) in &self.topics {
+            let Known::Message(message) = state.known else { continue };
+            let own = options.no_local && messages[message.0 as usize].publisher == client;
+            if topics::matches(filter, topic) && state.writes.is_empty() && !own {
+                let before = session.copies.get(&message).map_or(0, |copies| copies.flagged);
+                let session = session.number;
+                self.due.push(Due { client, link, session, filter, asked: moment, message, before });
+            }
+        }
+    }
+
+    fn on_delivery(
+        &self,
+        moment: Moment,
+        link: Link,
+        delivery: &Delivery,
+        messages: &[Message],
+        ledger: &Ledger,
+        findings: &mut Findings,
+    ) {
+        let (Some(id), Some(session)) = (delivery.message, ledger.session_of(link)) else { return };
+        let Some(replaced) = self.replaced.get(&id) else { return };
+        let topic = messages[id.0 as usize].topic;
+        let begun = ledger.message(id).begun;
+        let as_published = session.may_match(topic, begun).any(|each| each.options.retain_as_published);
+        let mut matching = session.subscriptions.iter().filter(|each| topics::matches(each.filter, topic));
+        if !as_published && matching.all(|each| each.asked > *replaced) {
+            let text = format!(
+                "client {} was sent the retained message {:08x} on {topic}, which had been replaced (event {}) \
+                 before it subscribed",
+                ledger.link(link).client.0,
+                id.0,
+                replaced.0
+            );
+            findings.add(Promise::Retained, moment, text);
+        }
+    }
+
+    /// When nothing moves: which retained messages were due and not sent. Settles what is known.
+    pub(super) fn missing(&mut self, messages: &[Message], ledger: &Ledger) -> Vec<Missing> {
+        let due = std::mem::take(&mut self.due);
+        let missing = due.iter().filter_map(|each| self.is_missing(each, &due, messages, ledger)).collect();
+        for topic in self.topics.values_mut() {
+            topic.settle(messages, ledger, &mut self.replaced);
+        }
+        missing
+    }
+
+    fn is_missing(&self, each: &Due, all: &[Due], messages: &[Message], ledger: &Ledger) -> Option<Missing> {
+        let session = ledger.session(each.client);
+        let steady = session.number == each.session && session.online == Some(each.link);
+        let message = &messages[each.message.0 as usize];
+        let topic = &self.topics[message.topic];
+        let granted =
+            session.subscriptions.iter().find(|own| own.filter == each.filter && own.asked == each.asked);
+        let granted = granted.filter(|own| own.granted.is_some() && own.doubtful.is_none())?;
+        if !steady || !topic.writes.is_empty() || topic.restless || message.expiry.is_some() {
+            return None;
+        }
+        let same = |other: &&Due| other.client == each.client && other.message == each.message;
+        let earlier = all.iter().filter(same).filter(|other| other.asked < each.asked);
+        // A wildcard and a literal filter in one SUBSCRIBE are two; told apart by their filters' order.
+        let beside =
+            all.iter().filter(same).filter(|other| other.asked == each.asked && other.filter < each.filter);
+        let first = all.iter().filter(same).map(|other| other.before).min().unwrap_or(each.before);
+        let wanted = first + (earlier.count() + beside.count()) as u32 + 1;
+        let given = session.copies.get(&each.message).map_or(0, |copies| copies.flagged);
+        let qos = granted.qos.min(message.qos).min(QoS::AtLeastOnce);
+        (given < wanted).then(|| Missing {
+            message: each.message,
+            client: Some(each.client),
+            filters: vec![each.filter],
+            copies: 1,
+            reasons: reasons_for(message, qos, session, ledger),
+            promise: Promise::Retained,
+        })
+    }
+}
+
+impl Topic {
+    /// Nothing moves: is it certain what is retained?
+    fn settle(&mut self, messages: &[Message], ledger: &Ledger, replaced: &mut BTreeMap<MessageId, Moment>) {
+        if self.restless {
+            self.known = Known::Unknown;
+            return;
+        }
+        let Some(last) = self.writes.last().copied() else { return };
+        let of = |id: MessageId| &messages[id.0 as usize];
+        let alone = self.writes.iter().all(|id| of(*id).publisher == of(last).publisher);
+        let certain = self.writes.iter().all(|id| ledger.message(*id).outcome == Outcome::Accepted);
+        self.writes.clear();
+        self.known = match (alone && certain, of(last).payload.is_empty()) {
+            (false, _) => Known::Unknown,
+            (true, true) => Known::Nothing,
+            (true, false) => Known::Message(last),
+        };
+        if self.known != Known::Unknown {
+            let now = ledger.quiet_next;
+            for id in self.ever.iter().filter(|id| **id != last) {
+                replaced.entry(*id).or_insert(now);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use mqtt::{PacketKind, QoS};
+
+    use super::super::Promise;
+    use super::super::story::Story;
+
+    fn retained() -> (Story, crate::history::MessageId, crate::history::MessageId) {
+        let mut story = Story::new();
+        let publisher = story.online(1, true);
+        let old = story.publish_retained(publisher, 1, "a", QoS::AtLeastOnce);
+        story.broker_acks(publisher, PacketKind::PubAck, 1, 0);
+        story.quiet();
+        let new = story.publish_retained(publisher, 2, "a", QoS::AtLeastOnce);
+        story.broker_acks(publisher, PacketKind::PubAck, 2, 0);
+        story.quiet();
+        (story, old, new)
+    }
+
+    /// A new subscription is not sent what is retained; then it is.
+    #[test]
+    fn not_sent() {
+        for sent in [false, true] {
+            let (mut story, _, new) = retained();
+            let subscriber = story.online(0, true);
+            story.subscribe(subscriber, 1, "a", QoS::AtMostOnce);
+            if sent {
+                story.deliver_retained(subscriber, new, QoS::AtMostOnce, 0);
+            }
+            story.quiet();
+            assert_eq!(story.found(Promise::Retained), !sent, "{:?}", story.findings());
+        }
+    }
+
+    /// A new subscription is sent what was replaced long ago.
+    #[test]
+    fn replaced() {
+        let (mut story, old, _) = retained();
+        let subscriber = story.online(0, true);
+        story.subscribe(subscriber, 1, "a", QoS::AtMostOnce);
+        story.deliver_retained(subscriber, old, QoS::AtMostOnce, 0);
+        assert!(story.found(Promise::Retained));
+    }
+}
