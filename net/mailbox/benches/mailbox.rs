@@ -3,6 +3,10 @@
 //!
 //! A stream counts the time from the first push to the last pop, over all items, with one `must_wake` a
 //! turn; both threads poll, as busy cores do.
+//!
+//! On four virtual cores the one-thread lines repeat within 20 %. The streams do not: over eight runs,
+//! pinned and not, 16 B items took 3 to 9 ns in turns of 16 and 14 to 51 ns one by one, and a round trip
+//! 3.5 µs in seven and 46 µs in one. Compare streams over several runs.
 #![expect(clippy::disallowed_methods, reason = "a benchmark reads the clock and starts its own threads")]
 #![expect(clippy::print_stdout, reason = "its output is the result")]
 
