@@ -14,7 +14,18 @@ pub mod identity;
 pub mod input;
 pub mod peer;
 pub mod time;
+pub mod trie;
+pub mod wheel;
 
+mod connection;
 mod core;
+mod delivery;
+mod dist;
+mod inbox;
+mod message;
+mod placement;
+mod random;
+mod retain;
+mod tenant;
 
-pub use crate::core::Core;
+pub use crate::core::{Core, Usage};

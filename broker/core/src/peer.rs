@@ -1,5 +1,176 @@
-//! Messages between cores.
+//! Messages between cores. Owned data of known kinds; nothing in them that could not be encoded, so that the
+//! same messages can travel between nodes.
+//!
+//! A protocol may assume that messages from one core to another arrive in the order they were sent, and
+//! nothing else. *Data* messages (those that clients cause at will) count against the sender's credit with
+//! the receiver; *control* messages always leave, so that two cores that wait for each other's room cannot
+//! lock each other.
 
-/// One message to another core.
+use std::sync::Arc;
+
+use mqtt::ReasonCode;
+use smallvec::SmallVec;
+
+use crate::connection::SlotNumber;
+use crate::dist::{Destinations, GroupKey, Member, Route, Target};
+use crate::identity::{ConnectionId, Incarnation};
+use crate::message::Message;
+
+/// One message to another core of this node.
 #[derive(Debug)]
-pub struct PeerMessage {}
+pub struct PeerMessage(pub(crate) Body);
+
+/// Who waits for an answer: a publish in a connection's completion window.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Reply {
+    pub(crate) connection: ConnectionId,
+    pub(crate) slot: SlotNumber,
+}
+
+/// A subscriber's request for retained messages, by its own numbering.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct RetainedRequest {
+    pub(crate) connection: ConnectionId,
+    pub(crate) number: u64,
+}
+
+/// A message for one member of a shared subscription.
+#[derive(Debug)]
+pub(crate) struct SharedDelivery {
+    pub(crate) message: Arc<Message>,
+    pub(crate) group: Arc<GroupKey>,
+    pub(crate) member: Member,
+    /// All members, as the publisher's core knows them.
+    pub(crate) members: Arc<[Member]>,
+    /// Members that could not take it.
+    pub(crate) tried: SmallVec<[Incarnation; 2]>,
+    /// No member is free: it is to wait in this one's queue.
+    pub(crate) forced: bool,
+    pub(crate) reply: Option<Reply>,
+}
+
+#[derive(Debug)]
+pub(crate) enum Body {
+    // Data.
+    /// For the volatile sessions of the receiving core.
+    Deliver {
+        message: Arc<Message>,
+        publisher: Option<ConnectionId>,
+    },
+    /// For durable sessions at home there. Answered if a reply is asked for.
+    Append {
+        message: Arc<Message>,
+        targets: Vec<Target>,
+        reply: Option<Reply>,
+        publisher: Option<ConnectionId>,
+    },
+    /// For a member of a shared subscription. Answered if a reply is asked for.
+    Shared(Box<SharedDelivery>),
+    /// The member cannot take it: the sender of `Shared` is to choose another.
+    SharedRefused(Box<SharedDelivery>),
+    /// A member has left with this message unfinished: for another one, chosen where the routes are.
+    PassOn {
+        message: Arc<Message>,
+        group: Arc<GroupKey>,
+    },
+    /// To be retained (or cleared) there. Answered if a reply is asked for.
+    Retain {
+        message: Arc<Message>,
+        reply: Option<Reply>,
+    },
+    /// Some of the retained messages asked for; more are there if `more`.
+    Retained {
+        request: RetainedRequest,
+        messages: Vec<Arc<Message>>,
+        more: bool,
+    },
+
+    // Control.
+    /// Who wants this topic? Answered by `Matched`.
+    Match {
+        lookup: u64,
+        tenant: Arc<str>,
+        topic: Box<str>,
+    },
+    Matched {
+        lookup: u64,
+        destinations: Destinations,
+    },
+    /// Change a route; `RouteChanged` follows when no core answers by the old state any more.
+    AddRoute {
+        tenant: Arc<str>,
+        filter: Box<str>,
+        route: Route,
+        change: Option<u64>,
+    },
+    RemoveRoute {
+        tenant: Arc<str>,
+        filter: Box<str>,
+        route: Route,
+        change: Option<u64>,
+    },
+    RouteChanged {
+        change: u64,
+    },
+    /// Forget what is cached of topics that this filter matches. Answered by `Invalidated`.
+    Invalidate {
+        tenant: Arc<str>,
+        filter: Box<str>,
+        number: u64,
+    },
+    Invalidated {
+        number: u64,
+    },
+    /// A part of a publish is done.
+    Answer {
+        reply: Reply,
+        reason: ReasonCode,
+    },
+    /// Which retained messages does this filter match? Answered by `Retained`.
+    FindRetained {
+        request: RetainedRequest,
+        tenant: Arc<str>,
+        filter: Box<str>,
+    },
+    /// The next of them, please; or no more of them.
+    MoreRetained {
+        request: RetainedRequest,
+    },
+    StopRetained {
+        request: RetainedRequest,
+    },
+    /// A receiver falls behind: read this publisher more slowly.
+    Slow {
+        connection: ConnectionId,
+    },
+    /// A member of a shared subscription cannot take more, or can again.
+    Busy {
+        member: Incarnation,
+        busy: bool,
+    },
+    /// So many bytes of data are processed.
+    Credit {
+        bytes: u64,
+    },
+}
+
+impl Body {
+    /// Bytes that count against the sender's credit; 0 for control messages.
+    pub(crate) fn data_bytes(&self) -> u64 {
+        /// What a message costs beside its content.
+        const OVERHEAD: u64 = 64;
+        match self {
+            Body::Deliver { message, .. } | Body::Retain { message, .. } | Body::PassOn { message, .. } => {
+                OVERHEAD + message.bytes()
+            }
+            Body::Append { message, targets, .. } => {
+                OVERHEAD + message.bytes() + (targets.len() * size_of::<Target>()) as u64
+            }
+            Body::Shared(delivery) | Body::SharedRefused(delivery) => OVERHEAD + delivery.message.bytes(),
+            Body::Retained { messages, .. } => {
+                messages.iter().map(|message| OVERHEAD + message.bytes()).sum()
+            }
+            _ => 0,
+        }
+    }
+}

@@ -1,69 +1,212 @@
 //! The core: inputs in, outputs out, one turn at a time.
+//!
+//! `Core` holds the state and the `match` over what can happen; each kind of event is handled in a file of
+//! its own beside this one, named after it. A PUBLISH comes in through [`receive`], is judged in [`publish`],
+//! finds its destinations in [`lookup`] and leaves through [`dispatch`].
 
+mod acknowledge;
+mod authenticate;
+mod close;
+mod connect;
+mod deliver;
+mod disconnect;
+mod dispatch;
+mod effects;
+mod lookup;
+mod peers;
+mod publish;
+mod receive;
+mod retained;
+mod route_changes;
+mod shared;
+mod stop;
+mod subscribe;
+mod timers;
+
+use std::collections::VecDeque;
 use std::sync::Arc;
 
+use slab::Slab;
+
 use crate::config::Config;
+use crate::connection::{BufferPool, Connections, Frames};
 use crate::counters::Counters;
-use crate::identity::{ConnectionId, CoreId};
+use crate::dist::{MatchCache, Routes};
+use crate::identity::{ConnectionId, CoreId, Incarnation};
+use crate::inbox::{Effect, Ended, Inboxes};
 use crate::input::{Input, Outputs};
+use crate::random::{Random, mix};
+use crate::retain::Retained;
+use crate::tenant::{TenantIndex, Tenants};
 use crate::time::{Mono, Now};
+use crate::wheel::Wheel;
+
+use lookup::Lookups;
+use peers::Peers;
+use route_changes::{RouteChanges, RouteWaits};
+use shared::SharedGroups;
+use stop::Stopping;
+use timers::Timer;
 
 /// Everything one CPU of a node owns. See the crate's documentation.
 pub struct Core {
+    config: Arc<Config>,
+    id: CoreId,
+    random: Random,
     counters: Counters,
+
+    // Clients.
+    connections: Connections,
+    tenants: Tenants,
+    cache: MatchCache,
+    lookups: Lookups,
+    shared: SharedGroups,
+    route_waits: RouteWaits,
+
+    // The ranges hosted here.
+    routes: Routes,
+    route_changes: RouteChanges,
+    inboxes: Inboxes,
+    retained: Retained,
+    /// Topics whose retained messages expire, by what their timers hold.
+    retained_expiries: Slab<(TenantIndex, Box<str>)>,
+
+    // Between turns.
+    wheel: Wheel<Timer>,
+    peers: Peers,
+    /// Connections with input that a budget left over.
+    backlog: VecDeque<ConnectionId>,
+    /// Ended sessions whose routes are not all removed yet.
+    ending: VecDeque<Box<Ended>>,
+    stopping: Option<Stopping>,
+    /// Inputs were taken since the last turn ended.
+    turn_open: bool,
+
+    // Scratch.
+    deliveries_left: u32,
+    /// A receiver of the publication at hand falls behind.
+    pressure: bool,
+    frames: Frames,
+    pool: BufferPool,
+    effects: Vec<Effect>,
+    fired: Vec<Timer>,
+    next_incarnation: u64,
 }
 
 impl Core {
     /// A core of a node that has just started. `node_incarnation` is the start's own number, greater than
-    /// that of any earlier start; `seed` feeds everything that looks random.
+    /// that of any earlier start and below 2^44 (milliseconds since 1970 will do); `seed` feeds everything
+    /// that looks random.
     #[must_use]
     pub fn new(config: Arc<Config>, id: CoreId, node_incarnation: u64, seed: u64, now: Now) -> Core {
-        let _ = (config, id, node_incarnation, seed, now);
-        Core { counters: Counters::default() }
+        let mut random = Random::new(mix(seed) ^ u64::from(id.0));
+        let deliveries_left = config.turn_deliveries_max;
+        Core {
+            id,
+            counters: Counters::default(),
+            connections: Connections::default(),
+            tenants: Tenants::new(random.next()),
+            cache: MatchCache::new(random.next(), config.match_cache_topics_max),
+            lookups: Lookups::default(),
+            shared: SharedGroups::new(random.next()),
+            route_waits: RouteWaits::default(),
+            routes: Routes::new(random.next()),
+            route_changes: RouteChanges::default(),
+            inboxes: Inboxes::new(random.next()),
+            retained: Retained::new(random.next()),
+            retained_expiries: Slab::new(),
+            wheel: Wheel::new(now.monotonic.0),
+            peers: Peers::new(config.cores),
+            backlog: VecDeque::new(),
+            ending: VecDeque::new(),
+            stopping: None,
+            turn_open: false,
+            deliveries_left,
+            pressure: false,
+            frames: Frames::default(),
+            pool: BufferPool::default(),
+            effects: Vec::new(),
+            fired: Vec::new(),
+            // Room for 2^20 sessions per millisecond of a start before it could meet the next one's.
+            next_incarnation: (node_incarnation << 20) + u64::from(id.0),
+            random,
+            config,
+        }
     }
 
     /// Takes one input. What it causes is appended to `out`.
     pub fn on_input(&mut self, now: Now, input: Input<'_>, out: &mut Outputs) {
-        let _ = (now, input, out);
+        self.turn_open = true;
+        match input {
+            Input::ClientAccepted { connection, listener, peer } => {
+                self.on_accepted(now, connection, listener, peer, out);
+            }
+            Input::ClientHandedOver { connection, handover } => {
+                self.on_handed_over(now, connection, *handover, out);
+            }
+            Input::ClientBytes { connection, bytes } => self.on_bytes(now, connection, bytes, out),
+            Input::ClientSent { connection, bytes } => self.on_sent(now, connection, bytes, out),
+            Input::ClientClosed { connection } => self.on_closed(now, connection, out),
+            Input::PeerMessages { from, messages } => {
+                for message in messages {
+                    self.on_peer(now, from, message.0, out);
+                }
+            }
+            Input::Decided(decided) => self.on_decided(now, decided, out),
+            Input::Stop => self.on_stop(now, out),
+        }
     }
 
     /// Does what is due: timers, and what an earlier turn's budget left undone. To be called when
     /// [`Core::next_timeout`] has come; calling it early does no harm.
     pub fn on_timeout(&mut self, now: Now, out: &mut Outputs) {
-        let _ = (now, out);
+        self.turn_open = true;
+        self.on_timers(now, out);
+        self.process_backlog(now, out);
     }
 
     /// Ends a turn: everything gathered per turn is worked off and leaves. To be called once after the
     /// turn's inputs, before the host acts on `out`.
     pub fn end_turn(&mut self, now: Now, out: &mut Outputs) {
-        let _ = (now, out);
+        self.on_own_messages(now, out);
+        self.remove_ended_routes(out);
+        self.on_own_messages(now, out);
+        self.send_posted(out);
+        for connection in &out.dirty {
+            if let Some(connection) = self.connections.get_mut(*connection) {
+                connection.dirty = false;
+            }
+        }
+        self.deliveries_left = self.config.turn_deliveries_max;
+        self.turn_open = false;
     }
 
     /// When [`Core::on_timeout`] wants to be called next; a time in the past means at once.
     #[must_use]
     pub fn next_timeout(&self) -> Option<Mono> {
-        None
+        if self.turn_open || !self.backlog.is_empty() || !self.ending.is_empty() || self.peers.has_own() {
+            return Some(Mono(0));
+        }
+        self.wheel.next_deadline().map(Mono)
     }
 
     /// Whether the host should receive for this connection. When it becomes true again the connection is
     /// in [`Outputs::resumed`].
     #[must_use]
     pub fn wants_bytes(&self, connection: ConnectionId) -> bool {
-        let _ = connection;
-        true
+        self.connections.get(connection).is_some_and(crate::connection::Connection::wants_bytes)
     }
 
     /// Whether clients should be read at all: false while another core has not caught up with what this
     /// one sent it. To be asked once a turn; messages from that core end it.
     #[must_use]
     pub fn wants_clients(&self) -> bool {
-        true
+        self.peers.have_credit(self.config.mailbox_bytes_max)
     }
 
     /// The connection's unsent bytes, in order; empty for a connection that is gone.
     pub fn unsent(&self, connection: ConnectionId) -> impl Iterator<Item = &[u8]> {
-        let _ = connection;
-        std::iter::empty()
+        self.connections.get(connection).into_iter().flat_map(|connection| connection.send.slices())
     }
 
     /// What this core has counted.
@@ -72,9 +215,39 @@ impl Core {
         &self.counters
     }
 
+    /// How much there is of what has a maximum, for metrics and checkers.
+    #[must_use]
+    pub fn usage(&self) -> Usage {
+        Usage {
+            connections: self.connections.len(),
+            sessions: self.inboxes.len(),
+            cached_topics: self.cache.len(),
+            timers: self.wheel.len(),
+        }
+    }
+
     /// True when an orderly stop has told every client and nothing is left to send.
     #[must_use]
     pub fn is_stopped(&self) -> bool {
-        false
+        self.stopping.is_some() && self.connections.len() == 0
     }
+
+    fn new_incarnation(&mut self) -> Incarnation {
+        let incarnation = Incarnation(self.next_incarnation);
+        self.next_incarnation += u64::from(self.config.cores);
+        incarnation
+    }
+}
+
+/// See [`Core::usage`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// Connections, greeted or not.
+    pub connections: usize,
+    /// Sessions at home here, online or away.
+    pub sessions: usize,
+    /// Topics in the match cache.
+    pub cached_topics: usize,
+    /// Timers armed.
+    pub timers: usize,
 }

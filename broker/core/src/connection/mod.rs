@@ -1,0 +1,263 @@
+//! One client's connection: what the protocol needs to know between two packets of it.
+//!
+//! Lives on its client's home core and knows neither the session behind it nor the core around it.
+
+mod alias;
+mod frames;
+mod send_queue;
+mod window;
+
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use mqtt::{PacketId, ReasonCode, Version};
+use smallvec::SmallVec;
+
+pub use alias::{InboundAliases, OutboundAliases};
+pub use frames::{Fields, Frames};
+pub use send_queue::{BufferPool, COPIED_BYTES_MAX, SendQueue};
+pub use window::{Completion, CompletionWindow, SlotNumber};
+
+use crate::access::Permissions;
+use crate::delivery::DeliveryOptions;
+use crate::identity::{ConnectionId, CoreId};
+use crate::inbox::InboxSlot;
+use crate::message::{Message, Publisher};
+use crate::tenant::TenantIndex;
+use crate::time::Mono;
+use crate::wheel::TimerId;
+
+/// How far a connection has come.
+#[derive(Debug)]
+pub enum Phase {
+    /// No complete CONNECT yet.
+    Connecting,
+    /// The host was asked about a CONNECT.
+    Deciding(Box<Greeting>),
+    /// The client was sent an AUTH and owes one.
+    Authenticating(Box<Greeting>),
+    /// Greeted.
+    Online,
+    /// Its session is detached; the last bytes are leaving.
+    Closing,
+}
+
+/// A CONNECT that is not answered yet: the packet as it came.
+#[derive(Debug)]
+pub struct Greeting {
+    /// The packet, to be decoded again when the answer is there.
+    pub connect: Vec<u8>,
+}
+
+/// The state of one connection.
+#[derive(Debug)]
+pub struct Connection {
+    /// Its name.
+    pub id: ConnectionId,
+    /// Which listener accepted it.
+    pub listener: u16,
+    /// How far it has come.
+    pub phase: Phase,
+    /// Known from CONNECT on.
+    pub version: Version,
+    /// Leave reason strings and user properties out [MQTT-3.1.2-29].
+    pub problem_information: bool,
+    /// It is in the turn's list of dirty connections.
+    pub dirty: bool,
+    /// It is in the core's list of connections with input left over.
+    pub in_backlog: bool,
+    /// Its publisher is slowed: nothing is processed until a timer ends it.
+    pub slowed: bool,
+    /// Its completion window is full: nothing is processed until answers make room.
+    pub stalled: bool,
+    /// A re-authentication is going on.
+    pub reauthenticating: bool,
+    /// 1.5 × keep alive; 0: none.
+    pub keep_alive_ms: u32,
+    /// When bytes last came.
+    pub last_received: Mono,
+    /// When the client last took bytes or acknowledged something.
+    pub last_progress: Mono,
+    /// Keep alive, the time to CONNECT, or the end of lingering.
+    pub timer: TimerId,
+    /// The other end.
+    pub peer: Option<SocketAddr>,
+    /// Known once the client is let in.
+    pub tenant: TenantIndex,
+    /// Its session, while online.
+    pub inbox: InboxSlot,
+    /// Its identity as a publisher, while online.
+    pub publisher: Publisher,
+    /// What the client may do.
+    pub permissions: Permissions,
+    /// Bytes received and not processed: a partial packet, or what a budget left over.
+    pub received: Vec<u8>,
+    /// Bytes to send.
+    pub send: SendQueue,
+    /// Publishes from the client that are not acknowledged.
+    pub window: CompletionWindow,
+    /// QoS 1 and 2 messages that the client may still count as unacknowledged.
+    pub inbound_inflight: u16,
+    /// The client's Receive Maximum, or ours for clients that cannot say.
+    pub outbound_inflight_max: u16,
+    /// The client's Maximum Packet Size.
+    pub outbound_packet_bytes_max: u32,
+    /// What only some connections need.
+    pub extras: Option<Box<Extras>>,
+}
+
+/// State that an idle 3.1.1 connection does without.
+#[derive(Debug, Default)]
+pub struct Extras {
+    /// Method of an enhanced authentication.
+    pub authentication_method: Option<Box<str>>,
+    /// Topics by the client's aliases.
+    pub inbound_aliases: InboundAliases,
+    /// Aliases that we gave to the client.
+    pub outbound_aliases: OutboundAliases,
+    /// SUBSCRIBE and UNSUBSCRIBE packets not acknowledged yet.
+    pub requests: VecDeque<SubscribeRequest>,
+    /// Number of the next of them.
+    pub next_request: u64,
+    /// Retained messages on their way to the client.
+    pub retained: VecDeque<RetainedStream>,
+}
+
+/// A SUBSCRIBE or UNSUBSCRIBE whose acknowledgement waits for routes.
+#[derive(Debug)]
+pub struct SubscribeRequest {
+    /// By which the routes' answers find it.
+    pub number: u64,
+    /// The packet's identifier.
+    pub packet_id: PacketId,
+    /// UNSUBACK is owed, not SUBACK.
+    pub unsubscribe: bool,
+    /// One for each filter.
+    pub reasons: SmallVec<[ReasonCode; 4]>,
+    /// Routes that are not confirmed yet.
+    pub waiting: u32,
+    /// Filters whose retained messages are to follow the SUBACK.
+    pub retained: Vec<(Box<str>, DeliveryOptions)>,
+}
+
+/// Retained messages for one filter of a SUBSCRIBE.
+#[derive(Debug)]
+pub struct RetainedStream {
+    /// By which the answers find it.
+    pub number: u64,
+    /// The filter.
+    pub filter: Box<str>,
+    /// Of the subscription.
+    pub options: DeliveryOptions,
+    /// Messages here and not yet given to the session.
+    pub ready: VecDeque<Arc<Message>>,
+    /// Cores that have more.
+    pub sources: SmallVec<[(CoreId, Source); 2]>,
+}
+
+/// How a core's part of a [`RetainedStream`] stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// It was asked and will answer.
+    Asked,
+    /// It has more, and waits to be asked.
+    HasMore,
+}
+
+impl Connection {
+    /// A connection that has just been accepted.
+    pub fn new(
+        id: ConnectionId,
+        listener: u16,
+        peer: Option<SocketAddr>,
+        now: Mono,
+        timer: TimerId,
+    ) -> Connection {
+        Connection {
+            id,
+            listener,
+            phase: Phase::Connecting,
+            version: Version::V311,
+            problem_information: true,
+            dirty: false,
+            in_backlog: false,
+            slowed: false,
+            stalled: false,
+            reauthenticating: false,
+            keep_alive_ms: 0,
+            last_received: now,
+            last_progress: now,
+            timer,
+            peer,
+            tenant: TenantIndex::default(),
+            inbox: InboxSlot(u32::MAX),
+            publisher: Publisher::default(),
+            permissions: Permissions::All,
+            received: Vec::new(),
+            send: SendQueue::default(),
+            window: CompletionWindow::default(),
+            inbound_inflight: 0,
+            outbound_inflight_max: 0,
+            outbound_packet_bytes_max: u32::MAX,
+            extras: None,
+        }
+    }
+
+    /// Greeted, and not closing.
+    pub fn is_online(&self) -> bool {
+        matches!(self.phase, Phase::Online)
+    }
+
+    /// What only some connections need, made on first use.
+    pub fn extras(&mut self) -> &mut Extras {
+        self.extras.get_or_insert_default()
+    }
+}
+
+/// All connections of a core, by slot.
+#[derive(Debug, Default)]
+pub struct Connections {
+    slots: Vec<Option<Connection>>,
+    len: usize,
+}
+
+impl Connections {
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Adds a connection; its slot is free.
+    pub fn insert(&mut self, connection: Connection) {
+        let index = connection.id.slot as usize;
+        if self.slots.len() <= index {
+            self.slots.resize_with(index + 1, || None);
+        }
+        assert!(self.slots[index].is_none(), "the host reuses a slot only after ClientClosed");
+        self.slots[index] = Some(connection);
+        self.len += 1;
+    }
+
+    /// The connection of this name, if it still is.
+    pub fn get_mut(&mut self, id: ConnectionId) -> Option<&mut Connection> {
+        self.slots.get_mut(id.slot as usize)?.as_mut().filter(|connection| connection.id == id)
+    }
+
+    /// The same, to look at.
+    pub fn get(&self, id: ConnectionId) -> Option<&Connection> {
+        self.slots.get(id.slot as usize)?.as_ref().filter(|connection| connection.id == id)
+    }
+
+    /// Removes a connection.
+    pub fn remove(&mut self, id: ConnectionId) -> Option<Connection> {
+        self.get(id)?;
+        self.len -= 1;
+        self.slots[id.slot as usize].take()
+    }
+
+    /// The first connection at or after a slot: for walks over all of them that take several turns.
+    pub fn at_or_after(&self, slot: u32) -> Option<ConnectionId> {
+        self.slots.iter().skip(slot as usize).flatten().next().map(|connection| connection.id)
+    }
+}

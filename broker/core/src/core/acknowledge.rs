@@ -1,0 +1,129 @@
+//! Hot path. Acknowledgements both ways: what we owe for the client's publishes, and what the client owes
+//! for ours (MQTT 5.0, section 4.3).
+
+use mqtt::encode;
+use mqtt::{Ack, PacketId, PacketKind, ReasonCode, Version};
+
+use super::Core;
+use crate::connection::Completion;
+use crate::counters::DropReason;
+use crate::identity::ConnectionId;
+use crate::inbox::Acknowledged;
+use crate::input::Outputs;
+use crate::peer::Reply;
+use crate::time::Now;
+
+impl Core {
+    /// An answer to a part of a publish has come; `more` others are to come because of it.
+    pub(super) fn on_answer(&mut self, reply: Reply, more: u16, reason: ReasonCode, out: &mut Outputs) {
+        let id = reply.connection;
+        let Some(connection) = self.connections.get_mut(id) else { return };
+        if !connection.is_online() {
+            return;
+        }
+        connection.window.answer(reply.slot, more, reason);
+        while let Some((completion, reason)) =
+            self.connections.get_mut(id).and_then(|connection| connection.window.pop_complete())
+        {
+            self.acknowledge_publish(id, completion, reason, out);
+        }
+        self.unstall(id);
+    }
+
+    /// Sends what is owed for a publish.
+    pub(super) fn acknowledge_publish(
+        &mut self,
+        id: ConnectionId,
+        completion: Completion,
+        reason: ReasonCode,
+        out: &mut Outputs,
+    ) {
+        let (kind, packet_id, finished) = match completion {
+            Completion::Nothing => return,
+            Completion::PubAck(packet_id) => (PacketKind::PubAck, packet_id, true),
+            Completion::PubRec(packet_id) => (PacketKind::PubRec, packet_id, reason.is_error()),
+        };
+        if finished && let Some(connection) = self.connections.get_mut(id) {
+            connection.inbound_inflight = connection.inbound_inflight.saturating_sub(1);
+        }
+        self.write_ack(id, kind, packet_id, reason, out);
+    }
+
+    fn write_ack(
+        &mut self,
+        id: ConnectionId,
+        kind: PacketKind,
+        packet_id: PacketId,
+        reason: ReasonCode,
+        out: &mut Outputs,
+    ) {
+        let ack = Ack::new(packet_id, reason);
+        self.write(id, out, |tail, version| encode::ack(tail, version, kind, &ack));
+    }
+
+    /// The client has finished a QoS 2 message of its own.
+    pub(super) fn on_pubrel(&mut self, _now: Now, id: ConnectionId, ack: &Ack<'_>, out: &mut Outputs) {
+        let Some(connection) = self.connections.get_mut(id) else { return };
+        let reason = if self.inboxes.release(connection.inbox, ack.packet_id) {
+            connection.inbound_inflight = connection.inbound_inflight.saturating_sub(1);
+            ReasonCode::SUCCESS
+        } else {
+            ReasonCode::PACKET_IDENTIFIER_NOT_FOUND // 3.x cannot say it, and completes all the same
+        };
+        self.write_ack(id, PacketKind::PubComp, ack.packet_id, reason, out);
+    }
+
+    /// The client has a QoS 1 message.
+    pub(super) fn on_puback(&mut self, now: Now, id: ConnectionId, ack: &Ack<'_>, out: &mut Outputs) {
+        let Some(connection) = self.connections.get_mut(id) else { return };
+        connection.last_progress = now.monotonic;
+        let slot = connection.inbox;
+        match self.inboxes.at(slot).queue.acknowledge(ack.packet_id) {
+            Acknowledged::Finished => self.on_finished(now, id, ack.reason, out),
+            Acknowledged::WrongKind => self.refuse(now, id, ReasonCode::PROTOCOL_ERROR, out),
+            Acknowledged::Received | Acknowledged::Unknown => {}
+        }
+    }
+
+    /// The client has a QoS 2 message, or refuses it.
+    pub(super) fn on_pubrec(&mut self, now: Now, id: ConnectionId, ack: &Ack<'_>, out: &mut Outputs) {
+        let Some(connection) = self.connections.get_mut(id) else { return };
+        connection.last_progress = now.monotonic;
+        let (slot, version) = (connection.inbox, connection.version);
+        match self.inboxes.at(slot).queue.receive(ack.packet_id, ack.reason.is_error()) {
+            Acknowledged::Received => {
+                self.write_ack(id, PacketKind::PubRel, ack.packet_id, ReasonCode::SUCCESS, out);
+            }
+            Acknowledged::Finished => self.on_finished(now, id, ack.reason, out),
+            Acknowledged::WrongKind => self.refuse(now, id, ReasonCode::PROTOCOL_ERROR, out),
+            // [MQTT-4.3.3-4 and 4.3.3]: unknown here, so that the client can finish it.
+            Acknowledged::Unknown if version == Version::V5 && ack.reason.is_error() => {}
+            Acknowledged::Unknown => {
+                let reason = ReasonCode::PACKET_IDENTIFIER_NOT_FOUND;
+                self.write_ack(id, PacketKind::PubRel, ack.packet_id, reason, out);
+            }
+        }
+    }
+
+    /// The client has finished a QoS 2 message of ours.
+    pub(super) fn on_pubcomp(&mut self, now: Now, id: ConnectionId, ack: &Ack<'_>, out: &mut Outputs) {
+        let Some(connection) = self.connections.get_mut(id) else { return };
+        connection.last_progress = now.monotonic;
+        let slot = connection.inbox;
+        match self.inboxes.at(slot).queue.complete(ack.packet_id) {
+            Acknowledged::Finished => self.on_finished(now, id, ReasonCode::SUCCESS, out),
+            Acknowledged::WrongKind => self.refuse(now, id, ReasonCode::PROTOCOL_ERROR, out),
+            Acknowledged::Received | Acknowledged::Unknown => {}
+        }
+    }
+
+    /// A message has left the window: the next may go.
+    fn on_finished(&mut self, now: Now, id: ConnectionId, reason: ReasonCode, out: &mut Outputs) {
+        if reason.is_error() {
+            self.counters.drop_messages(DropReason::Refused, 1); // [MQTT-4.8.2-6]
+        }
+        self.pump(now, id, out);
+        self.pump_retained(now, id, out);
+        self.relieve_member(id);
+    }
+}

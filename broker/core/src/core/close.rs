@@ -1,0 +1,78 @@
+//! How a connection ends from our side. The one table of reactions: what a client does wrong is answered
+//! here, in the form its version and phase have for it.
+
+use std::time::Duration;
+
+use mqtt::encode;
+use mqtt::{Disconnect, ReasonCode, Version};
+
+use super::Core;
+use super::timers::Timer;
+use crate::connection::Phase;
+use crate::identity::ConnectionId;
+use crate::input::{Close, Outputs};
+use crate::time::Now;
+
+impl Core {
+    /// The client broke the protocol or asked for what it may not have. Before CONNACK: a CONNACK with the
+    /// reason [MQTT-3.1.4-?]; after it: DISCONNECT with the reason in 5.0 [MQTT-4.13.1-1], a plain close in
+    /// 3.x [MQTT-4.8.0-1 of 3.1.1].
+    pub(super) fn refuse(&mut self, now: Now, id: ConnectionId, reason: ReasonCode, out: &mut Outputs) {
+        self.counters.protocol_errors += 1;
+        match self.connections.get(id).map(|connection| &connection.phase) {
+            Some(Phase::Online) => self.disconnect(now, id, reason, None, out),
+            Some(Phase::Connecting | Phase::Deciding(_) | Phase::Authenticating(_)) => {
+                self.refuse_connect(now, id, reason, None, out);
+            }
+            Some(Phase::Closing) | None => {}
+        }
+    }
+
+    /// Tells a client that is online why it is closed, if it can be told, and closes it.
+    pub(super) fn disconnect(
+        &mut self,
+        now: Now,
+        id: ConnectionId,
+        reason: ReasonCode,
+        server_reference: Option<&str>,
+        out: &mut Outputs,
+    ) {
+        self.write_disconnect(id, reason, server_reference, out);
+        self.close(now, id, Close::Flush, out);
+    }
+
+    /// Appends a DISCONNECT for clients whose version has one from the server.
+    pub(super) fn write_disconnect(
+        &mut self,
+        id: ConnectionId,
+        reason: ReasonCode,
+        server_reference: Option<&str>,
+        out: &mut Outputs,
+    ) {
+        if self.connections.get(id).is_some_and(|connection| connection.version == Version::V5) {
+            let disconnect = Disconnect { server_reference, ..Disconnect::new(reason) };
+            self.write(id, out, |tail, version| encode::disconnect(tail, version, &disconnect));
+        }
+    }
+
+    /// Ends a connection: its session is left (with its will), what is unsent leaves if `how` says so.
+    pub(super) fn close(&mut self, now: Now, id: ConnectionId, how: Close, out: &mut Outputs) {
+        let Some(connection) = self.connections.get(id) else { return };
+        if connection.is_online() {
+            self.leave_session(now, id, true, None, out);
+        }
+        self.linger(now, id, how, out);
+    }
+
+    /// The last part of [`Core::close`], for a connection that has no session (any more).
+    pub(super) fn linger(&mut self, now: Now, id: ConnectionId, how: Close, out: &mut Outputs) {
+        let Some(connection) = self.connections.get_mut(id) else { return };
+        connection.phase = Phase::Closing;
+        connection.received = Vec::new();
+        connection.extras = None;
+        self.wheel.cancel(connection.timer);
+        let linger = Duration::from_millis(u64::from(self.config.close_linger_ms));
+        connection.timer = self.wheel.arm(now.monotonic.after(linger).0, Timer::Connection(id));
+        out.close.push((id, how));
+    }
+}

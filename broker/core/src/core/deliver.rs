@@ -1,0 +1,200 @@
+//! Hot path. From a session's queue to its connection: as much as the client's window and our buffers allow.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use mqtt::encode;
+use mqtt::{Ack, PacketKind, QoS, ReasonCode};
+
+use super::Core;
+use super::receive::mark_dirty;
+use super::timers::Timer;
+use crate::config::QueueDrop;
+use crate::connection::{Connection, Fields, Frames};
+use crate::counters::DropReason;
+use crate::identity::ConnectionId;
+use crate::inbox::{Delivery, Entry, InboxSlot, Next, Pushed, QueueLimits};
+use crate::input::Outputs;
+use crate::message::Publication;
+use crate::time::{Mono, Now};
+
+/// A receiver that took nothing for so long is stuck: publishers are not slowed for it, its queue fills and
+/// then drops.
+const STUCK_AFTER: Duration = Duration::from_secs(1);
+
+/// What became of a message that is not queued.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Sent {
+    /// It is among the unsent bytes.
+    Done,
+    /// It is lost, and counted.
+    Dropped,
+    /// There is no connection to send it on.
+    Away,
+}
+
+impl Connection {
+    /// Whether the client still takes what it is sent.
+    pub(super) fn is_progressing(&self, now: Mono) -> bool {
+        now.since(self.last_progress) < STUCK_AFTER
+    }
+}
+
+impl Core {
+    /// Sends a QoS 0 message to a session's connection, if it has one.
+    pub(super) fn send_unqueued(
+        &mut self,
+        now: Now,
+        connection: Option<ConnectionId>,
+        publication: &Publication<'_>,
+        fields: Fields,
+        out: &mut Outputs,
+    ) -> Sent {
+        let Some(connection) = connection.and_then(|id| self.connections.get_mut(id)) else {
+            return Sent::Away;
+        };
+        if !connection.is_online() {
+            return Sent::Away;
+        }
+        if connection.send.len() > self.tenants.get(connection.tenant).settings.send_bytes_max as usize {
+            self.counters.drop_messages(DropReason::SlowReader, 1);
+            self.pressure |= connection.is_progressing(now.monotonic);
+            return Sent::Dropped;
+        }
+        self.frames.clear();
+        if self.frames.send(connection, &mut self.pool, publication, fields, now.wall).is_err() {
+            self.counters.drop_messages(DropReason::TooLarge, 1);
+            return Sent::Dropped;
+        }
+        self.counters.publishes_sent[0] += 1;
+        mark_dirty(connection, out);
+        Sent::Done
+    }
+
+    /// Puts a message into a session's queue, under its tenant's limits; what is lost is counted. True if
+    /// it is in.
+    pub(super) fn enqueue(&mut self, now: Now, slot: InboxSlot, entry: Entry) -> bool {
+        let session = self.inboxes.get(slot);
+        let connection = session.connection().and_then(|id| self.connections.get(id));
+        let progressing = connection.is_some_and(|connection| connection.is_progressing(now.monotonic));
+        let tenant = match connection {
+            Some(connection) => connection.tenant,
+            None => self.tenants.index(session.tenant(), &self.config),
+        };
+        let settings = &self.tenants.get(tenant).settings;
+        let limits = QueueLimits {
+            messages: settings.queue_messages_max,
+            bytes: settings.queue_bytes_max,
+            drop_oldest: settings.queue_drop == QueueDrop::Oldest,
+        };
+        let queue = &mut self.inboxes.at(slot).queue;
+        let pushed = queue.push(entry, &limits, now.wall);
+        // Publishers are slowed from half full on, while the receiver is still worth waiting for.
+        if progressing && (queue.len() > limits.messages / 2 || queue.bytes() > limits.bytes / 2) {
+            self.pressure = true;
+        }
+        match pushed {
+            Pushed::Queued => true,
+            Pushed::Displaced { full, expired } => {
+                self.counters.drop_messages(DropReason::QueueFull, u64::from(full));
+                self.counters.drop_messages(DropReason::Expired, u64::from(expired));
+                true
+            }
+            Pushed::Full { expired } => {
+                self.counters.drop_messages(DropReason::QueueFull, 1);
+                self.counters.drop_messages(DropReason::Expired, u64::from(expired));
+                false
+            }
+        }
+    }
+
+    /// Sends what a session has for its client.
+    pub(super) fn pump(&mut self, now: Now, id: ConnectionId, out: &mut Outputs) {
+        self.pump_shared(now, id, None, out);
+    }
+
+    /// The same while a publication is being fanned out: its encodings in `frames` are used again.
+    pub(super) fn pump_shared(
+        &mut self,
+        now: Now,
+        id: ConnectionId,
+        current: Option<&Publication<'_>>,
+        out: &mut Outputs,
+    ) {
+        let Some(connection) = self.connections.get_mut(id) else { return };
+        if !connection.is_online() {
+            return;
+        }
+        let queue = &mut self.inboxes.at(connection.inbox).queue;
+        if !queue.has_next() {
+            return;
+        }
+        let send_bytes_max = self.tenants.get(connection.tenant).settings.send_bytes_max as usize;
+        while connection.send.len() <= send_bytes_max {
+            match queue.next(connection.outbound_inflight_max, now.wall) {
+                None => break,
+                Some(Next::Expired) => self.counters.drop_messages(DropReason::Expired, 1),
+                Some(Next::Release(packet_id)) => {
+                    let ack = Ack::new(packet_id, ReasonCode::SUCCESS);
+                    let version = connection.version;
+                    connection.send.append(&mut self.pool, |tail| {
+                        encode::ack(tail, version, PacketKind::PubRel, &ack);
+                    });
+                }
+                Some(Next::Publish(delivery)) => {
+                    let (frames, pool) = (&mut self.frames, &mut self.pool);
+                    if send_delivery(connection, frames, pool, &delivery, current, now) {
+                        self.counters.publishes_sent[usize::from(delivery.qos.bits())] += 1;
+                    } else {
+                        // [MQTT-3.1.2-25]: as if it had been sent.
+                        if let Some(packet_id) = delivery.packet_id {
+                            queue.discard(packet_id);
+                        }
+                        self.counters.drop_messages(DropReason::TooLarge, 1);
+                    }
+                }
+            }
+        }
+        if !connection.send.is_empty() {
+            mark_dirty(connection, out);
+        }
+    }
+
+    /// Reads a publisher more slowly: nothing of it is processed until the wheel's next tick.
+    pub(super) fn slow(&mut self, now: Now, id: ConnectionId) {
+        if let Some(connection) = self.connections.get_mut(id)
+            && connection.is_online()
+            && !connection.slowed
+        {
+            connection.slowed = true;
+            self.counters.publishers_slowed += 1;
+            self.wheel.arm(now.monotonic.0 + 1, Timer::Slowed(id));
+        }
+    }
+}
+
+/// False if the packet is too large for the client.
+fn send_delivery(
+    connection: &mut Connection,
+    frames: &mut Frames,
+    pool: &mut crate::connection::BufferPool,
+    delivery: &Delivery,
+    current: Option<&Publication<'_>>,
+    now: Now,
+) -> bool {
+    let fields = Fields {
+        packet_id: delivery.packet_id,
+        dup: delivery.dup,
+        qos: delivery.qos,
+        retain: delivery.retain,
+        subscription_id: delivery.subscription_id,
+    };
+    let same = |publication: &&Publication<'_>| {
+        delivery.qos != QoS::AtMostOnce && Arc::ptr_eq(publication.share(), &delivery.message)
+    };
+    let sent = match current.filter(same) {
+        Some(publication) => frames.send(connection, pool, publication, fields, now.wall),
+        None => Frames::send_alone(connection, pool, &Publication::from(&delivery.message), fields, now.wall),
+    };
+    sent.is_ok()
+}

@@ -1,0 +1,177 @@
+//! Hot path. A message to all its destinations: this core's volatile sessions at once, durable sessions and
+//! other cores by batch, one member of each shared subscription.
+
+use std::sync::Arc;
+
+use mqtt::QoS;
+
+use super::Core;
+use super::deliver::Sent;
+use super::publish::Routed;
+use super::receive::mark_dirty;
+use crate::connection::Fields;
+use crate::counters::DropReason;
+use crate::dist::{CachedTopic, FanOut, Target};
+use crate::identity::{ConnectionId, CoreId};
+use crate::inbox::Entry;
+use crate::input::Outputs;
+use crate::message::Publication;
+use crate::peer::{Body, Reply};
+use crate::time::Now;
+
+impl Core {
+    /// `reply` names the publish that waits for what cannot be done at once.
+    pub(super) fn dispatch(
+        &mut self,
+        now: Now,
+        publication: &Publication<'_>,
+        cached: &CachedTopic,
+        reply: Option<Reply>,
+        out: &mut Outputs,
+    ) -> Routed {
+        let destinations = &cached.destinations;
+        let matched = !cached.local.is_empty() || !destinations.is_empty();
+        if !matched {
+            self.counters.publishes_unmatched += 1;
+            return Routed::default();
+        }
+        if publication.expires.is_some_and(|expires| expires <= now.wall) {
+            self.counters.drop_messages(DropReason::Expired, 1);
+            return Routed { matched, waiting: 0 };
+        }
+        let publisher = reply.map(|reply| reply.connection);
+        self.fan_out(now, publication, &cached.local, out);
+        for core in &destinations.cores {
+            self.counters.messages_crossed += 1;
+            let message = Arc::clone(publication.share());
+            self.post(*core, Body::Deliver { message, publisher });
+        }
+        let mut waiting = 0;
+        for batch in destinations.sessions.chunk_by(|one, other| one.core == other.core) {
+            waiting += self.append(now, publication, batch, reply, out);
+        }
+        for (group, state) in destinations.groups.iter().zip(&cached.groups) {
+            waiting += self.dispatch_shared(now, publication, group, state, reply, out);
+        }
+        self.slow_publisher(now, publisher, None);
+        Routed { matched, waiting }
+    }
+
+    /// To volatile sessions of this core.
+    pub(super) fn fan_out(
+        &mut self,
+        now: Now,
+        publication: &Publication<'_>,
+        targets: &[FanOut],
+        out: &mut Outputs,
+    ) {
+        self.frames.clear();
+        let budget = u32::try_from(targets.len()).unwrap_or(u32::MAX);
+        self.deliveries_left = self.deliveries_left.saturating_sub(budget);
+        for target in targets {
+            let Some(connection) = self.connections.get_mut(target.connection) else { continue };
+            if !connection.is_online()
+                || (target.options.no_local()
+                    && connection.publisher.session == publication.publisher.session)
+            {
+                continue; // [MQTT-3.8.3-3]
+            }
+            let (qos, retain) = target.options.apply(publication);
+            let subscription_id = target.options.subscription_id();
+            if qos != QoS::AtMostOnce {
+                let slot = connection.inbox;
+                let entry = Entry::new(Arc::clone(publication.share()), qos, retain, subscription_id);
+                self.enqueue(now, slot, entry);
+                self.pump_shared(now, target.connection, Some(publication), out);
+                continue;
+            }
+            if connection.send.len() > self.tenants.get(connection.tenant).settings.send_bytes_max as usize {
+                self.counters.drop_messages(DropReason::SlowReader, 1);
+                self.pressure |= connection.is_progressing(now.monotonic);
+                continue;
+            }
+            let fields = Fields { packet_id: None, dup: false, qos, retain, subscription_id };
+            match self.frames.send(connection, &mut self.pool, publication, fields, now.wall) {
+                Ok(()) => {
+                    self.counters.publishes_sent[0] += 1;
+                    mark_dirty(connection, out);
+                }
+                Err(_) => self.counters.drop_messages(DropReason::TooLarge, 1),
+            }
+        }
+    }
+
+    /// To durable sessions that are at home on one core. The number of answers to wait for.
+    fn append(
+        &mut self,
+        now: Now,
+        publication: &Publication<'_>,
+        targets: &[Target],
+        reply: Option<Reply>,
+        out: &mut Outputs,
+    ) -> u16 {
+        let core = targets[0].core;
+        if core == self.id {
+            for target in targets {
+                self.append_here(now, publication, *target, out);
+            }
+            return 0;
+        }
+        self.counters.messages_crossed += 1;
+        let message = Arc::clone(publication.share());
+        let acknowledged = publication.qos != QoS::AtMostOnce;
+        let wanted = reply.filter(|_| acknowledged);
+        let publisher = reply.map(|reply| reply.connection);
+        self.post(core, Body::Append { message, targets: targets.to_vec(), reply: wanted, publisher });
+        u16::from(wanted.is_some())
+    }
+
+    /// To one durable session that is at home here.
+    pub(super) fn append_here(
+        &mut self,
+        now: Now,
+        publication: &Publication<'_>,
+        target: Target,
+        out: &mut Outputs,
+    ) {
+        self.deliveries_left = self.deliveries_left.saturating_sub(1);
+        let Some(slot) = self.inboxes.find(target.session) else {
+            self.counters.drop_messages(DropReason::UnknownSession, 1);
+            return;
+        };
+        if target.options.no_local() && target.session == publication.publisher.session {
+            return; // [MQTT-3.8.3-3]
+        }
+        let (qos, retain) = target.options.apply(publication);
+        let subscription_id = target.options.subscription_id();
+        let connection = self.inboxes.get(slot).connection();
+        if qos == QoS::AtMostOnce {
+            let fields = Fields { packet_id: None, dup: false, qos, retain, subscription_id };
+            match self.send_unqueued(now, connection, publication, fields, out) {
+                Sent::Done | Sent::Dropped => return,
+                Sent::Away => {}
+            }
+            let tenant = self.tenants.index(publication.tenant, &self.config);
+            if !self.tenants.get(tenant).settings.queue_qos0 {
+                self.counters.drop_messages(DropReason::Away, 1);
+                return;
+            }
+        }
+        self.enqueue(now, slot, Entry::new(Arc::clone(publication.share()), qos, retain, subscription_id));
+        if let Some(connection) = connection {
+            self.pump(now, connection, out);
+        }
+    }
+
+    /// A receiver of the message at hand falls behind: its publisher is read more slowly, wherever it is.
+    pub(super) fn slow_publisher(&mut self, now: Now, publisher: Option<ConnectionId>, at: Option<CoreId>) {
+        if !std::mem::take(&mut self.pressure) {
+            return;
+        }
+        match (publisher, at) {
+            (Some(connection), None) => self.slow(now, connection),
+            (Some(connection), Some(core)) => self.post(core, Body::Slow { connection }),
+            (None, _) => {}
+        }
+    }
+}

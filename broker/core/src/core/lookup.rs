@@ -1,0 +1,186 @@
+//! Hot path. Who wants a topic: from the match cache, from the ranges hosted here, or by asking the cores
+//! that host them. A publish that waits for the answer holds back later ones on its topic (promise 3).
+
+use std::collections::{BTreeMap, VecDeque};
+use std::rc::Rc;
+use std::sync::Arc;
+
+use hashbrown::HashMap;
+use mqtt::ReasonCode;
+use smallvec::SmallVec;
+
+use super::Core;
+use super::publish::Routed;
+use crate::dist::{CachedTopic, Destinations};
+use crate::identity::CoreId;
+use crate::input::Outputs;
+use crate::message::{Message, Publication};
+use crate::peer::{Body, Reply};
+use crate::placement::{core_of, topic_keys};
+use crate::tenant::TenantIndex;
+use crate::time::Now;
+
+/// Look-ups that wait for other cores.
+#[derive(Default)]
+pub(super) struct Lookups {
+    by_number: BTreeMap<u64, Lookup>,
+    by_topic: HashMap<(TenantIndex, Box<str>), u64, foldhash::fast::FixedState>,
+    next: u64,
+}
+
+struct Lookup {
+    tenant: TenantIndex,
+    topic: Box<str>,
+    /// One for each core asked; None until it answers.
+    parts: SmallVec<[(CoreId, Option<Destinations>); 2]>,
+    /// Messages that wait, oldest first.
+    waiting: VecDeque<(Arc<Message>, Option<Reply>)>,
+}
+
+impl Core {
+    /// Takes a message to everybody who wants it, its retaining included.
+    pub(super) fn route(
+        &mut self,
+        now: Now,
+        tenant: TenantIndex,
+        publication: &Publication<'_>,
+        reply: Option<Reply>,
+        out: &mut Outputs,
+    ) -> Routed {
+        let mut routed = Routed::default();
+        if publication.retain {
+            routed.waiting += self.retain(now, publication, reply);
+        }
+        let found = match self.cached(tenant, publication.topic) {
+            Some(cached) => Some(cached),
+            None => self.look_up(tenant, publication, reply),
+        };
+        match found {
+            Some(cached) => {
+                let dispatched = self.dispatch(now, publication, &cached, reply, out);
+                routed.matched |= dispatched.matched;
+                routed.waiting += dispatched.waiting;
+            }
+            None => routed.waiting += 1,
+        }
+        routed
+    }
+
+    fn cached(&mut self, tenant: TenantIndex, topic: &str) -> Option<Rc<CachedTopic>> {
+        let cached = self.cache.get(tenant, topic)?;
+        // While a look-up of the topic is under way its entry cannot be there: it was struck or never was.
+        self.counters.match_hits += 1;
+        Some(cached)
+    }
+
+    /// Asks the ranges. None: other cores were asked, and the message waits for their answers.
+    fn look_up(
+        &mut self,
+        tenant: TenantIndex,
+        publication: &Publication<'_>,
+        reply: Option<Reply>,
+    ) -> Option<Rc<CachedTopic>> {
+        self.counters.match_misses += 1;
+        let topic = publication.topic;
+        if !self.lookups.by_number.is_empty()
+            && let Some(number) = self.lookups.by_topic.get(&(tenant, topic.into()))
+            && let Some(lookup) = self.lookups.by_number.get_mut(number)
+        {
+            lookup.waiting.push_back((Arc::clone(publication.share()), reply));
+            return None;
+        }
+        let name = Arc::clone(&self.tenants.get(tenant).name);
+        let mut parts: SmallVec<[(CoreId, Option<Destinations>); 2]> = SmallVec::new();
+        for key in topic_keys(&name, topic) {
+            let core = core_of(key, self.config.cores);
+            if parts.iter().all(|(other, _)| *other != core) {
+                parts.push((core, None));
+            }
+        }
+        if parts.iter().all(|(core, _)| *core == self.id) {
+            self.route_changes.add_holder(&name, self.id);
+            let destinations = self.routes.matching(&name, topic);
+            return Some(self.fill(tenant, topic, destinations));
+        }
+        let number = self.lookups.next;
+        self.lookups.next += 1;
+        for (core, _) in &parts {
+            let ask = Body::Match { lookup: number, tenant: Arc::clone(&name), topic: topic.into() };
+            self.post(*core, ask);
+        }
+        let waiting = VecDeque::from([(Arc::clone(publication.share()), reply)]);
+        self.lookups.by_topic.insert((tenant, topic.into()), number);
+        self.lookups.by_number.insert(number, Lookup { tenant, topic: topic.into(), parts, waiting });
+        None
+    }
+
+    /// A core answers. When all have, the messages that waited go on, in order.
+    pub(super) fn on_matched(
+        &mut self,
+        now: Now,
+        from: CoreId,
+        number: u64,
+        destinations: Destinations,
+        out: &mut Outputs,
+    ) {
+        let Some(lookup) = self.lookups.by_number.get_mut(&number) else { return };
+        if let Some((_, part)) = lookup.parts.iter_mut().find(|(core, _)| *core == from) {
+            *part = Some(destinations);
+        }
+        if lookup.parts.iter().any(|(_, part)| part.is_none()) {
+            return;
+        }
+        let lookup = self.lookups.by_number.remove(&number).expect("found above");
+        self.lookups.by_topic.remove(&(lookup.tenant, lookup.topic.clone()));
+        let mut all = Destinations::default();
+        for (_, part) in lookup.parts {
+            all.merge(part.expect("checked above"));
+        }
+        let cached = self.fill(lookup.tenant, &lookup.topic, all);
+        for (message, reply) in lookup.waiting {
+            let publication = Publication::from(&message);
+            let routed = self.dispatch(now, &publication, &cached, reply, out);
+            if let Some(reply) = reply {
+                let reason =
+                    if routed.matched { ReasonCode::SUCCESS } else { ReasonCode::NO_MATCHING_SUBSCRIBERS };
+                self.on_answer(reply, routed.waiting, reason, out);
+            }
+        }
+    }
+
+    /// Joins what the ranges said with this core's own volatile sessions, and offers it to the cache.
+    fn fill(&mut self, tenant: TenantIndex, topic: &str, mut destinations: Destinations) -> Rc<CachedTopic> {
+        destinations.cores.retain(|core| *core != self.id);
+        destinations.sessions.sort_by_key(|target| target.core); // stable: batches by core
+        let mut local = Vec::new();
+        self.tenants.get(tenant).local.matching_filters(topic, |filter| {
+            local.extend_from_slice(filter.subscribers());
+        });
+        let groups = destinations.groups.iter().map(|group| self.shared.state(tenant, &group.key)).collect();
+        let cached = Rc::new(CachedTopic { local: local.into(), destinations, groups });
+        self.cache.offer(tenant, topic, &cached);
+        cached
+    }
+
+    /// Forgets what is cached of the topics a filter matches, also in look-ups under way: a part that has
+    /// come may be old by now, and is asked for again.
+    pub(super) fn strike(&mut self, tenant: TenantIndex, filter: &str, from: CoreId) {
+        self.cache.strike(tenant, filter);
+        let mut again = Vec::new();
+        for (number, lookup) in &mut self.lookups.by_number {
+            if lookup.tenant != tenant || !mqtt::filter_matches(filter, &lookup.topic) {
+                continue;
+            }
+            if let Some((_, part)) =
+                lookup.parts.iter_mut().find(|(core, part)| *core == from && part.is_some())
+            {
+                *part = None;
+                again.push((*number, lookup.topic.clone()));
+            }
+        }
+        let name = Arc::clone(&self.tenants.get(tenant).name);
+        for (lookup, topic) in again {
+            self.post(from, Body::Match { lookup, tenant: Arc::clone(&name), topic });
+        }
+    }
+}

@@ -1,0 +1,184 @@
+//! Messages between this core and the others, itself included: where they are posted, and what each kind
+//! leads to.
+
+use std::collections::VecDeque;
+
+use mqtt::ReasonCode;
+
+use super::Core;
+use crate::identity::CoreId;
+use crate::input::Outputs;
+use crate::message::Publication;
+use crate::peer::{Body, PeerMessage};
+use crate::time::Now;
+
+/// Messages to this core itself that one turn works off at most.
+const OWN_MAX: usize = 65_536;
+
+/// Posted messages, and the credit for them.
+pub(super) struct Peers {
+    /// To this core itself.
+    own: VecDeque<Body>,
+    /// To the others, until the turn ends.
+    outgoing: Vec<Vec<PeerMessage>>,
+    /// Bytes of data sent to each core that it has not processed.
+    unprocessed: Vec<u64>,
+    /// Bytes of data from each core processed since it was last told.
+    processed: Vec<u64>,
+}
+
+impl Peers {
+    pub(super) fn new(cores: u16) -> Peers {
+        let cores = usize::from(cores);
+        Peers {
+            own: VecDeque::new(),
+            outgoing: (0..cores).map(|_| Vec::new()).collect(),
+            unprocessed: vec![0; cores],
+            processed: vec![0; cores],
+        }
+    }
+
+    pub(super) fn has_own(&self) -> bool {
+        !self.own.is_empty()
+    }
+
+    /// Whether every core keeps up with what this one sends it.
+    pub(super) fn have_credit(&self, bytes_max: u32) -> bool {
+        self.unprocessed.iter().all(|bytes| *bytes <= u64::from(bytes_max))
+    }
+}
+
+impl Core {
+    /// Sends a message to a core; it leaves when the turn ends.
+    pub(super) fn post(&mut self, to: CoreId, body: Body) {
+        if to == self.id {
+            self.peers.own.push_back(body);
+            return;
+        }
+        self.peers.unprocessed[to.index()] += body.data_bytes();
+        self.peers.outgoing[to.index()].push(PeerMessage(body));
+    }
+
+    /// Works off messages to this core itself, and those that they cause.
+    pub(super) fn on_own_messages(&mut self, now: Now, out: &mut Outputs) {
+        for _ in 0..OWN_MAX {
+            let Some(body) = self.peers.own.pop_front() else { break };
+            self.on_peer(now, self.id, body, out);
+        }
+    }
+
+    /// Tells the others what was processed, and lets everything posted leave.
+    pub(super) fn send_posted(&mut self, out: &mut Outputs) {
+        for (index, processed) in self.peers.processed.iter_mut().enumerate() {
+            let bytes = std::mem::take(processed);
+            if bytes > 0 && index != self.id.index() {
+                self.peers.outgoing[index].push(PeerMessage(Body::Credit { bytes }));
+            }
+        }
+        for (posted, messages) in self.peers.outgoing.iter_mut().zip(&mut out.messages) {
+            messages.append(posted);
+        }
+    }
+
+    pub(super) fn on_peer(&mut self, now: Now, from: CoreId, body: Body, out: &mut Outputs) {
+        self.peers.processed[from.index()] += body.data_bytes();
+        match body {
+            Body::Deliver { message, publisher } => {
+                let publication = Publication::from(&message);
+                let tenant = self.tenants.index(&message.tenant, &self.config);
+                self.deliver_local(now, tenant, &publication, out);
+                self.slow_publisher(now, publisher, Some(from));
+            }
+            Body::Append { message, targets, reply, publisher } => {
+                let publication = Publication::from(&message);
+                for target in targets {
+                    self.append_here(now, &publication, target, out);
+                }
+                self.answer(from, reply, ReasonCode::SUCCESS);
+                self.slow_publisher(now, publisher, Some(from));
+            }
+            Body::Shared(delivery) => self.on_shared(now, from, delivery, out),
+            Body::SharedRefused(delivery) => self.on_shared_refused(now, *delivery, out),
+            Body::PassOn { message, group } => self.on_pass_on(now, &group, &message, out),
+            Body::Retain { message, reply } => {
+                let reason = self.retain_here(now, message);
+                self.answer(from, reply, reason);
+            }
+            Body::Retained { request, messages, more } => {
+                self.on_retained(now, from, request, messages, more, out);
+            }
+            Body::Match { lookup, tenant, topic } => {
+                self.route_changes.add_holder(&tenant, from);
+                let destinations = self.routes.matching(&tenant, &topic);
+                self.post(from, Body::Matched { lookup, destinations });
+            }
+            Body::Matched { lookup, destinations } => self.on_matched(now, from, lookup, destinations, out),
+            Body::Answer { reply, reason } => self.on_answer(reply, 0, reason, out),
+            Body::Slow { connection } => self.slow(now, connection),
+            Body::Busy { member, busy } => self.on_busy(member, busy),
+            Body::Credit { bytes } => {
+                let unprocessed = &mut self.peers.unprocessed[from.index()];
+                *unprocessed = unprocessed.saturating_sub(bytes);
+            }
+            other => self.on_peer_request(now, from, other, out),
+        }
+    }
+
+    /// The rarer kinds: changes of routes, and requests for retained messages.
+    fn on_peer_request(&mut self, now: Now, from: CoreId, body: Body, out: &mut Outputs) {
+        match body {
+            Body::AddRoute { tenant, filter, route, change } => {
+                self.on_route(from, &tenant, &filter, (route, true), change);
+            }
+            Body::RemoveRoute { tenant, filter, route, change } => {
+                self.on_route(from, &tenant, &filter, (route, false), change);
+            }
+            Body::RouteChanged { change } => self.on_route_changed(change, out),
+            Body::Invalidate { tenant, filter, number } => {
+                let index = self.tenants.index(&tenant, &self.config);
+                self.strike(index, &filter, from);
+                self.post(from, Body::Invalidated { number });
+            }
+            Body::Invalidated { number } => self.on_invalidated(number),
+            Body::FindRetained { request, tenant, filter } => {
+                let (messages, more) = self.retained.find(from, request, &tenant, &filter, now.wall);
+                self.post(from, Body::Retained { request, messages, more });
+            }
+            Body::MoreRetained { request } => {
+                let (messages, more) = self.retained.more(from, request);
+                self.post(from, Body::Retained { request, messages, more });
+            }
+            Body::StopRetained { request } => self.retained.stop(from, request),
+            _ => unreachable!("on_peer has taken the others"),
+        }
+    }
+
+    fn answer(&mut self, to: CoreId, reply: Option<crate::peer::Reply>, reason: ReasonCode) {
+        if let Some(reply) = reply {
+            self.post(to, Body::Answer { reply, reason });
+        }
+    }
+
+    /// A message from another core for this core's volatile sessions.
+    fn deliver_local(
+        &mut self,
+        now: Now,
+        tenant: crate::tenant::TenantIndex,
+        publication: &Publication<'_>,
+        out: &mut Outputs,
+    ) {
+        if publication.expires.is_some_and(|expires| expires <= now.wall) {
+            self.counters.drop_messages(crate::counters::DropReason::Expired, 1);
+            return;
+        }
+        if let Some(cached) = self.cache.get(tenant, publication.topic) {
+            self.fan_out(now, publication, &cached.local, out);
+            return;
+        }
+        let mut local = Vec::new();
+        self.tenants.get(tenant).local.matching_filters(publication.topic, |filter| {
+            local.extend_from_slice(filter.subscribers());
+        });
+        self.fan_out(now, publication, &local, out);
+    }
+}

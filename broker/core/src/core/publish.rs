@@ -1,0 +1,252 @@
+//! Hot path. PUBLISH from a client: judged, routed, acknowledged in order.
+
+use std::sync::Arc;
+
+use mqtt::{PacketId, Publish, QoS, ReasonCode, Version};
+
+use super::Core;
+use super::connect::within_topic_limits;
+use crate::config::Settings;
+use crate::connection::{Completion, Connection};
+use crate::counters::DropReason;
+use crate::identity::ConnectionId;
+use crate::input::Outputs;
+use crate::message::Publication;
+use crate::peer::Reply;
+use crate::tenant::TenantIndex;
+use crate::time::Now;
+
+/// Where a publish stands after it was routed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Routed {
+    /// Somebody wants it, as far as is known.
+    pub matched: bool,
+    /// Answers that are still to come.
+    pub waiting: u16,
+}
+
+/// Why a publish goes no further.
+enum Rejection {
+    /// The connection ends for it.
+    Disconnect(ReasonCode),
+    /// Its acknowledgement says so; QoS 0 has none, and ends the connection where `fatal`.
+    Negative { reason: ReasonCode, fatal: bool },
+}
+
+impl Core {
+    pub(super) fn on_publish(
+        &mut self,
+        now: Now,
+        id: ConnectionId,
+        publish: &Publish<'_>,
+        out: &mut Outputs,
+    ) {
+        self.counters.publishes_received[usize::from(publish.qos.bits())] += 1;
+        if publish.properties.topic_alias.is_none() {
+            self.on_named_publish(now, id, publish, out);
+            return;
+        }
+        match self.resolve_alias(id, publish) {
+            Ok(Some(topic)) => {
+                self.on_named_publish(now, id, &Publish { topic: &topic, ..*publish }, out);
+            }
+            Ok(None) => self.on_named_publish(now, id, publish, out),
+            Err(reason) => self.refuse(now, id, reason, out),
+        }
+    }
+
+    /// The topic of an alias; None if the packet names it itself, and the alias is set.
+    fn resolve_alias(
+        &mut self,
+        id: ConnectionId,
+        publish: &Publish<'_>,
+    ) -> Result<Option<Box<str>>, ReasonCode> {
+        let connection = self.connections.get_mut(id).expect("is being processed");
+        let max = self.tenants.get(connection.tenant).settings.topic_alias_max;
+        let alias = publish.properties.topic_alias.unwrap_or_default();
+        if alias == 0 || alias > max {
+            return Err(ReasonCode::TOPIC_ALIAS_INVALID); // [MQTT-3.3.2-8, MQTT-3.3.2-9]
+        }
+        let aliases = &mut connection.extras().inbound_aliases;
+        if publish.topic.is_empty() {
+            // [MQTT-3.3.2-7 and 3.3.2.3.4]: an alias that was never set is a protocol error.
+            return aliases.get(alias).map(|topic| Some(topic.into())).ok_or(ReasonCode::PROTOCOL_ERROR);
+        }
+        aliases.set(alias, publish.topic);
+        Ok(None)
+    }
+
+    fn on_named_publish(&mut self, now: Now, id: ConnectionId, publish: &Publish<'_>, out: &mut Outputs) {
+        let connection = self.connections.get_mut(id).expect("is being processed");
+        let tenant = connection.tenant;
+        let settings = &self.tenants.get(tenant).settings;
+        let rejected = judge(connection, settings, publish).err();
+        if let Some(Rejection::Disconnect(reason)) = rejected {
+            self.refuse(now, id, reason, out);
+            return;
+        }
+        if let Some(packet_id) = publish.packet_id {
+            match self.take_packet_id(id, publish.qos, packet_id, rejected.is_some()) {
+                Taken::New => {}
+                Taken::Known => {
+                    // [MQTT-4.3.3-10]: acknowledged again, not published again.
+                    self.complete(
+                        id,
+                        Completion::PubRec(packet_id),
+                        Routed { matched: true, waiting: 0 },
+                        None,
+                        out,
+                    );
+                    return;
+                }
+                Taken::TooMany => {
+                    self.refuse(now, id, ReasonCode::RECEIVE_MAXIMUM_EXCEEDED, out); // [MQTT-3.3.4-7]
+                    return;
+                }
+            }
+        }
+        if let Some(Rejection::Negative { reason, fatal }) = rejected {
+            self.reject(now, id, publish, reason, fatal, out);
+            return;
+        }
+        let routed = self.route_publish(now, id, tenant, publish, out);
+        self.complete(id, completion(publish), routed, None, out);
+    }
+
+    fn route_publish(
+        &mut self,
+        now: Now,
+        id: ConnectionId,
+        tenant: TenantIndex,
+        publish: &Publish<'_>,
+        out: &mut Outputs,
+    ) -> Routed {
+        let connection = self.connections.get(id).expect("is being processed");
+        let reply = Reply { connection: id, slot: connection.window.next_number() };
+        let publisher = connection.publisher;
+        let mut gathered = Vec::new();
+        let properties = publish.properties.forwarded().unwrap_or_else(|| {
+            publish.properties.write_forwarded(&mut gathered);
+            &gathered
+        });
+        let name = Arc::clone(&self.tenants.get(tenant).name);
+        let mut publication = Publication::new(&name, publisher, publish.topic, publish.qos);
+        publication.properties = properties;
+        publication.payload = publish.payload;
+        publication.expires =
+            publish.properties.message_expiry.map(|seconds| now.wall.after_seconds(seconds));
+        publication.retain = publish.retain;
+        self.route(now, tenant, &publication, Some(reply), out)
+    }
+
+    /// Takes a QoS 1 or 2 message's identifier into account.
+    fn take_packet_id(&mut self, id: ConnectionId, qos: QoS, packet_id: PacketId, rejected: bool) -> Taken {
+        let connection = self.connections.get_mut(id).expect("is being processed");
+        let slot = connection.inbox;
+        if qos == QoS::ExactlyOnce {
+            // A rejected message is finished with its PUBREC and takes no identifier [MQTT-4.3.3-9].
+            let new = if rejected { true } else { self.inboxes.take(slot, packet_id) };
+            if !new {
+                return Taken::Known;
+            }
+        }
+        let max = self.tenants.get(connection.tenant).settings.receive_maximum;
+        // A 3.x client was not told of a maximum; the completion window bounds it by slowing it.
+        if connection.version == Version::V5 && connection.inbound_inflight >= max {
+            return Taken::TooMany;
+        }
+        connection.inbound_inflight = connection.inbound_inflight.saturating_add(1);
+        Taken::New
+    }
+
+    /// A publish that is not to be routed, under the rules of its version and QoS.
+    fn reject(
+        &mut self,
+        now: Now,
+        id: ConnectionId,
+        publish: &Publish<'_>,
+        reason: ReasonCode,
+        fatal: bool,
+        out: &mut Outputs,
+    ) {
+        let version = self.connections.get(id).map(|connection| connection.version);
+        if reason == ReasonCode::NOT_AUTHORIZED {
+            self.counters.drop_messages(DropReason::NoPermission, 1);
+        }
+        if fatal && (publish.qos == QoS::AtMostOnce || version != Some(Version::V5)) {
+            self.refuse(now, id, reason, out);
+            return;
+        }
+        // 3.x has only the positive acknowledgement [MQTT-3.3.5-2 of 3.1.1].
+        self.complete(id, completion(publish), Routed { matched: true, waiting: 0 }, Some(reason), out);
+        if publish.qos == QoS::ExactlyOnce && version != Some(Version::V5) {
+            // The client will go on with PUBREL.
+            let slot = self.connections.get(id).map(|connection| connection.inbox);
+            if let (Some(slot), Some(packet_id)) = (slot, publish.packet_id) {
+                self.inboxes.take(slot, packet_id);
+            }
+        }
+    }
+
+    /// Acknowledges a publish at once if nothing stands before it, or enters it in the window.
+    fn complete(
+        &mut self,
+        id: ConnectionId,
+        completion: Completion,
+        routed: Routed,
+        rejected: Option<ReasonCode>,
+        out: &mut Outputs,
+    ) {
+        let Some(connection) = self.connections.get_mut(id) else { return };
+        let reason = rejected.unwrap_or(match routed {
+            Routed { matched: false, waiting: 0 } => ReasonCode::NO_MATCHING_SUBSCRIBERS,
+            _ => ReasonCode::SUCCESS,
+        });
+        if routed.waiting == 0 && connection.window.len() == 0 {
+            self.acknowledge_publish(id, completion, reason, out);
+        } else {
+            connection.window.open(completion, routed.waiting, reason);
+        }
+    }
+}
+
+enum Taken {
+    New,
+    Known,
+    TooMany,
+}
+
+/// What is owed for a publish.
+fn completion(publish: &Publish<'_>) -> Completion {
+    match (publish.qos, publish.packet_id) {
+        (QoS::AtLeastOnce, Some(packet_id)) => Completion::PubAck(packet_id),
+        (QoS::ExactlyOnce, Some(packet_id)) => Completion::PubRec(packet_id),
+        _ => Completion::Nothing,
+    }
+}
+
+/// What the settings and the client's permissions say about a publish.
+fn judge(connection: &Connection, settings: &Settings, publish: &Publish<'_>) -> Result<(), Rejection> {
+    if !publish.properties.subscription_ids().is_empty() {
+        return Err(Rejection::Disconnect(ReasonCode::PROTOCOL_ERROR)); // [MQTT-3.3.4-6]
+    }
+    if publish.qos > settings.qos_max {
+        return Err(Rejection::Disconnect(ReasonCode::QOS_NOT_SUPPORTED)); // [MQTT-3.2.2-11]
+    }
+    if publish.retain && !settings.retain {
+        return Err(Rejection::Disconnect(ReasonCode::RETAIN_NOT_SUPPORTED)); // [MQTT-3.2.2-14]
+    }
+    if !within_topic_limits(publish.topic, settings) {
+        return Err(Rejection::Negative { reason: ReasonCode::TOPIC_NAME_INVALID, fatal: true });
+    }
+    if settings.payload_format_check
+        && publish.properties.payload_format_utf8
+        && std::str::from_utf8(publish.payload).is_err()
+    {
+        return Err(Rejection::Negative { reason: ReasonCode::PAYLOAD_FORMAT_INVALID, fatal: true });
+    }
+    if !connection.permissions.may_publish(publish.topic) {
+        return Err(Rejection::Negative { reason: ReasonCode::NOT_AUTHORIZED, fatal: false });
+    }
+    Ok(())
+}

@@ -1,0 +1,253 @@
+//! Hot path. From received bytes to packets: as many as there are, as far as the turn's budget goes.
+
+use mqtt::{Limits, Packet};
+
+use super::Core;
+use crate::connection::{Connection, Phase};
+use crate::identity::ConnectionId;
+use crate::input::{Close, Outputs};
+use crate::time::Now;
+
+/// Publishes of one connection that may wait for answers; beyond, its bytes wait unprocessed.
+const WINDOW_MAX: usize = 4096;
+
+/// What the processing of a connection's bytes stopped at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Processed {
+    /// So many bytes; what follows is an incomplete packet or has to wait.
+    Upto(usize),
+    /// The connection wants none of them any more.
+    Gone,
+}
+
+impl Connection {
+    /// Whether bytes that arrive now would be processed now.
+    pub(crate) fn wants_bytes(&self) -> bool {
+        match self.phase {
+            Phase::Deciding(_) | Phase::Closing => false,
+            Phase::Connecting | Phase::Authenticating(_) | Phase::Online => {
+                !self.slowed && !self.stalled && !self.in_backlog
+            }
+        }
+    }
+}
+
+impl Core {
+    pub(super) fn on_bytes(&mut self, now: Now, id: ConnectionId, bytes: &[u8], out: &mut Outputs) {
+        self.counters.bytes_received += bytes.len() as u64;
+        let Some(connection) = self.connections.get_mut(id) else { return };
+        if matches!(connection.phase, Phase::Closing) {
+            return;
+        }
+        connection.last_received = now.monotonic;
+        connection.last_progress = now.monotonic;
+        if connection.received.is_empty() && connection.wants_bytes() {
+            match self.process(now, id, bytes, out) {
+                Processed::Upto(used) if used < bytes.len() => self.keep(id, bytes[used..].to_vec()),
+                Processed::Upto(_) | Processed::Gone => {}
+            }
+        } else {
+            connection.received.extend_from_slice(bytes);
+            if connection.wants_bytes() {
+                self.process_received(now, id, out);
+            }
+        }
+    }
+
+    /// Goes on with what was received earlier.
+    pub(super) fn process_received(&mut self, now: Now, id: ConnectionId, out: &mut Outputs) {
+        let Some(connection) = self.connections.get_mut(id) else { return };
+        let mut bytes = std::mem::take(&mut connection.received);
+        match self.process(now, id, &bytes, out) {
+            Processed::Upto(used) if used < bytes.len() => {
+                if used > 0 {
+                    bytes = bytes[used..].to_vec(); // no larger than what it holds
+                }
+                self.keep(id, bytes);
+            }
+            Processed::Upto(_) | Processed::Gone => {}
+        }
+    }
+
+    fn keep(&mut self, id: ConnectionId, bytes: Vec<u8>) {
+        if let Some(connection) = self.connections.get_mut(id) {
+            connection.received = bytes;
+        }
+    }
+
+    /// Works through the connections that the last turn's budget stopped, one budget for all of them.
+    pub(super) fn process_backlog(&mut self, now: Now, out: &mut Outputs) {
+        for _ in 0..self.backlog.len() {
+            let Some(id) = self.backlog.pop_front() else { break };
+            let Some(connection) = self.connections.get_mut(id) else { continue };
+            connection.in_backlog = false;
+            if connection.wants_bytes() {
+                self.process_received(now, id, out);
+            }
+            if self.wants_bytes(id) {
+                out.resumed.push(id);
+            }
+        }
+    }
+
+    /// A reason to hold the connection's bytes back has gone: it goes on in the next turn.
+    pub(super) fn resume(&mut self, id: ConnectionId) {
+        if let Some(connection) = self.connections.get_mut(id)
+            && !connection.in_backlog
+        {
+            connection.in_backlog = true;
+            self.backlog.push_back(id);
+        }
+    }
+
+    fn process(&mut self, now: Now, id: ConnectionId, bytes: &[u8], out: &mut Outputs) -> Processed {
+        let mut at = 0;
+        while at < bytes.len() {
+            let Some(connection) = self.connections.get_mut(id) else { return Processed::Gone };
+            if self.deliveries_left == 0 {
+                self.resume(id);
+                break;
+            }
+            match connection.phase {
+                Phase::Closing => return Processed::Gone,
+                Phase::Deciding(_) => break,
+                Phase::Connecting => match self.on_connect_bytes(now, id, &bytes[at..], out) {
+                    Processed::Upto(0) => break,
+                    Processed::Upto(used) => {
+                        at += used;
+                        continue;
+                    }
+                    Processed::Gone => return Processed::Gone,
+                },
+                Phase::Online | Phase::Authenticating(_) => {}
+            }
+            if connection.window.len() >= WINDOW_MAX {
+                connection.stalled = true;
+            }
+            if connection.slowed || connection.stalled {
+                break;
+            }
+            let version = connection.version;
+            let limits = self.packet_limits(id);
+            match mqtt::decode(version, &bytes[at..], &limits) {
+                Ok(Some((packet, used))) => {
+                    at += used;
+                    self.deliveries_left = self.deliveries_left.saturating_sub(1);
+                    self.on_packet(now, id, packet, out);
+                }
+                Ok(None) => break,
+                Err(error) => {
+                    self.refuse(now, id, error.reason(), out);
+                    return Processed::Gone;
+                }
+            }
+        }
+        Processed::Upto(at)
+    }
+
+    /// The window has room again after it was full.
+    pub(super) fn unstall(&mut self, id: ConnectionId) {
+        if let Some(connection) = self.connections.get_mut(id)
+            && connection.stalled
+            && connection.window.len() < WINDOW_MAX / 2
+        {
+            connection.stalled = false;
+            self.resume(id);
+        }
+    }
+
+    fn packet_limits(&self, id: ConnectionId) -> Limits {
+        let packet_bytes_max = match self.connections.get(id) {
+            Some(connection) if connection.is_online() => {
+                self.tenants.get(connection.tenant).settings.packet_bytes_max
+            }
+            _ => self.config.connect_bytes_max,
+        };
+        Limits {
+            packet_bytes_max,
+            properties_max: self.config.packet_properties_max,
+            filters_max: FILTERS_MAX,
+            client_id_bytes_max: u16::MAX,
+        }
+    }
+
+    fn on_packet(&mut self, now: Now, id: ConnectionId, packet: Packet<'_>, out: &mut Outputs) {
+        let online = self.connections.get(id).is_some_and(Connection::is_online);
+        match packet {
+            Packet::Auth(auth) => self.on_auth(now, id, &auth, out),
+            Packet::Disconnect(disconnect) => self.on_disconnect(now, id, &disconnect, out),
+            // [MQTT-3.1.4-?]: nothing but AUTH and DISCONNECT while the exchange is going on (4.12).
+            _ if !online => self.refuse(now, id, mqtt::ReasonCode::PROTOCOL_ERROR, out),
+            Packet::Publish(publish) => self.on_publish(now, id, &publish, out),
+            Packet::PubAck(ack) => self.on_puback(now, id, &ack, out),
+            Packet::PubRec(ack) => self.on_pubrec(now, id, &ack, out),
+            Packet::PubRel(ack) => self.on_pubrel(now, id, &ack, out),
+            Packet::PubComp(ack) => self.on_pubcomp(now, id, &ack, out),
+            Packet::Subscribe(subscribe) => self.on_subscribe(now, id, &subscribe, out),
+            Packet::Unsubscribe(unsubscribe) => self.on_unsubscribe(id, &unsubscribe, out),
+            Packet::PingReq => self.write(id, out, |tail, _| mqtt::encode::pingresp(tail)),
+            // [MQTT-3.1.0-2]: a second CONNECT. The others only a server may send.
+            Packet::Connect(_)
+            | Packet::ConnAck(_)
+            | Packet::SubAck(_)
+            | Packet::UnsubAck(_)
+            | Packet::PingResp => self.refuse(now, id, mqtt::ReasonCode::PROTOCOL_ERROR, out),
+        }
+    }
+
+    /// Appends a packet to a connection's unsent bytes.
+    pub(super) fn write(
+        &mut self,
+        id: ConnectionId,
+        out: &mut Outputs,
+        write: impl FnOnce(&mut Vec<u8>, mqtt::Version),
+    ) {
+        let Some(connection) = self.connections.get_mut(id) else { return };
+        let version = connection.version;
+        connection.send.append(&mut self.pool, |tail| write(tail, version));
+        mark_dirty(connection, out);
+    }
+
+    /// The kernel took bytes: what waited for room goes on.
+    pub(super) fn on_sent(&mut self, now: Now, id: ConnectionId, bytes: usize, out: &mut Outputs) {
+        self.counters.bytes_sent += bytes as u64;
+        let Some(connection) = self.connections.get_mut(id) else { return };
+        connection.send.advance(bytes, &mut self.pool);
+        connection.last_progress = now.monotonic;
+        if connection.is_online() {
+            self.pump(now, id, out);
+            self.pump_retained(now, id, out);
+            self.relieve_member(id);
+        }
+    }
+
+    /// The socket is gone.
+    pub(super) fn on_closed(&mut self, now: Now, id: ConnectionId, out: &mut Outputs) {
+        if self.connections.get(id).is_some_and(Connection::is_online) {
+            self.leave_session(now, id, true, None, out);
+        }
+        if let Some(mut connection) = self.connections.remove(id) {
+            self.wheel.cancel(connection.timer);
+            connection.send.clear(&mut self.pool);
+        }
+    }
+
+    /// Ends a connection at once, without a last packet.
+    pub(super) fn abort(&mut self, id: ConnectionId, out: &mut Outputs) {
+        if let Some(connection) = self.connections.get_mut(id) {
+            connection.phase = Phase::Closing;
+            out.close.push((id, Close::Abort));
+        }
+    }
+}
+
+/// Filters in one SUBSCRIBE or UNSUBSCRIBE: what a turn can take.
+const FILTERS_MAX: u16 = 8192;
+
+/// Enters a connection in the turn's list of those with unsent bytes.
+pub(super) fn mark_dirty(connection: &mut Connection, out: &mut Outputs) {
+    if !connection.dirty {
+        connection.dirty = true;
+        out.dirty.push(connection.id);
+    }
+}

@@ -1,0 +1,164 @@
+//! Retained messages: to the ranges that keep them, and from there to new subscriptions, in chunks, as fast
+//! as the subscriber takes them.
+
+use std::sync::Arc;
+
+use mqtt::{QoS, ReasonCode};
+
+use super::Core;
+use super::timers::{Timer, due};
+use crate::connection::{Fields, Source};
+use crate::counters::DropReason;
+use crate::delivery::DeliveryOptions;
+use crate::identity::{ConnectionId, CoreId};
+use crate::inbox::Entry;
+use crate::input::Outputs;
+use crate::message::{Message, Publication};
+use crate::peer::{Body, Reply, RetainedRequest};
+use crate::placement::{core_of, retain_key};
+use crate::retain::Set;
+use crate::time::Now;
+
+/// Unsent bytes and queued messages beyond which a subscriber gets no more retained messages for now.
+const UNSENT_BYTES_MAX: usize = 256 * 1024;
+const QUEUED_MAX: u32 = 1000;
+
+impl Core {
+    /// A message published with the retain flag. The number of answers to wait for.
+    pub(super) fn retain(&mut self, now: Now, publication: &Publication<'_>, reply: Option<Reply>) -> u16 {
+        let core = core_of(retain_key(publication.tenant, publication.topic), self.config.cores);
+        let message = Arc::clone(publication.share());
+        if core == self.id {
+            self.retain_here(now, message);
+            return 0;
+        }
+        let reply = reply.filter(|_| publication.qos != QoS::AtMostOnce);
+        self.post(core, Body::Retain { message, reply });
+        u16::from(reply.is_some())
+    }
+
+    /// The reason for the publisher's acknowledgement.
+    pub(super) fn retain_here(&mut self, now: Now, message: Arc<Message>) -> ReasonCode {
+        let tenant = self.tenants.index(&message.tenant, &self.config);
+        let max = self.tenants.get(tenant).settings.retained_messages_max;
+        let (topic, expires) = (message.topic.clone(), message.expires);
+        match self.retained.set(message, max) {
+            Set::Full => {
+                self.counters.drop_messages(DropReason::RetainFull, 1);
+                ReasonCode::QUOTA_EXCEEDED
+            }
+            Set::Done => {
+                if let Some(expires) = expires {
+                    let slot = self.retained_expiries.insert((tenant, topic));
+                    let slot = u32::try_from(slot).expect("bounded by retained_messages_max");
+                    self.wheel.arm(due(now, expires).0, Timer::Retained(slot));
+                }
+                ReasonCode::SUCCESS
+            }
+        }
+    }
+
+    /// Asks the ranges for what the connection's first waiting filter matches.
+    pub(super) fn ask_for_retained(&mut self, id: ConnectionId) {
+        let Some(connection) = self.connections.get_mut(id) else { return };
+        let tenant = Arc::clone(&self.tenants.get(connection.tenant).name);
+        let Some(stream) = connection.extras().retained.front_mut() else { return };
+        let wild = stream.filter.contains(['+', '#']);
+        let only = core_of(retain_key(&tenant, &stream.filter), self.config.cores);
+        let request = RetainedRequest { connection: id, number: stream.number };
+        let filter = stream.filter.clone();
+        let cores: Vec<CoreId> =
+            (0..self.config.cores).map(CoreId).filter(|core| wild || *core == only).collect();
+        stream.sources = cores.iter().map(|core| (*core, Source::Asked)).collect();
+        for core in cores {
+            let tenant = Arc::clone(&tenant);
+            self.post(core, Body::FindRetained { request, tenant, filter: filter.clone() });
+        }
+    }
+
+    /// A range hands out a chunk.
+    pub(super) fn on_retained(
+        &mut self,
+        now: Now,
+        from: CoreId,
+        request: RetainedRequest,
+        messages: Vec<Arc<Message>>,
+        more: bool,
+        out: &mut Outputs,
+    ) {
+        let id = request.connection;
+        let Some(connection) = self.connections.get_mut(id) else { return };
+        let Some(extras) = &mut connection.extras else { return };
+        let Some(stream) = extras.retained.front_mut().filter(|stream| stream.number == request.number)
+        else {
+            return;
+        };
+        stream.ready.extend(messages);
+        match stream.sources.iter().position(|(core, _)| *core == from) {
+            Some(at) if more => stream.sources[at].1 = Source::HasMore,
+            Some(at) => {
+                stream.sources.remove(at);
+            }
+            None => {}
+        }
+        self.pump_retained(now, id, out);
+    }
+
+    /// Gives a connection retained messages while it takes them.
+    pub(super) fn pump_retained(&mut self, now: Now, id: ConnectionId, out: &mut Outputs) {
+        loop {
+            let Some(connection) = self.connections.get_mut(id) else { return };
+            let Some(extras) = &mut connection.extras else { return };
+            let Some(stream) = extras.retained.front_mut() else { return };
+            let queued = self.inboxes.get(connection.inbox).queue.len();
+            if connection.send.len() > UNSENT_BYTES_MAX || queued >= QUEUED_MAX {
+                return;
+            }
+            if let Some(message) = stream.ready.pop_front() {
+                let options = stream.options;
+                self.deliver_retained(now, id, &message, options, out);
+                continue;
+            }
+            if stream.sources.is_empty() {
+                extras.retained.pop_front();
+                self.ask_for_retained(id);
+                continue;
+            }
+            let request = RetainedRequest { connection: id, number: stream.number };
+            let mut ask = Vec::new();
+            for (core, source) in &mut stream.sources {
+                if *source == Source::HasMore {
+                    *source = Source::Asked;
+                    ask.push(*core);
+                }
+            }
+            for core in ask {
+                self.post(core, Body::MoreRetained { request });
+            }
+            return;
+        }
+    }
+
+    fn deliver_retained(
+        &mut self,
+        now: Now,
+        id: ConnectionId,
+        message: &Arc<Message>,
+        options: DeliveryOptions,
+        out: &mut Outputs,
+    ) {
+        self.deliveries_left = self.deliveries_left.saturating_sub(1);
+        let Some(connection) = self.connections.get(id) else { return };
+        let qos = message.qos.min(options.qos());
+        let subscription_id = options.subscription_id();
+        if qos == QoS::AtMostOnce {
+            // [MQTT-3.3.1-8]: the retain flag is set.
+            let fields = Fields { packet_id: None, dup: false, qos, retain: true, subscription_id };
+            self.send_unqueued(now, Some(id), &Publication::from(message), fields, out);
+        } else {
+            let entry = Entry::new(Arc::clone(message), qos, true, subscription_id);
+            self.enqueue(now, connection.inbox, entry);
+            self.pump(now, id, out);
+        }
+    }
+}

@@ -1,0 +1,325 @@
+//! SUBSCRIBE and UNSUBSCRIBE. SUBACK means routed (promise 2): it leaves when every core that might answer
+//! without the new route has forgotten what it knew. Other packets do not wait for it.
+
+use std::sync::Arc;
+
+use mqtt::encode::{self, SubAckOut};
+use mqtt::{
+    Filter, ReasonCode, RetainHandling, Subscribe, SubscribeFilter, SubscriptionOptions, Unsubscribe,
+};
+use smallvec::SmallVec;
+
+use super::Core;
+use super::connect::within_topic_limits;
+use super::route_changes::RouteWait;
+use crate::access::Permissions;
+use crate::config::Settings;
+use crate::connection::{RetainedStream, SubscribeRequest};
+use crate::delivery::DeliveryOptions;
+use crate::dist::Route;
+use crate::identity::ConnectionId;
+use crate::input::Outputs;
+use crate::tenant::{RouteWaiting, SubscribeWait, TenantIndex};
+use crate::time::Now;
+
+impl Core {
+    pub(super) fn on_subscribe(
+        &mut self,
+        now: Now,
+        id: ConnectionId,
+        subscribe: &Subscribe<'_>,
+        out: &mut Outputs,
+    ) {
+        // [MQTT-3.8.3-4]: judged before anything is subscribed.
+        let breaks = |filter: SubscribeFilter<'_>| {
+            filter.options.no_local && mqtt::validate_filter(filter.filter).is_ok_and(|it| it.share.is_some())
+        };
+        if subscribe.filters.into_iter().any(breaks) {
+            self.refuse(now, id, ReasonCode::PROTOCOL_ERROR, out);
+            return;
+        }
+        let mut request = self.begin_request(id, subscribe.packet_id, false);
+        for filter in subscribe.filters {
+            let wait = SubscribeWait { connection: id, request: request.number };
+            let reason = match self.judge_filter(id, &filter, subscribe.subscription_id) {
+                Ok(parsed) => self.subscribe(&mut request, wait, &filter, parsed, subscribe.subscription_id),
+                Err(reason) => reason,
+            };
+            request.reasons.push(reason);
+        }
+        self.enter_request(id, request, out);
+    }
+
+    pub(super) fn on_unsubscribe(
+        &mut self,
+        id: ConnectionId,
+        unsubscribe: &Unsubscribe<'_>,
+        out: &mut Outputs,
+    ) {
+        let mut request = self.begin_request(id, unsubscribe.packet_id, true);
+        for filter in unsubscribe.filters {
+            let wait = SubscribeWait { connection: id, request: request.number };
+            let reason = match mqtt::validate_filter(filter) {
+                Ok(parsed) => self.unsubscribe(&mut request, wait, filter, parsed, out),
+                Err(_) => ReasonCode::TOPIC_FILTER_INVALID,
+            };
+            request.reasons.push(reason);
+        }
+        self.enter_request(id, request, out);
+    }
+
+    fn begin_request(
+        &mut self,
+        id: ConnectionId,
+        packet_id: mqtt::PacketId,
+        unsubscribe: bool,
+    ) -> SubscribeRequest {
+        let extras = self.connections.get_mut(id).expect("is being processed").extras();
+        let number = extras.next_request;
+        extras.next_request += 1;
+        SubscribeRequest {
+            number,
+            packet_id,
+            unsubscribe,
+            reasons: SmallVec::new(),
+            waiting: 0,
+            retained: Vec::new(),
+        }
+    }
+
+    /// What the settings and the client's permissions say about one filter.
+    fn judge_filter<'a>(
+        &self,
+        id: ConnectionId,
+        filter: &SubscribeFilter<'a>,
+        subscription_id: Option<u32>,
+    ) -> Result<Filter<'a>, ReasonCode> {
+        let connection = self.connections.get(id).expect("is being processed");
+        let settings = &self.tenants.get(connection.tenant).settings;
+        let parsed = mqtt::validate_filter(filter.filter).map_err(|_| ReasonCode::TOPIC_FILTER_INVALID)?;
+        judge_offered(&parsed, subscription_id, settings, &connection.permissions)?;
+        let subscriptions = &self.inboxes.get(connection.inbox).subscriptions;
+        if subscriptions.len() >= settings.subscriptions_max as usize
+            && !subscriptions.contains_key(filter.filter)
+        {
+            return Err(ReasonCode::QUOTA_EXCEEDED);
+        }
+        Ok(parsed)
+    }
+
+    /// Enters one subscription, and asks for its route.
+    fn subscribe(
+        &mut self,
+        request: &mut SubscribeRequest,
+        wait: SubscribeWait,
+        filter: &SubscribeFilter<'_>,
+        parsed: Filter<'_>,
+        subscription_id: Option<u32>,
+    ) -> ReasonCode {
+        let connection = self.connections.get(wait.connection).expect("is being processed");
+        let (tenant, slot) = (connection.tenant, connection.inbox);
+        let state = self.tenants.get(tenant);
+        let name = Arc::clone(&state.name);
+        let granted = filter.options.qos.min(state.settings.qos_max);
+        let options = SubscriptionOptions { qos: granted, ..filter.options };
+        let delivery = DeliveryOptions::new(options, subscription_id);
+        let new = self.inboxes.subscribe(slot, filter.filter, delivery);
+        let session = self.inboxes.get(slot);
+        let (target, durable) = (self.target(session.incarnation(), delivery), session.is_durable());
+        match parsed.share {
+            Some(share) => {
+                let (key, member) = self.member(share, parsed.filter, target, durable);
+                self.add_route(&name, parsed.filter, Route::Member(key, member), RouteWait::Request(wait));
+                request.waiting += 1;
+            }
+            None if durable => {
+                self.add_route(&name, parsed.filter, Route::Session(target), RouteWait::Request(wait));
+                request.waiting += 1;
+            }
+            None => request.waiting += u32::from(self.add_local(tenant, parsed.filter, delivery, wait)),
+        }
+        let wanted = match options.retain_handling {
+            RetainHandling::Send => true,
+            RetainHandling::SendIfNew => new,
+            RetainHandling::DoNotSend => false,
+        };
+        if wanted && parsed.share.is_none() && state_retains(&self.tenants.get(tenant).settings) {
+            request.retained.push((parsed.filter.into(), delivery));
+        }
+        ReasonCode::from_value(granted.bits()).expect("0 to 2")
+    }
+
+    fn unsubscribe(
+        &mut self,
+        request: &mut SubscribeRequest,
+        wait: SubscribeWait,
+        filter: &str,
+        parsed: Filter<'_>,
+        out: &mut Outputs,
+    ) -> ReasonCode {
+        let connection = self.connections.get(wait.connection).expect("is being processed");
+        let (tenant, slot) = (connection.tenant, connection.inbox);
+        if !self.inboxes.unsubscribe(slot, filter) {
+            return ReasonCode::NO_SUBSCRIPTION_EXISTED;
+        }
+        let name = Arc::clone(&self.tenants.get(tenant).name);
+        let session = self.inboxes.get(slot);
+        let (target, durable) =
+            (self.target(session.incarnation(), DeliveryOptions::default()), session.is_durable());
+        let route = match parsed.share {
+            Some(share) => {
+                let (key, member) = self.member(share, parsed.filter, target, durable);
+                Route::Member(key, member)
+            }
+            None if durable => Route::Session(target),
+            None => {
+                self.remove_local(&name, parsed.filter, wait.connection, out);
+                return ReasonCode::SUCCESS;
+            }
+        };
+        self.remove_route(&name, parsed.filter, route, Some(RouteWait::Request(wait)));
+        request.waiting += 1;
+        ReasonCode::SUCCESS
+    }
+
+    /// Adds a volatile session to this core's own subscribers. True if its SUBACK has to wait for the
+    /// core's route.
+    fn add_local(
+        &mut self,
+        tenant: TenantIndex,
+        filter: &str,
+        options: DeliveryOptions,
+        wait: SubscribeWait,
+    ) -> bool {
+        let local = self.tenants.at(tenant).local.get_or_insert_with(filter, Default::default);
+        let first = local.is_empty();
+        local.add(wait.connection, options);
+        let waits = match &mut local.waiting {
+            Some(waiting) => {
+                waiting.requests.push(wait);
+                true
+            }
+            None => first,
+        };
+        self.cache.strike(tenant, filter);
+        if first {
+            let name = Arc::clone(&self.tenants.get(tenant).name);
+            let route = Route::Core(self.id);
+            let change = self.add_route(&name, filter, route, RouteWait::Filter(tenant, filter.into()));
+            if let Some(local) = self.tenants.at(tenant).local.get_mut(filter) {
+                local.waiting = Some(RouteWaiting { change, requests: vec![wait] });
+            }
+        }
+        waits
+    }
+
+    /// Removes a volatile session from this core's subscribers, and the core's route with the last.
+    pub(super) fn remove_local(
+        &mut self,
+        tenant: &Arc<str>,
+        filter: &str,
+        connection: ConnectionId,
+        out: &mut Outputs,
+    ) {
+        let index = self.tenants.index(tenant, &self.config);
+        let Some(local) = self.tenants.at(index).local.get_mut(filter) else { return };
+        local.remove(connection);
+        let empty = local.is_empty();
+        let waiting = if empty { local.waiting.take() } else { None };
+        self.cache.strike(index, filter);
+        if empty {
+            self.tenants.at(index).local.remove(filter);
+            self.remove_route(tenant, filter, Route::Core(self.id), None);
+        }
+        for wait in waiting.into_iter().flat_map(|waiting| waiting.requests) {
+            self.on_request_progress(wait, out); // nobody is left to be routed to
+        }
+    }
+
+    fn enter_request(&mut self, id: ConnectionId, request: SubscribeRequest, out: &mut Outputs) {
+        if request.waiting == 0 {
+            self.finish_request(id, request, out);
+        } else if let Some(connection) = self.connections.get_mut(id) {
+            connection.extras().requests.push_back(request);
+        }
+    }
+
+    /// A route that a request waits for stands.
+    pub(super) fn on_request_progress(&mut self, wait: SubscribeWait, out: &mut Outputs) {
+        let Some(connection) = self.connections.get_mut(wait.connection) else { return };
+        if !connection.is_online() {
+            return;
+        }
+        let requests = &mut connection.extras().requests;
+        let Some(at) = requests.iter().position(|request| request.number == wait.request) else { return };
+        requests[at].waiting -= 1;
+        if requests[at].waiting == 0
+            && let Some(request) = requests.remove(at)
+        {
+            self.finish_request(wait.connection, request, out);
+        }
+    }
+
+    /// Acknowledges, and begins with the retained messages.
+    fn finish_request(&mut self, id: ConnectionId, request: SubscribeRequest, out: &mut Outputs) {
+        self.write(id, out, |tail, version| {
+            let ack = SubAckOut {
+                packet_id: request.packet_id,
+                reason_string: None,
+                user_properties: Default::default(),
+                reasons: &request.reasons,
+            };
+            if request.unsubscribe {
+                encode::unsuback(tail, version, &ack);
+            } else {
+                encode::suback(tail, version, &ack);
+            }
+        });
+        let Some(connection) = self.connections.get_mut(id) else { return };
+        let extras = connection.extras();
+        let idle = extras.retained.is_empty();
+        for (filter, options) in request.retained {
+            let number = extras.next_request;
+            extras.next_request += 1;
+            extras.retained.push_back(RetainedStream {
+                number,
+                filter,
+                options,
+                ready: Default::default(),
+                sources: SmallVec::new(),
+            });
+        }
+        if idle {
+            self.ask_for_retained(id);
+        }
+    }
+}
+
+fn state_retains(settings: &Settings) -> bool {
+    settings.retain
+}
+
+/// What is offered to the tenant's clients, and allowed to this one.
+fn judge_offered(
+    parsed: &Filter<'_>,
+    subscription_id: Option<u32>,
+    settings: &Settings,
+    permissions: &Permissions,
+) -> Result<(), ReasonCode> {
+    if parsed.share.is_some() && !settings.shared_subscriptions {
+        return Err(ReasonCode::SHARED_SUBSCRIPTIONS_NOT_SUPPORTED);
+    }
+    if !settings.wildcard_subscriptions && parsed.filter.contains(['+', '#']) {
+        return Err(ReasonCode::WILDCARD_SUBSCRIPTIONS_NOT_SUPPORTED);
+    }
+    if subscription_id.is_some() && !settings.subscription_identifiers {
+        return Err(ReasonCode::SUBSCRIPTION_IDENTIFIERS_NOT_SUPPORTED);
+    }
+    if !within_topic_limits(parsed.filter, settings) {
+        return Err(ReasonCode::TOPIC_FILTER_INVALID);
+    }
+    if !permissions.may_subscribe(parsed.filter) {
+        return Err(ReasonCode::NOT_AUTHORIZED);
+    }
+    Ok(())
+}

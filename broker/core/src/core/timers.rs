@@ -1,0 +1,103 @@
+//! What the wheel wakes the core for.
+
+use mqtt::ReasonCode;
+
+use super::Core;
+use crate::connection::Phase;
+use crate::identity::{ConnectionId, Incarnation};
+use crate::input::{Close, Outputs};
+use crate::time::{Mono, Now, Wall};
+
+/// What a timer is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Timer {
+    /// The time to CONNECT, the keep alive, or the end of lingering: the connection's phase says which.
+    Connection(ConnectionId),
+    /// A slowed publisher may go on.
+    Slowed(ConnectionId),
+    /// A session expires, or its will is due.
+    Session(Incarnation),
+    /// A retained message may have expired; an index of [`Core::retained_expiries`].
+    Retained(u32),
+    /// The orderly stop goes on.
+    Stop,
+}
+
+const _: () = assert!(size_of::<Timer>() <= 16);
+
+/// Timers that fire in one turn at most.
+const FIRED_MAX: usize = 10_000;
+
+/// The moment on the monotonic clock at which the wall clock will show `at`.
+pub(super) fn due(now: Now, at: Wall) -> Mono {
+    let milliseconds = at.0.saturating_sub(now.wall.0);
+    Mono(now.monotonic.0.saturating_add(milliseconds.saturating_mul(1_000_000)))
+}
+
+impl Core {
+    pub(super) fn on_timers(&mut self, now: Now, out: &mut Outputs) {
+        let mut fired = std::mem::take(&mut self.fired);
+        self.wheel.advance(now.monotonic.0, &mut fired, FIRED_MAX);
+        for timer in fired.drain(..) {
+            self.on_timer(now, timer, out);
+        }
+        self.fired = fired;
+    }
+
+    fn on_timer(&mut self, now: Now, timer: Timer, out: &mut Outputs) {
+        match timer {
+            Timer::Connection(id) => self.on_connection_timer(now, id, out),
+            Timer::Slowed(id) => {
+                if let Some(connection) = self.connections.get_mut(id) {
+                    connection.slowed = false;
+                    self.resume(id);
+                }
+            }
+            Timer::Session(incarnation) => {
+                let mut effects = std::mem::take(&mut self.effects);
+                self.inboxes.on_due(incarnation, now.wall, &mut effects);
+                self.settle(now, effects, out);
+            }
+            Timer::Retained(slot) => {
+                let (tenant, topic) = self.retained_expiries.remove(slot as usize);
+                let name = std::sync::Arc::clone(&self.tenants.get(tenant).name);
+                self.retained.expire(&name, &topic, now.wall);
+            }
+            Timer::Stop => self.on_stop_timer(now, out),
+        }
+    }
+
+    fn on_connection_timer(&mut self, now: Now, id: ConnectionId, out: &mut Outputs) {
+        let Some(connection) = self.connections.get(id) else { return };
+        match connection.phase {
+            Phase::Connecting | Phase::Deciding(_) | Phase::Authenticating(_) => {
+                self.counters.connect_timeouts += 1;
+                self.abort(id, out);
+            }
+            Phase::Closing => out.close.push((id, Close::Abort)),
+            Phase::Online => {
+                let deadline = keep_alive_deadline(connection);
+                if now.monotonic >= deadline {
+                    // [MQTT-3.1.2-22]
+                    self.counters.keep_alive_expired += 1;
+                    self.disconnect(now, id, ReasonCode::KEEP_ALIVE_TIMEOUT, None, out);
+                } else {
+                    self.arm_keep_alive(now, id);
+                }
+            }
+        }
+    }
+
+    /// Arms the keep alive anew, from when bytes last came; each packet only notes the time.
+    pub(super) fn arm_keep_alive(&mut self, _now: Now, id: ConnectionId) {
+        if let Some(connection) = self.connections.get_mut(id)
+            && connection.keep_alive_ms > 0
+        {
+            connection.timer = self.wheel.arm(keep_alive_deadline(connection).0, Timer::Connection(id));
+        }
+    }
+}
+
+fn keep_alive_deadline(connection: &crate::connection::Connection) -> Mono {
+    Mono(connection.last_received.0 + u64::from(connection.keep_alive_ms) * 1_000_000)
+}

@@ -1,0 +1,202 @@
+//! One session: whose it is, who is connected to it, what it subscribes to, what waits for it.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use mqtt::PacketId;
+
+use super::{Effect, Ended, Queue};
+use crate::delivery::DeliveryOptions;
+use crate::identity::{ConnectionId, Incarnation};
+use crate::message::Message;
+use crate::time::Wall;
+
+/// A message to publish when a connection ends unannounced.
+#[derive(Debug)]
+pub struct Will {
+    /// What to publish.
+    pub message: Message,
+    /// How long to wait for the client to come back first.
+    pub delay_seconds: u32,
+    /// Lifetime of the message, from its publication on.
+    pub expiry_seconds: Option<u32>,
+}
+
+impl Will {
+    /// The message, its lifetime beginning now.
+    pub(super) fn into_message(self, now: Wall) -> Message {
+        let expires = self.expiry_seconds.map(|seconds| now.after_seconds(seconds));
+        Message { expires, ..self.message }
+    }
+}
+
+/// The state of one session, on its client's home core.
+#[derive(Debug)]
+pub struct Inbox {
+    pub(super) tenant: Arc<str>,
+    pub(super) client: Box<str>,
+    incarnation: Incarnation,
+    connection: Option<ConnectionId>,
+    durable: bool,
+    expiry_seconds: u32,
+    will: Option<Box<Will>>,
+    /// While away: when the will is to be published.
+    will_due: Option<Wall>,
+    /// While away: when the session ends.
+    expires: Option<Wall>,
+    /// Subscriptions by filter as the client spelled it, share name included.
+    pub subscriptions: BTreeMap<Box<str>, DeliveryOptions>,
+    /// Messages for the client.
+    pub queue: Queue,
+    /// Identifiers of QoS 2 messages from the client that it has not released, ascending.
+    taken: Vec<PacketId>,
+}
+
+impl Inbox {
+    pub(super) fn new(tenant: Arc<str>, client: &str, incarnation: Incarnation, durable: bool) -> Inbox {
+        Inbox {
+            tenant,
+            client: client.into(),
+            incarnation,
+            connection: None,
+            durable,
+            expiry_seconds: 0,
+            will: None,
+            will_due: None,
+            expires: None,
+            subscriptions: BTreeMap::new(),
+            queue: Queue::default(),
+            taken: Vec::new(),
+        }
+    }
+
+    /// The client's tenant.
+    pub fn tenant(&self) -> &Arc<str> {
+        &self.tenant
+    }
+
+    /// The client's id.
+    pub fn client(&self) -> &str {
+        &self.client
+    }
+
+    /// Its name among all sessions that ever were.
+    pub fn incarnation(&self) -> Incarnation {
+        self.incarnation
+    }
+
+    /// The connection that has it, if any.
+    pub fn connection(&self) -> Option<ConnectionId> {
+        self.connection
+    }
+
+    /// Whether it outlives its connection, or was meant to when it began.
+    pub fn is_durable(&self) -> bool {
+        self.durable
+    }
+
+    /// Seconds it outlives its connection.
+    pub fn expiry_seconds(&self) -> u32 {
+        self.expiry_seconds
+    }
+
+    pub(super) fn enter(&mut self, connection: ConnectionId, expiry_seconds: u32, will: Option<Box<Will>>) {
+        self.connection = Some(connection);
+        self.expiry_seconds = expiry_seconds;
+        self.will = will.map(|mut will| {
+            will.message.publisher.session = self.incarnation;
+            will
+        });
+        self.will_due = None;
+        self.expires = None;
+        self.queue.rewind();
+    }
+
+    /// Another connection takes the session over, and it goes on: a will without delay is published; one
+    /// with a delay is not, for the client has come back in time [MQTT-3.1.3-9].
+    pub(super) fn leave(&mut self, now: Wall, effects: &mut Vec<Effect>) {
+        let due = match self.will_due {
+            Some(due) => due <= now,
+            None => self.will.as_ref().is_some_and(|will| will.delay_seconds == 0),
+        };
+        if let Some(will) = self.will.take().filter(|_| due) {
+            effects.push(Effect::Publish(will.into_message(now)));
+        }
+        self.connection = None;
+    }
+
+    /// The connection has ended, the session waits for its client.
+    pub(super) fn wait(&mut self, now: Wall, effects: &mut Vec<Effect>) {
+        self.connection = None;
+        self.queue.rewind();
+        self.expires = (self.expiry_seconds != u32::MAX).then(|| now.after_seconds(self.expiry_seconds));
+        if let Some(expires) = self.expires {
+            effects.push(Effect::Due(self.incarnation, expires));
+        }
+        if let Some(will) = &self.will {
+            let due = now.after_seconds(will.delay_seconds);
+            self.will_due = Some(due);
+            self.publish_due_will(now, effects);
+            if self.will_due.is_some() && self.expires.is_none_or(|expires| due < expires) {
+                effects.push(Effect::Due(self.incarnation, due));
+            }
+        }
+    }
+
+    pub(super) fn publish_due_will(&mut self, now: Wall, effects: &mut Vec<Effect>) {
+        if self.will_due.is_some_and(|due| due <= now) {
+            self.will_due = None;
+            if let Some(will) = self.will.take() {
+                effects.push(Effect::Publish(will.into_message(now)));
+            }
+        }
+    }
+
+    pub(super) fn is_expired(&self, now: Wall) -> bool {
+        self.connection.is_none() && self.expires.is_some_and(|expires| expires <= now)
+    }
+
+    pub(super) fn discard_will(&mut self) {
+        self.will = None;
+    }
+
+    pub(super) fn take_will(&mut self) -> Option<Box<Will>> {
+        self.will.take()
+    }
+
+    pub(super) fn set_expiry(&mut self, seconds: u32) {
+        self.expiry_seconds = seconds;
+    }
+
+    pub(super) fn take(&mut self, packet_id: PacketId) -> bool {
+        match self.taken.binary_search(&packet_id) {
+            Ok(_) => false,
+            Err(index) => {
+                self.taken.insert(index, packet_id);
+                true
+            }
+        }
+    }
+
+    pub(super) fn release(&mut self, packet_id: PacketId) -> bool {
+        let found = self.taken.binary_search(&packet_id);
+        if let Ok(index) = found {
+            self.taken.remove(index);
+            if self.taken.is_empty() {
+                self.taken = Vec::new();
+            }
+        }
+        found.is_ok()
+    }
+
+    pub(super) fn into_ended(self) -> Ended {
+        Ended {
+            tenant: self.tenant,
+            incarnation: self.incarnation,
+            durable: self.durable,
+            connection: self.connection,
+            filters: self.subscriptions.into_keys().collect(),
+            leftovers: self.queue.into_leftovers(),
+        }
+    }
+}

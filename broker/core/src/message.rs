@@ -1,0 +1,119 @@
+//! An application message on its way: as it lies in the receive buffer, and as it is kept.
+
+use std::cell::OnceCell;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use mqtt::QoS;
+
+use crate::identity::Incarnation;
+use crate::time::Wall;
+
+/// A message that outlives its receive buffer: queued, retained, or on its way to another core. Shared by
+/// all who hold it, never changed.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Message {
+    /// Whose topic space it is in.
+    pub tenant: Arc<str>,
+    /// Who published it.
+    pub publisher: Publisher,
+    /// Never empty, without wildcards.
+    pub topic: Box<str>,
+    /// The properties that are forwarded unaltered, encoded as in MQTT 5.0.
+    pub properties: Box<[u8]>,
+    /// The application's bytes.
+    pub payload: Bytes,
+    /// When it expires, if it does [MQTT-3.3.2-5].
+    pub expires: Option<Wall>,
+    /// As it was published.
+    pub qos: QoS,
+    /// As it was published.
+    pub retain: bool,
+}
+
+/// Who published a message.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Publisher {
+    /// The publishing session, for No Local; 0 for what no session published.
+    pub session: Incarnation,
+    /// Hash of its client id, for shared subscriptions that keep publishers together.
+    pub client_hash: u64,
+}
+
+/// A message as the hot path sees it: borrowed, and turned into a shared [`Message`] only when somebody has
+/// to keep it, and then once.
+pub struct Publication<'a> {
+    /// See [`Message`]; the same for the other fields.
+    pub tenant: &'a Arc<str>,
+    pub publisher: Publisher,
+    pub topic: &'a str,
+    pub properties: &'a [u8],
+    pub payload: &'a [u8],
+    pub expires: Option<Wall>,
+    pub qos: QoS,
+    pub retain: bool,
+    shared: OnceCell<Arc<Message>>,
+}
+
+impl<'a> Publication<'a> {
+    /// A publication of what lies in a receive buffer.
+    pub fn new(tenant: &'a Arc<str>, publisher: Publisher, topic: &'a str, qos: QoS) -> Publication<'a> {
+        Publication {
+            tenant,
+            publisher,
+            topic,
+            properties: &[],
+            payload: &[],
+            expires: None,
+            qos,
+            retain: false,
+            shared: OnceCell::new(),
+        }
+    }
+
+    /// The message itself, made on first use.
+    pub fn share(&self) -> &Arc<Message> {
+        self.shared.get_or_init(|| {
+            Arc::new(Message {
+                tenant: Arc::clone(self.tenant),
+                publisher: self.publisher,
+                topic: self.topic.into(),
+                properties: self.properties.into(),
+                payload: Bytes::copy_from_slice(self.payload),
+                expires: self.expires,
+                qos: self.qos,
+                retain: self.retain,
+            })
+        })
+    }
+}
+
+impl<'a> From<&'a Arc<Message>> for Publication<'a> {
+    fn from(message: &'a Arc<Message>) -> Publication<'a> {
+        Publication {
+            tenant: &message.tenant,
+            publisher: message.publisher,
+            topic: &message.topic,
+            properties: &message.properties,
+            payload: &message.payload,
+            expires: message.expires,
+            qos: message.qos,
+            retain: message.retain,
+            shared: OnceCell::from(Arc::clone(message)),
+        }
+    }
+}
+
+impl Message {
+    /// Bytes that count against a queue's limit: what the message itself needs, wherever it is shared.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        (self.topic.len() + self.properties.len() + self.payload.len()) as u64
+    }
+
+    /// Whether its time has passed.
+    #[must_use]
+    pub fn is_expired(&self, now: Wall) -> bool {
+        self.expires.is_some_and(|expires| expires <= now)
+    }
+}

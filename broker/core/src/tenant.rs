@@ -1,0 +1,129 @@
+//! What a core knows of each tenant: its settings, and which of this core's volatile sessions subscribe to
+//! what.
+
+use std::sync::Arc;
+
+use hashbrown::HashMap;
+use smallvec::SmallVec;
+
+use crate::config::{Config, Settings};
+use crate::delivery::DeliveryOptions;
+use crate::dist::FanOut;
+use crate::identity::ConnectionId;
+use crate::trie::Trie;
+
+/// A tenant's place in its core's table: means nothing on another core.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct TenantIndex(pub u32);
+
+impl TenantIndex {
+    /// As an index into tables by tenant.
+    pub fn index(self) -> usize {
+        self.0 as usize
+    }
+}
+
+/// One tenant on one core.
+pub struct Tenant {
+    /// Its name, as messages carry it.
+    pub name: Arc<str>,
+    /// Its settings.
+    pub settings: Arc<Settings>,
+    /// Filters of this core's volatile sessions.
+    pub local: Trie<LocalFilter>,
+}
+
+/// A filter to which volatile sessions of this core subscribe. The core as a whole has one route for it.
+#[derive(Debug, Default)]
+pub struct LocalFilter {
+    /// Sorted by connection.
+    subscribers: SmallVec<[FanOut; 1]>,
+    /// SUBACKs that wait until the core's route stands; None: it stands.
+    pub waiting: Option<RouteWaiting>,
+}
+
+/// Who waits for a core's route.
+#[derive(Debug)]
+pub struct RouteWaiting {
+    /// The change that puts it up.
+    pub change: u64,
+    /// Requests to go on then.
+    pub requests: Vec<SubscribeWait>,
+}
+
+/// One filter of a SUBSCRIBE or UNSUBSCRIBE whose acknowledgement waits for a route.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SubscribeWait {
+    /// Whose.
+    pub connection: ConnectionId,
+    /// Which of its requests.
+    pub request: u64,
+}
+
+impl LocalFilter {
+    /// Nobody subscribes any more.
+    pub fn is_empty(&self) -> bool {
+        self.subscribers.is_empty()
+    }
+
+    /// The subscribers, by connection.
+    pub fn subscribers(&self) -> &[FanOut] {
+        &self.subscribers
+    }
+
+    /// Adds a subscriber or changes its options.
+    pub fn add(&mut self, connection: ConnectionId, options: DeliveryOptions) {
+        let entry = FanOut { connection, options };
+        match self.subscribers.binary_search_by_key(&connection, |other| other.connection) {
+            Ok(index) => self.subscribers[index] = entry,
+            Err(index) => self.subscribers.insert(index, entry),
+        }
+    }
+
+    /// Removes a subscriber.
+    pub fn remove(&mut self, connection: ConnectionId) {
+        if let Ok(index) = self.subscribers.binary_search_by_key(&connection, |other| other.connection) {
+            self.subscribers.remove(index);
+        }
+    }
+}
+
+/// All tenants that this core has met. Bounded by what authentication admits; never shrinks.
+pub struct Tenants {
+    by_name: HashMap<Arc<str>, TenantIndex, foldhash::fast::FixedState>,
+    tenants: Vec<Tenant>,
+    seed: u64,
+}
+
+impl Tenants {
+    /// None yet.
+    pub fn new(seed: u64) -> Tenants {
+        let by_name = HashMap::with_hasher(foldhash::fast::FixedState::with_seed(seed));
+        Tenants { by_name, tenants: Vec::new(), seed }
+    }
+
+    /// The place of a tenant, made on first sight.
+    pub fn index(&mut self, name: &Arc<str>, config: &Config) -> TenantIndex {
+        if let Some(index) = self.by_name.get(name) {
+            return *index;
+        }
+        let index = TenantIndex(u32::try_from(self.tenants.len()).expect("fewer than 2^32 tenants"));
+        self.tenants.push(Tenant {
+            name: Arc::clone(name),
+            settings: config.settings(name),
+            local: Trie::new(self.seed),
+        });
+        self.by_name.insert(Arc::clone(name), index);
+        index
+    }
+
+    /// The tenant at a place.
+    pub fn at(&mut self, index: TenantIndex) -> &mut Tenant {
+        &mut self.tenants[index.index()]
+    }
+
+    /// The same, to look at.
+    pub fn get(&self, index: TenantIndex) -> &Tenant {
+        &self.tenants[index.index()]
+    }
+}
