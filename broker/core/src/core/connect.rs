@@ -193,6 +193,7 @@ impl Core {
         };
         let attached = self.inboxes.attach(attach, now.wall, &mut effects);
         self.settle(now, effects, out);
+        self.disarm_session(attached.slot);
         let connection = self.connections.get_mut(id).expect("is being admitted");
         connection.phase = Phase::Online;
         connection.tenant = tenant;

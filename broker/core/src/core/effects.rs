@@ -7,12 +7,12 @@ use super::Core;
 use super::timers::{Timer, due};
 use crate::counters::DropReason;
 use crate::dist::Route;
-use crate::identity::ConnectionId;
-use crate::inbox::{Effect, Ended};
+use crate::identity::{ConnectionId, Incarnation};
+use crate::inbox::{Effect, Ended, InboxSlot};
 use crate::input::{Close, Outputs};
 use crate::message::{Message, Publication};
 use crate::peer::RetainedRequest;
-use crate::time::Now;
+use crate::time::{Now, Wall};
 
 /// Filters of ended sessions whose routes are removed in one turn: a session may have had a million.
 const ENDED_FILTERS_MAX: usize = 4096;
@@ -43,13 +43,25 @@ impl Core {
             match effect {
                 Effect::TakenOver(connection) => self.close_taken_over(now, connection, out),
                 Effect::Publish(message) => self.publish_own(now, message, out),
-                Effect::Due(incarnation, at) => {
-                    self.wheel.arm(due(now, at).0, Timer::Session(incarnation));
-                }
+                Effect::Due(incarnation, at) => self.arm_session(now, incarnation, at),
                 Effect::Ended(ended) => self.on_session_ended(ended, out),
             }
         }
         self.effects = effects;
+    }
+
+    /// A session has one timer at most, however often its client comes and goes.
+    fn arm_session(&mut self, now: Now, incarnation: Incarnation, at: Wall) {
+        let Some(slot) = self.inboxes.find(incarnation) else { return };
+        self.disarm_session(slot);
+        let timer = self.wheel.arm(due(now, at).0, Timer::Session(incarnation));
+        self.inboxes.at(slot).timer = Some(timer);
+    }
+
+    pub(super) fn disarm_session(&mut self, slot: InboxSlot) {
+        if let Some(timer) = self.inboxes.at(slot).timer.take() {
+            self.wheel.cancel(timer);
+        }
     }
 
     /// [MQTT-3.1.4-3]: the former connection is told and closed, before the new one hears anything.
@@ -70,6 +82,9 @@ impl Core {
     fn on_session_ended(&mut self, mut ended: Box<Ended>, out: &mut Outputs) {
         let leftovers = std::mem::take(&mut ended.leftovers);
         self.forget_member(ended.incarnation);
+        if let Some(timer) = ended.timer {
+            self.wheel.cancel(timer);
+        }
         self.counters.drop_messages(DropReason::SessionEnded, leftovers.lost);
         if !ended.filters.is_empty() {
             self.ending.push_back(ended);

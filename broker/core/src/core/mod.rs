@@ -26,8 +26,6 @@ mod timers;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use slab::Slab;
-
 use crate::config::Config;
 use crate::connection::{BufferPool, Connections, Frames};
 use crate::counters::Counters;
@@ -37,12 +35,13 @@ use crate::inbox::{Effect, Ended, Inboxes};
 use crate::input::{Input, Outputs};
 use crate::random::{Random, mix};
 use crate::retain::Retained;
-use crate::tenant::{TenantIndex, Tenants};
+use crate::tenant::Tenants;
 use crate::time::{Mono, Now};
 use crate::wheel::Wheel;
 
 use lookup::Lookups;
 use peers::Peers;
+use retained::RetainedTimers;
 use route_changes::{RouteChanges, RouteWaits};
 use shared::SharedGroups;
 use stop::Stopping;
@@ -68,8 +67,7 @@ pub struct Core {
     route_changes: RouteChanges,
     inboxes: Inboxes,
     retained: Retained,
-    /// Topics whose retained messages expire, by what their timers hold.
-    retained_expiries: Slab<(TenantIndex, Box<str>)>,
+    retained_timers: RetainedTimers,
 
     // Between turns.
     wheel: Wheel<Timer>,
@@ -114,7 +112,7 @@ impl Core {
             route_changes: RouteChanges::default(),
             inboxes: Inboxes::new(random.next()),
             retained: Retained::new(random.next()),
-            retained_expiries: Slab::new(),
+            retained_timers: RetainedTimers::default(),
             wheel: Wheel::new(now.monotonic.0),
             peers: Peers::new(config.cores),
             backlog: VecDeque::new(),

@@ -3,7 +3,9 @@
 
 use std::sync::Arc;
 
+use hashbrown::HashMap;
 use mqtt::{QoS, ReasonCode};
+use slab::Slab;
 
 use super::Core;
 use super::timers::{Timer, due};
@@ -17,11 +19,20 @@ use crate::message::{Message, Publication};
 use crate::peer::{Body, Reply, RetainedRequest};
 use crate::placement::{core_of, retain_key};
 use crate::retain::Set;
-use crate::time::Now;
+use crate::tenant::TenantIndex;
+use crate::time::{Now, Wall};
+use crate::wheel::TimerId;
 
 /// Unsent bytes and queued messages beyond which a subscriber gets no more retained messages for now.
 const UNSENT_BYTES_MAX: usize = 256 * 1024;
 const QUEUED_MAX: u32 = 1000;
+
+/// The timers of retained messages that expire.
+#[derive(Default)]
+pub(super) struct RetainedTimers {
+    slots: Slab<(TenantIndex, Box<str>, TimerId)>,
+    by_topic: HashMap<(TenantIndex, Box<str>), u32, foldhash::fast::FixedState>,
+}
 
 impl Core {
     /// A message published with the retain flag. The number of answers to wait for.
@@ -41,21 +52,48 @@ impl Core {
     pub(super) fn retain_here(&mut self, now: Now, message: Arc<Message>) -> ReasonCode {
         let tenant = self.tenants.index(&message.tenant, &self.config);
         let max = self.tenants.get(tenant).settings.retained_messages_max;
-        let (topic, expires) = (message.topic.clone(), message.expires);
+        let (topic, expires) =
+            (message.topic.clone(), message.expires.filter(|_| !message.payload.is_empty()));
         match self.retained.set(message, max) {
             Set::Full => {
                 self.counters.drop_messages(DropReason::RetainFull, 1);
                 ReasonCode::QUOTA_EXCEEDED
             }
             Set::Done => {
+                self.disarm_retained(tenant, &topic);
                 if let Some(expires) = expires {
-                    let slot = self.retained_expiries.insert((tenant, topic));
-                    let slot = u32::try_from(slot).expect("bounded by retained_messages_max");
-                    self.wheel.arm(due(now, expires).0, Timer::Retained(slot));
+                    self.arm_retained(now, tenant, topic, expires);
                 }
                 ReasonCode::SUCCESS
             }
         }
+    }
+
+    /// A retained message has one timer at most, however often it is replaced.
+    fn arm_retained(&mut self, now: Now, tenant: TenantIndex, topic: Box<str>, expires: Wall) {
+        let entry = self.retained_timers.slots.vacant_entry();
+        let slot = u32::try_from(entry.key()).expect("bounded by retained_messages_max");
+        let timer = self.wheel.arm(due(now, expires).0, Timer::Retained(slot));
+        entry.insert((tenant, topic.clone(), timer));
+        self.retained_timers.by_topic.insert((tenant, topic), slot);
+    }
+
+    fn disarm_retained(&mut self, tenant: TenantIndex, topic: &str) {
+        if self.retained_timers.slots.is_empty() {
+            return;
+        }
+        if let Some(slot) = self.retained_timers.by_topic.remove(&(tenant, topic.into())) {
+            let (_, _, timer) = self.retained_timers.slots.remove(slot as usize);
+            self.wheel.cancel(timer);
+        }
+    }
+
+    /// The time of a retained message has passed.
+    pub(super) fn on_retained_timer(&mut self, now: Now, slot: u32) {
+        let (tenant, topic, _) = self.retained_timers.slots.remove(slot as usize);
+        let name = Arc::clone(&self.tenants.get(tenant).name);
+        self.retained.expire(&name, &topic, now.wall);
+        self.retained_timers.by_topic.remove(&(tenant, topic));
     }
 
     /// Asks the ranges for what the connection's first waiting filter matches.

@@ -17,7 +17,7 @@ pub(super) enum Timer {
     Slowed(ConnectionId),
     /// A session expires, or its will is due.
     Session(Incarnation),
-    /// A retained message may have expired; an index of [`Core::retained_expiries`].
+    /// A retained message may have expired; which one stands in the core's table of them.
     Retained(u32),
     /// The orderly stop goes on.
     Stop,
@@ -58,11 +58,7 @@ impl Core {
                 self.inboxes.on_due(incarnation, now.wall, &mut effects);
                 self.settle(now, effects, out);
             }
-            Timer::Retained(slot) => {
-                let (tenant, topic) = self.retained_expiries.remove(slot as usize);
-                let name = std::sync::Arc::clone(&self.tenants.get(tenant).name);
-                self.retained.expire(&name, &topic, now.wall);
-            }
+            Timer::Retained(slot) => self.on_retained_timer(now, slot),
             Timer::Stop => self.on_stop_timer(now, out),
         }
     }

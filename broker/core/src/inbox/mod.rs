@@ -23,6 +23,7 @@ use crate::delivery::DeliveryOptions;
 use crate::identity::{ConnectionId, Incarnation};
 use crate::message::Message;
 use crate::time::Wall;
+use crate::wheel::TimerId;
 
 /// Where a session stands in its core's table; reused after the session's end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -69,7 +70,7 @@ pub enum Effect {
     TakenOver(ConnectionId),
     /// A will is to be published.
     Publish(Message),
-    /// The session wants to be told of this moment by [`Inboxes::on_due`].
+    /// The session wants to be told of this moment by [`Inboxes::on_due`], and of no other.
     Due(Incarnation, Wall),
     /// A session has ended: its routes and what it left are to be dealt with.
     Ended(Box<Ended>),
@@ -86,6 +87,8 @@ pub struct Ended {
     pub durable: bool,
     /// The connection it had when it ended, if it was volatile: its place in local fan-out lists.
     pub connection: Option<ConnectionId>,
+    /// The timer it had.
+    pub timer: Option<TimerId>,
     /// Its subscriptions, as the client spelled them.
     pub filters: Vec<Box<str>>,
     /// Its messages.
@@ -184,7 +187,9 @@ impl Inboxes {
         if self.sessions[slot.index()].is_expired(now) {
             self.end(slot, now, effects);
         } else {
-            self.sessions[slot.index()].publish_due_will(now, effects);
+            let session = &mut self.sessions[slot.index()];
+            session.publish_due_will(now, effects);
+            session.ask_for_due(effects);
         }
     }
 

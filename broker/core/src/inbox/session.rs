@@ -10,6 +10,7 @@ use crate::delivery::DeliveryOptions;
 use crate::identity::{ConnectionId, Incarnation};
 use crate::message::Message;
 use crate::time::Wall;
+use crate::wheel::TimerId;
 
 /// A message to publish when a connection ends unannounced.
 #[derive(Debug)]
@@ -44,6 +45,8 @@ pub struct Inbox {
     will_due: Option<Wall>,
     /// While away: when the session ends.
     expires: Option<Wall>,
+    /// The timer that the core armed for the earlier of the two; not part of the session's state.
+    pub timer: Option<TimerId>,
     /// Subscriptions by filter as the client spelled it, share name included.
     pub subscriptions: BTreeMap<Box<str>, DeliveryOptions>,
     /// Messages for the client.
@@ -64,6 +67,7 @@ impl Inbox {
             will: None,
             will_due: None,
             expires: None,
+            timer: None,
             subscriptions: BTreeMap::new(),
             queue: Queue::default(),
             taken: Vec::new(),
@@ -130,16 +134,15 @@ impl Inbox {
         self.connection = None;
         self.queue.rewind();
         self.expires = (self.expiry_seconds != u32::MAX).then(|| now.after_seconds(self.expiry_seconds));
-        if let Some(expires) = self.expires {
-            effects.push(Effect::Due(self.incarnation, expires));
-        }
-        if let Some(will) = &self.will {
-            let due = now.after_seconds(will.delay_seconds);
-            self.will_due = Some(due);
-            self.publish_due_will(now, effects);
-            if self.will_due.is_some() && self.expires.is_none_or(|expires| due < expires) {
-                effects.push(Effect::Due(self.incarnation, due));
-            }
+        self.will_due = self.will.as_ref().map(|will| now.after_seconds(will.delay_seconds));
+        self.publish_due_will(now, effects);
+        self.ask_for_due(effects);
+    }
+
+    /// Asks to be told of the next moment at which something is due.
+    pub(super) fn ask_for_due(&self, effects: &mut Vec<Effect>) {
+        if let Some(due) = self.will_due.into_iter().chain(self.expires).min() {
+            effects.push(Effect::Due(self.incarnation, due));
         }
     }
 
@@ -195,6 +198,7 @@ impl Inbox {
             incarnation: self.incarnation,
             durable: self.durable,
             connection: self.connection,
+            timer: self.timer,
             filters: self.subscriptions.into_keys().collect(),
             leftovers: self.queue.into_leftovers(),
         }
