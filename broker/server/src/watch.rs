@@ -53,11 +53,18 @@ struct Inner {
 
 #[derive(Debug)]
 struct Watch {
-    source: Source,
+    source: PackedSource,
     state: State,
     /// The waiting task.
     waker: Option<Waker>,
 }
+
+/// A [`Source`] in four bytes: a slot, or one of the numbers above all slots.
+#[derive(Clone, Copy, Debug)]
+struct PackedSource(u32);
+
+// There is one per connection.
+const _: () = assert!(size_of::<Watch>() == 24);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
@@ -80,7 +87,7 @@ pub(crate) struct Reports {
 impl Watches {
     /// Begins to wait on a descriptor, armed.
     pub(crate) fn start(self: &Rc<Self>, source: Source, descriptor: Rc<Descriptor>) -> WatchKey {
-        let watch = Watch { source, state: State::Armed, waker: None };
+        let watch = Watch { source: PackedSource::new(source), state: State::Armed, waker: None };
         let key = self.inner.borrow_mut().watches.insert(watch);
         drop(monoio::spawn(watch_readable(Rc::clone(self), key, descriptor)));
         WatchKey(u32::try_from(key).unwrap_or_else(|_| unreachable!("descriptors are 31-bit numbers")))
@@ -149,7 +156,7 @@ impl Watches {
             return false;
         }
         watch.state = State::Reported;
-        inner.reports.ready.push(watch.source);
+        inner.reports.ready.push(watch.source.source());
         inner.notify();
         true
     }
@@ -157,8 +164,34 @@ impl Watches {
     fn remove(&self, key: usize) {
         let inner = &mut *self.inner.borrow_mut();
         let watch = inner.watches.remove(key);
-        inner.reports.ended.push(watch.source);
+        inner.reports.ended.push(watch.source.source());
         inner.notify();
+    }
+}
+
+impl PackedSource {
+    const WAKE: u32 = u32::MAX;
+    const FIRST_LISTENER: u32 = u32::MAX - u16::MAX as u32 - 1;
+
+    fn new(source: Source) -> PackedSource {
+        match source {
+            Source::Connection(slot) => {
+                assert!(slot < Self::FIRST_LISTENER, "descriptors are 31-bit numbers");
+                PackedSource(slot)
+            }
+            Source::Listener(index) => PackedSource(Self::FIRST_LISTENER + u32::from(index)),
+            Source::Wake => PackedSource(Self::WAKE),
+        }
+    }
+
+    fn source(self) -> Source {
+        match self.0 {
+            Self::WAKE => Source::Wake,
+            number => match number.checked_sub(Self::FIRST_LISTENER).map(u16::try_from) {
+                Some(index) => Source::Listener(index.unwrap_or(u16::MAX)),
+                None => Source::Connection(number),
+            },
+        }
     }
 }
 
@@ -188,29 +221,31 @@ fn keep(place: &mut Option<Waker>, waker: &Waker) {
     }
 }
 
-async fn watch_readable(watches: Rc<Watches>, key: usize, descriptor: Rc<Descriptor>) {
-    loop {
-        wait_armed(&watches, key, &descriptor).await;
-        if !watches.report(key) {
-            break;
+/// The waiting task. One function and one block, because each nested future keeps its arguments twice, and
+/// this is most of what an idle connection costs.
+#[expect(clippy::manual_async_fn, reason = "an async function would keep its arguments twice, too")]
+fn watch_readable(watches: Rc<Watches>, key: usize, descriptor: Rc<Descriptor>) -> impl Future<Output = ()> {
+    async move {
+        loop {
+            {
+                let mut readable = pin!(descriptor.readable());
+                poll_fn(|context| match watches.poll_left(key, State::Armed, context) {
+                    Poll::Ready(_) => Poll::Ready(()),
+                    // An error shows when the driver receives.
+                    Poll::Pending => readable.as_mut().poll(context).map(|_| ()),
+                })
+                .await;
+            }
+            if !watches.report(key) {
+                break;
+            }
+            if poll_fn(|context| watches.poll_left(key, State::Reported, context)).await == State::Ending {
+                break;
+            }
         }
-        if poll_fn(|context| watches.poll_left(key, State::Reported, context)).await == State::Ending {
-            break;
-        }
+        drop(descriptor);
+        watches.remove(key);
     }
-    drop(descriptor);
-    watches.remove(key);
-}
-
-/// Waits until the descriptor is readable or the watch ends.
-async fn wait_armed(watches: &Watches, key: usize, descriptor: &Descriptor) {
-    let mut readable = pin!(descriptor.readable());
-    poll_fn(|context| match watches.poll_left(key, State::Armed, context) {
-        Poll::Ready(_) => Poll::Ready(()),
-        // An error shows when the driver receives.
-        Poll::Pending => readable.as_mut().poll(context).map(|_| ()),
-    })
-    .await;
 }
 
 #[cfg(test)]
@@ -272,6 +307,20 @@ mod tests {
         }
     }
 
+    /// Every source survives being packed.
+    #[test]
+    fn sources_are_packed() {
+        for source in [
+            Source::Wake,
+            Source::Listener(0),
+            Source::Listener(u16::MAX),
+            Source::Connection(0),
+            Source::Connection(i32::MAX.unsigned_abs()),
+        ] {
+            assert_eq!(PackedSource::new(source).source(), source);
+        }
+    }
+
     /// The memory that an idle connection costs in the waiting task stays what it is.
     #[test]
     fn waiting_task_is_small() {
@@ -280,8 +329,7 @@ mod tests {
             let (ours, _other) = UnixStream::pair().unwrap();
             let descriptor = Rc::new(Descriptor::new(ours.into()).unwrap());
             let task = watch_readable(Rc::new(Watches::default()), 0, descriptor);
-            assert!(size_of_val(&task) <= 240, "{} bytes", size_of_val(&task));
-            assert!(size_of::<Watch>() <= 32);
+            assert!(size_of_val(&task) <= 168, "{} bytes", size_of_val(&task));
         });
     }
 }
