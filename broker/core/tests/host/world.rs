@@ -1,0 +1,364 @@
+//! The cores, the sockets between them and the clients, the mailboxes between the cores, and the time.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use broker_core::Core;
+use broker_core::access::{Decided, Verdict};
+use broker_core::config::Config;
+use broker_core::identity::{ConnectionId, CoreId};
+use broker_core::input::{Close, Handover, Input, Outputs, RECEIVE_BYTES_MAX};
+use broker_core::peer::PeerMessage;
+use broker_core::time::{Mono, Now, Wall};
+
+use super::Asked;
+
+/// Where the two clocks begin.
+const MONO_START: u64 = 5_000_000_000;
+const WALL_START: u64 = 1_700_000_000_000;
+
+/// Turns after which a node that still has work is taken to run in circles.
+const TURNS_MAX: usize = 1_000_000;
+
+/// One socket, both ends of it.
+pub struct Socket {
+    /// The broker's end: which core has it, and under what name. None: the broker has let go of it.
+    pub place: Option<(CoreId, ConnectionId)>,
+    /// Sent by the client, not received by the broker.
+    pub inbound: VecDeque<u8>,
+    /// Received by the client.
+    pub received: Vec<u8>,
+    /// The client reads. If it does not, nothing leaves the broker's buffers.
+    pub reads: bool,
+    /// The client closes its end when the broker has closed the other.
+    pub closes: bool,
+    /// The broker has shut its sending side down, or will when all is sent.
+    shutting_down: bool,
+    /// When the client saw the end, by the node's numbering of events.
+    pub closed_at: Option<u64>,
+    /// When the client's first byte came.
+    pub first_byte_at: Option<u64>,
+}
+
+pub struct World {
+    pub cores: Vec<Core>,
+    outputs: Vec<Outputs>,
+    pub sockets: Vec<Socket>,
+    by_place: BTreeMap<(CoreId, ConnectionId), usize>,
+    /// Per core: the generation of each slot, and the slots that are free.
+    generations: Vec<Vec<u32>>,
+    free: Vec<Vec<u32>>,
+    /// Batches on their way, by receiver.
+    mail: Vec<VecDeque<(CoreId, Vec<PeerMessage>)>>,
+    handovers: VecDeque<(usize, CoreId, Box<Handover>)>,
+    /// The broker's ends that are to be told of their socket's end.
+    closed: VecDeque<(CoreId, ConnectionId)>,
+    pub questions: Vec<Asked>,
+    now: Now,
+    pub piece_bytes: usize,
+    acceptor: u16,
+    events: u64,
+}
+
+impl World {
+    pub fn new(config: Config, seed: u64) -> World {
+        let now = Now { monotonic: Mono(MONO_START), wall: Wall(WALL_START) };
+        let cores = config.cores;
+        let config = Arc::new(config);
+        let make = |core| Core::new(Arc::clone(&config), CoreId(core), 1_700_000_000_000, seed, now);
+        let lists = usize::from(cores);
+        World {
+            cores: (0..cores).map(make).collect(),
+            outputs: (0..cores).map(|_| Outputs::new(cores)).collect(),
+            sockets: Vec::new(),
+            by_place: BTreeMap::new(),
+            generations: vec![Vec::new(); lists],
+            free: vec![Vec::new(); lists],
+            mail: (0..cores).map(|_| VecDeque::new()).collect(),
+            handovers: VecDeque::new(),
+            closed: VecDeque::new(),
+            questions: Vec::new(),
+            now,
+            piece_bytes: RECEIVE_BYTES_MAX,
+            acceptor: 0,
+            events: 0,
+        }
+    }
+
+    pub fn elapsed(&self) -> Duration {
+        self.now.monotonic.since(Mono(MONO_START))
+    }
+
+    pub fn shift_wall_clock(&mut self, milliseconds: i64) {
+        self.now.wall.0 = self.now.wall.0.checked_add_signed(milliseconds).expect("after 1970");
+    }
+
+    pub fn advance(&mut self, duration: Duration) {
+        let target = self.now.monotonic.after(duration);
+        self.run();
+        while let Some(due) = self.cores.iter().filter_map(Core::next_timeout).min() {
+            if due > target {
+                break;
+            }
+            self.move_to(due);
+            self.run();
+        }
+        self.move_to(target);
+        self.run();
+    }
+
+    fn move_to(&mut self, to: Mono) {
+        let before = self.elapsed().as_millis();
+        self.now.monotonic = self.now.monotonic.max(to);
+        let passed = u64::try_from(self.elapsed().as_millis() - before).expect("a test's time");
+        self.now.wall.0 += passed;
+    }
+
+    pub fn next_acceptor(&mut self) -> u16 {
+        let core = self.acceptor;
+        self.acceptor = (core + 1) % u16::try_from(self.cores.len()).expect("few cores");
+        core
+    }
+
+    pub fn accept(&mut self, core: CoreId) -> usize {
+        let connection = self.name(core);
+        let index = self.sockets.len();
+        self.sockets.push(Socket {
+            place: Some((core, connection)),
+            inbound: VecDeque::new(),
+            received: Vec::new(),
+            reads: true,
+            closes: true,
+            shutting_down: false,
+            closed_at: None,
+            first_byte_at: None,
+        });
+        self.by_place.insert((core, connection), index);
+        let out = &mut self.outputs[core.index()];
+        let accepted = Input::ClientAccepted { connection, listener: 0, peer: None };
+        self.cores[core.index()].on_input(self.now, accepted, out);
+        self.turn(core);
+        self.run();
+        index
+    }
+
+    /// A free slot of a core, under a generation never used before.
+    fn name(&mut self, core: CoreId) -> ConnectionId {
+        let generations = &mut self.generations[core.index()];
+        let slot = self.free[core.index()].pop().unwrap_or_else(|| {
+            generations.push(0);
+            u32::try_from(generations.len() - 1).expect("few sockets")
+        });
+        let generation = &mut generations[slot as usize];
+        *generation += 1;
+        ConnectionId { slot, generation: *generation }
+    }
+
+    fn release(&mut self, core: CoreId, connection: ConnectionId) {
+        self.by_place.remove(&(core, connection));
+        self.free[core.index()].push(connection.slot);
+    }
+
+    pub fn stop(&mut self) {
+        for index in 0..self.cores.len() {
+            self.cores[index].on_input(self.now, Input::Stop, &mut self.outputs[index]);
+            self.turn(core_at(index));
+        }
+        self.run();
+    }
+
+    pub fn answer(&mut self, asked: &Asked, verdict: Verdict) {
+        let decided = Decided { connection: asked.question.connection, verdict };
+        let index = asked.core.index();
+        self.cores[index].on_input(self.now, Input::Decided(decided), &mut self.outputs[index]);
+        self.turn(asked.core);
+        self.run();
+    }
+
+    /// The client's end goes away: what the broker still sends is lost, what it has not received too.
+    pub fn drop_socket(&mut self, index: usize) {
+        self.note_closed(index);
+        let socket = &mut self.sockets[index];
+        socket.inbound.clear();
+        if let Some((core, connection)) = socket.place.take() {
+            self.closed.push_back((core, connection));
+        }
+        self.run();
+    }
+
+    /// Turns until nothing is left to do at this moment.
+    pub fn run(&mut self) {
+        for _ in 0..TURNS_MAX {
+            let mut worked = self.tell_of_closed();
+            worked |= self.hand_over();
+            for index in 0..self.cores.len() {
+                worked |= self.deliver_mail(core_at(index));
+                worked |= self.on_timeout(core_at(index));
+            }
+            for index in 0..self.sockets.len() {
+                worked |= self.receive(index);
+            }
+            if !worked {
+                return;
+            }
+        }
+        panic!("the node does not come to rest");
+    }
+
+    fn tell_of_closed(&mut self) -> bool {
+        let Some((core, connection)) = self.closed.pop_front() else { return false };
+        self.release(core, connection);
+        let closed = Input::ClientClosed { connection };
+        self.cores[core.index()].on_input(self.now, closed, &mut self.outputs[core.index()]);
+        self.turn(core);
+        true
+    }
+
+    fn hand_over(&mut self) -> bool {
+        let Some((index, core, handover)) = self.handovers.pop_front() else { return false };
+        let connection = self.name(core);
+        self.sockets[index].place = Some((core, connection));
+        self.by_place.insert((core, connection), index);
+        let input = Input::ClientHandedOver { connection, handover };
+        self.cores[core.index()].on_input(self.now, input, &mut self.outputs[core.index()]);
+        self.turn(core);
+        true
+    }
+
+    fn deliver_mail(&mut self, core: CoreId) -> bool {
+        let Some((from, messages)) = self.mail[core.index()].pop_front() else { return false };
+        let input = Input::PeerMessages { from, messages };
+        self.cores[core.index()].on_input(self.now, input, &mut self.outputs[core.index()]);
+        self.turn(core);
+        true
+    }
+
+    fn on_timeout(&mut self, core: CoreId) -> bool {
+        let state = &mut self.cores[core.index()];
+        if state.next_timeout().is_none_or(|due| due > self.now.monotonic) {
+            return false;
+        }
+        state.on_timeout(self.now, &mut self.outputs[core.index()]);
+        self.turn(core);
+        true
+    }
+
+    /// Bytes of one socket, if there are any and its core wants them.
+    fn receive(&mut self, index: usize) -> bool {
+        let socket = &mut self.sockets[index];
+        let Some((core, connection)) = socket.place else { return false };
+        let state = &mut self.cores[core.index()];
+        // A broker that has shut down reads and discards.
+        let wanted = socket.shutting_down || (state.wants_bytes(connection) && state.wants_clients());
+        if socket.inbound.is_empty() || !wanted {
+            return false;
+        }
+        let bytes: Vec<u8> = socket.inbound.drain(..socket.inbound.len().min(self.piece_bytes)).collect();
+        if !socket.shutting_down {
+            let input = Input::ClientBytes { connection, bytes: &bytes };
+            state.on_input(self.now, input, &mut self.outputs[core.index()]);
+            self.turn(core);
+        }
+        true
+    }
+
+    /// Ends a core's turn and does what it asks for, in the order that it asks for.
+    fn turn(&mut self, core: CoreId) {
+        let index = core.index();
+        self.cores[index].end_turn(self.now, &mut self.outputs[index]);
+        let out = std::mem::replace(&mut self.outputs[index], Outputs::new(count(&self.cores)));
+        for (connection, how) in out.close {
+            let Some(socket) = self.by_place.get(&(core, connection)).copied() else { continue };
+            self.close(socket, how);
+        }
+        for (connection, to, handover) in out.handover {
+            let socket = self.by_place[&(core, connection)];
+            self.release(core, connection);
+            self.sockets[socket].place = None;
+            self.handovers.push_back((socket, to, handover));
+        }
+        for connection in out.dirty {
+            // One that was closed or handed over this turn is gone already.
+            if let Some(socket) = self.by_place.get(&(core, connection)).copied() {
+                self.send(socket);
+            }
+        }
+        for connection in out.resumed {
+            assert!(
+                self.cores[index].wants_bytes(connection) || !self.by_place.contains_key(&(core, connection)),
+                "a resumed connection wants bytes"
+            );
+        }
+        for (to, messages) in out.messages.into_iter().enumerate() {
+            if !messages.is_empty() {
+                self.mail[to].push_back((core, messages));
+            }
+        }
+        self.questions.extend(out.questions.into_iter().map(|question| Asked { core, question }));
+    }
+
+    fn close(&mut self, index: usize, how: Close) {
+        match how {
+            Close::Flush => {
+                self.sockets[index].shutting_down = true;
+                self.send(index);
+            }
+            Close::Abort => {
+                self.note_closed(index);
+                if let Some((core, connection)) = self.sockets[index].place.take() {
+                    self.closed.push_back((core, connection));
+                }
+            }
+        }
+    }
+
+    /// Gives a connection's unsent bytes to its client, who may see the end behind them.
+    pub fn send(&mut self, index: usize) {
+        let socket = &mut self.sockets[index];
+        let Some((core, connection)) = socket.place else { return };
+        if !socket.reads {
+            return;
+        }
+        let before = socket.received.len();
+        for slice in self.cores[core.index()].unsent(connection) {
+            socket.received.extend_from_slice(slice);
+        }
+        let bytes = socket.received.len() - before;
+        if bytes > 0 {
+            self.events += 1;
+            socket.first_byte_at.get_or_insert(self.events);
+            let input = Input::ClientSent { connection, bytes };
+            self.cores[core.index()].on_input(self.now, input, &mut self.outputs[core.index()]);
+            self.turn(core);
+        }
+        self.end_of_stream(index);
+    }
+
+    fn end_of_stream(&mut self, index: usize) {
+        let socket = &mut self.sockets[index];
+        let Some((core, connection)) = socket.place else { return };
+        if !socket.shutting_down || self.cores[core.index()].unsent(connection).next().is_some() {
+            return;
+        }
+        let closes = socket.closes;
+        self.note_closed(index);
+        if closes {
+            self.sockets[index].place = None;
+            self.closed.push_back((core, connection));
+        }
+    }
+
+    fn note_closed(&mut self, index: usize) {
+        self.events += 1;
+        self.sockets[index].closed_at.get_or_insert(self.events);
+    }
+}
+
+fn count(cores: &[Core]) -> u16 {
+    u16::try_from(cores.len()).expect("few cores")
+}
+
+fn core_at(index: usize) -> CoreId {
+    CoreId(u16::try_from(index).expect("few cores"))
+}
