@@ -256,6 +256,7 @@ mod tests {
         assert_eq!(validate_topic("#"), Err(TopicError::Wildcard)); // [MQTT-4.7.0-1]
         assert_eq!(validate_topic("\0"), Err(TopicError::Nul)); // [MQTT-4.7.3-2]
         assert_eq!(validate_topic(&"a".repeat(65_536)), Err(TopicError::TooLong)); // [MQTT-4.7.3-3]
+        assert_eq!(validate_topic(&"a".repeat(65_535)), Ok(()));
     }
 
     /// Goal: matching, by the examples of 4.7.1 and 4.7.2. Method: pairs that match, pairs that do not.

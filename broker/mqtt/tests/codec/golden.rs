@@ -303,7 +303,12 @@ fn bugs_of_the_caller_panic() {
     let session_present = ConnAck { session_present: true, reason: ReasonCode::BANNED, ..ConnAck::default() };
     let user_properties = UserProperties::default();
     let no_filter = UnsubscribeOut { packet_id: packet_id(1), user_properties, filters: &[] };
+    let filters = [filter("f", QoS::AtMostOnce)];
+    let subscribe =
+        SubscribeOut { packet_id: packet_id(1), subscription_id: None, user_properties, filters: &filters };
     let bugs = [
+        Source::Subscribe(SubscribeOut { filters: &[], ..subscribe }),
+        Source::Subscribe(SubscribeOut { subscription_id: Some(268_435_456), ..subscribe }),
         Source::Publish(PublishOut { topic: &long, ..qos0 }),
         Source::Publish(with_id),
         Source::Publish(without_id),
@@ -316,7 +321,8 @@ fn bugs_of_the_caller_panic() {
         Source::Auth(Auth { reason: ReasonCode::REAUTHENTICATE, ..Auth::default() }),
     ];
     for bug in bugs {
-        let outcome = std::panic::catch_unwind(|| bug.encode(Version::V311));
+        let version = if let Source::Subscribe(_) = bug { Version::V5 } else { Version::V311 };
+        let outcome = std::panic::catch_unwind(|| bug.encode(version));
         assert!(outcome.is_err(), "{bug:?}");
     }
     let too_large = std::panic::catch_unwind(|| {

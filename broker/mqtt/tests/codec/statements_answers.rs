@@ -64,6 +64,71 @@ fn reason_codes_of_each_packet() {
     }
 }
 
+/// Goal: every name stands for its value. Method: all 43 against the names of mqtt-proto.
+#[test]
+fn reason_codes_by_name() {
+    use mqtt_proto::v5::{
+        AuthReasonCode as Auth, ConnectReasonCode as Connect, DisconnectReasonCode as Disconnect,
+        PubackReasonCode as Puback, PubrelReasonCode as Pubrel, SubscribeReasonCode as Subscribe,
+        UnsubscribeReasonCode as Unsubscribe,
+    };
+    let names = [
+        (ReasonCode::SUCCESS, Puback::Success as u8),
+        (ReasonCode::GRANTED_QOS_1, Subscribe::GrantedQoS1 as u8),
+        (ReasonCode::GRANTED_QOS_2, Subscribe::GrantedQoS2 as u8),
+        (ReasonCode::DISCONNECT_WITH_WILL, Disconnect::DisconnectWithWillMessage as u8),
+        (ReasonCode::NO_MATCHING_SUBSCRIBERS, Puback::NoMatchingSubscribers as u8),
+        (ReasonCode::NO_SUBSCRIPTION_EXISTED, Unsubscribe::NoSubscriptionExisted as u8),
+        (ReasonCode::CONTINUE_AUTHENTICATION, Auth::ContinueAuthentication as u8),
+        (ReasonCode::REAUTHENTICATE, Auth::ReAuthentication as u8),
+        (ReasonCode::UNSPECIFIED_ERROR, Disconnect::UnspecifiedError as u8),
+        (ReasonCode::MALFORMED_PACKET, Disconnect::MalformedPacket as u8),
+        (ReasonCode::PROTOCOL_ERROR, Disconnect::ProtocolError as u8),
+        (ReasonCode::IMPLEMENTATION_SPECIFIC_ERROR, Disconnect::ImplementationSpecificError as u8),
+        (ReasonCode::UNSUPPORTED_PROTOCOL_VERSION, Connect::UnsupportedProtocolVersion as u8),
+        (ReasonCode::CLIENT_IDENTIFIER_NOT_VALID, Connect::ClientIdentifierNotValid as u8),
+        (ReasonCode::BAD_USER_NAME_OR_PASSWORD, Connect::BadUserNameOrPassword as u8),
+        (ReasonCode::NOT_AUTHORIZED, Connect::NotAuthorized as u8),
+        (ReasonCode::SERVER_UNAVAILABLE, Connect::ServerUnavailable as u8),
+        (ReasonCode::SERVER_BUSY, Connect::ServerBusy as u8),
+        (ReasonCode::BANNED, Connect::Banned as u8),
+        (ReasonCode::SERVER_SHUTTING_DOWN, Disconnect::ServerShuttingDown as u8),
+        (ReasonCode::BAD_AUTHENTICATION_METHOD, Connect::BadAuthMethod as u8),
+        (ReasonCode::KEEP_ALIVE_TIMEOUT, Disconnect::KeepAliveTimeout as u8),
+        (ReasonCode::SESSION_TAKEN_OVER, Disconnect::SessionTakenOver as u8),
+        (ReasonCode::TOPIC_FILTER_INVALID, Disconnect::TopicFilterInvalid as u8),
+        (ReasonCode::TOPIC_NAME_INVALID, Disconnect::TopicNameInvalid as u8),
+        (ReasonCode::PACKET_IDENTIFIER_IN_USE, Puback::PacketIdentifierInUse as u8),
+        (ReasonCode::PACKET_IDENTIFIER_NOT_FOUND, Pubrel::PacketIdentifierNotFound as u8),
+        (ReasonCode::RECEIVE_MAXIMUM_EXCEEDED, Disconnect::ReceiveMaximumExceeded as u8),
+        (ReasonCode::TOPIC_ALIAS_INVALID, Disconnect::TopicAliasInvalid as u8),
+        (ReasonCode::PACKET_TOO_LARGE, Disconnect::PacketTooLarge as u8),
+        (ReasonCode::MESSAGE_RATE_TOO_HIGH, Disconnect::MessageRateTooHigh as u8),
+        (ReasonCode::QUOTA_EXCEEDED, Disconnect::QuotaExceeded as u8),
+        (ReasonCode::ADMINISTRATIVE_ACTION, Disconnect::AdministrativeAction as u8),
+        (ReasonCode::PAYLOAD_FORMAT_INVALID, Disconnect::PayloadFormatInvalid as u8),
+        (ReasonCode::RETAIN_NOT_SUPPORTED, Disconnect::RetainNotSupported as u8),
+        (ReasonCode::QOS_NOT_SUPPORTED, Disconnect::QoSNotSupported as u8),
+        (ReasonCode::USE_ANOTHER_SERVER, Disconnect::UserAnotherServer as u8),
+        (ReasonCode::SERVER_MOVED, Disconnect::ServerMoved as u8),
+        (ReasonCode::SHARED_SUBSCRIPTIONS_NOT_SUPPORTED, Disconnect::SharedSubscriptionNotSupported as u8),
+        (ReasonCode::CONNECTION_RATE_EXCEEDED, Disconnect::ConnectionRateExceeded as u8),
+        (ReasonCode::MAXIMUM_CONNECT_TIME, Disconnect::MaximumConnectTime as u8),
+        (
+            ReasonCode::SUBSCRIPTION_IDENTIFIERS_NOT_SUPPORTED,
+            Disconnect::SubscriptionIdentifiersNotSupported as u8,
+        ),
+        (
+            ReasonCode::WILDCARD_SUBSCRIPTIONS_NOT_SUPPORTED,
+            Disconnect::WildcardSubscriptionsNotSupported as u8,
+        ),
+    ];
+    for (reason, value) in names {
+        assert_eq!(reason.value(), value);
+    }
+    assert_eq!(names.len(), 43);
+}
+
 /// Goal: the three lengths of an acknowledgement, 3.4.2.1 and 3.4.2.2.1. Method: each of them, and
 /// what lies between.
 #[test]
