@@ -1,0 +1,196 @@
+//! The process: how it starts, what it refuses, how it stops, on both of the kernel's ways to wait. What
+//! it says to clients is tested elsewhere; here a client is a CONNECT and a PINGREQ in bytes.
+
+#![expect(clippy::disallowed_methods, reason = "tests of a process need the clock")]
+
+mod support;
+
+use std::io::{ErrorKind, Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::process::{Command, Output};
+use std::time::{Duration, Instant};
+
+use support::{Broker, DEADLINE};
+
+const DRIVERS: [&str; 2] = ["uring", "epoll"];
+
+/// The program, run to its end.
+fn run(arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_hermod")).args(arguments).output().expect("the binary starts")
+}
+
+fn text(bytes: &[u8]) -> &str {
+    std::str::from_utf8(bytes).expect("it writes UTF-8")
+}
+
+/// Connects, and says CONNECT [MQTT 3.1.1, section 3.1] with a clean session.
+fn connect(address: SocketAddr, client_id: &str) -> TcpStream {
+    let mut stream = TcpStream::connect(address).expect("somebody listens");
+    stream.set_read_timeout(Some(DEADLINE)).unwrap();
+    let length = u8::try_from(12 + client_id.len()).unwrap();
+    let id_length = u8::try_from(client_id.len()).unwrap();
+    let mut packet = vec![0x10, length, 0, 4, b'M', b'Q', b'T', b'T', 4, 2, 0, 0, 0, id_length];
+    packet.extend_from_slice(client_id.as_bytes());
+    stream.write_all(&packet).unwrap();
+    stream
+}
+
+/// Expects CONNACK with return code 0.
+fn expect_connack(stream: &mut TcpStream) {
+    let mut packet = [0; 4];
+    stream.read_exact(&mut packet).expect("CONNACK");
+    assert_eq!(packet, [0x20, 2, 0, 0]);
+}
+
+/// PINGREQ and PINGRESP.
+fn ping(stream: &mut TcpStream) {
+    stream.write_all(&[0xC0, 0]).unwrap();
+    let mut packet = [0; 2];
+    stream.read_exact(&mut packet).expect("PINGRESP");
+    assert_eq!(packet, [0xD0, 0]);
+}
+
+/// CPU time that a process has used, in ticks of 10 ms: fields 14 and 15 of proc_pid_stat(5).
+fn cpu_ticks(pid: u32) -> u64 {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+    let (_, fields) = stat.rsplit_once(") ").unwrap();
+    fields.split(' ').skip(11).take(2).map(|ticks| ticks.parse::<u64>().unwrap()).sum()
+}
+
+/// A start is told: version, cores, data, limits, how each core waits, where clients are accepted. And a
+/// stop ends with 0.
+#[test]
+fn start_is_logged_and_sigterm_stops() {
+    for io in DRIVERS {
+        let mut broker = Broker::start(&["--io", io, "--cores", "0"]);
+        broker.wait_for_log(concat!("hermod ", env!("CARGO_PKG_VERSION")));
+        broker.wait_for_log("cores: 1, on CPUs 0");
+        broker.wait_for_log("data: none, memory only");
+        broker.wait_for_log("open files");
+        broker.wait_for_log(if io == "uring" { "core 0: io_uring" } else { "core 0: epoll" });
+        let mut client = connect(broker.address(), "a");
+        expect_connack(&mut client);
+        broker.stop();
+        // Told or not, as its protocol has it: the connection is closed.
+        let closed = client.read_to_end(&mut Vec::new());
+        assert!(closed.is_ok() || closed.is_err_and(|error| error.kind() == ErrorKind::ConnectionReset));
+    }
+}
+
+/// SIGINT stops like SIGTERM, and SIGHUP stops nothing.
+#[test]
+fn sigint_stops_and_sighup_does_not() {
+    let mut broker = Broker::start(&[]);
+    broker.signal("HUP");
+    broker.wait_for_log("nothing can be reloaded yet");
+    let mut client = connect(broker.address(), "a");
+    expect_connack(&mut client);
+    broker.signal("INT");
+    assert_eq!(broker.wait().code(), Some(0));
+}
+
+/// Clients whose home is another core than the one that accepted them are served all the same: many ids,
+/// on as many cores as there are, each talking again after the move.
+#[test]
+fn clients_reach_their_home_core() {
+    for io in DRIVERS {
+        let broker = Broker::start(&["--io", io]);
+        let mut clients: Vec<_> =
+            (0..64).map(|number| connect(broker.address(), &format!("client-{number}"))).collect();
+        for client in &mut clients {
+            expect_connack(client);
+        }
+        for _ in 0..3 {
+            clients.iter_mut().for_each(ping);
+        }
+        broker.stop();
+    }
+}
+
+/// A broker with clients that say nothing uses no CPU: with both drivers it sleeps for as long as nothing
+/// is due.
+#[test]
+fn idle_broker_sleeps() {
+    for io in DRIVERS {
+        let broker = Broker::start(&["--io", io]);
+        let mut clients: Vec<_> =
+            (0..32).map(|number| connect(broker.address(), &number.to_string())).collect();
+        clients.iter_mut().for_each(expect_connack);
+        // The shortest of several intervals: what the start still had to do may fall into the first.
+        let (mut least, begun) = (u64::MAX, Instant::now());
+        while least > 1 && begun.elapsed() < DEADLINE {
+            let before = cpu_ticks(broker.pid());
+            std::thread::park_timeout(Duration::from_millis(300));
+            least = least.min(cpu_ticks(broker.pid()) - before);
+        }
+        assert!(least <= 1, "{io}: {least} ticks in 300 ms");
+        broker.stop();
+    }
+}
+
+/// When descriptors run out, those who are connected are served, nobody is lost, and those who wait get
+/// their turn when others leave.
+#[test]
+fn descriptors_running_out_delays_clients() {
+    for io in DRIVERS {
+        let mut broker = Broker::start_after("ulimit -n 64", &["--io", io, "--cores", "0"]);
+        broker.wait_for_log("64 open files");
+        let mut first: Vec<_> =
+            (0..32).map(|number| connect(broker.address(), &format!("a{number}"))).collect();
+        first.iter_mut().for_each(expect_connack);
+        let mut then: Vec<_> =
+            (0..32).map(|number| connect(broker.address(), &format!("b{number}"))).collect();
+        broker.wait_for_log("cannot accept");
+        first.iter_mut().for_each(ping);
+        drop(first);
+        then.iter_mut().for_each(expect_connack);
+        broker.stop();
+    }
+}
+
+/// Cores that this process may not use are refused by name; so is what is no list of cores.
+#[test]
+fn unusable_core_is_named() {
+    let output = run(&["--cores", "0,1023", "--listen", "tcp://127.0.0.1:0"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(text(&output.stderr).contains("CPU 1023 is outside"), "{}", text(&output.stderr));
+    let output = run(&["--cores", "0-x"]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(text(&output.stderr).contains("'0-x' is not a CPU"), "{}", text(&output.stderr));
+}
+
+/// An address that is taken is refused by name, although cores share theirs among each other.
+#[test]
+fn taken_address_is_named() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("tcp://{}", listener.local_addr().unwrap());
+    let output = run(&["--listen", &url]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(text(&output.stderr).contains(&url), "{}", text(&output.stderr));
+    let broker = Broker::start(&[]);
+    let output = run(&["--listen", &format!("tcp://{}", broker.address())]);
+    assert_eq!(output.status.code(), Some(1), "a second broker on the port of the first");
+    broker.stop();
+}
+
+/// A store that does not exist yet is refused, not ignored.
+#[test]
+fn durable_data_is_refused() {
+    let output = run(&["--data", "/var/lib/hermod"]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(text(&output.stderr).contains("not there yet"), "{}", text(&output.stderr));
+}
+
+/// Help and version go to stdout, and the doctor's report too, with an exit code that is its verdict.
+#[test]
+fn help_version_and_doctor() {
+    let output = run(&["--version"]);
+    assert_eq!(text(&output.stdout).trim(), concat!("hermod ", env!("CARGO_PKG_VERSION")));
+    let output = run(&["--help"]);
+    for flag in ["--listen", "--cores", "--data", "--log", "--max-connections", "doctor"] {
+        assert!(text(&output.stdout).contains(flag), "{flag}");
+    }
+    let output = run(&["doctor", "--connections", "10", "--cores", "0"]);
+    assert!(output.status.code().is_some_and(|code| code <= 2), "{}", output.status);
+    assert!(text(&output.stdout).lines().count() > 3, "{}", text(&output.stdout));
+}

@@ -1,0 +1,142 @@
+//! The broker as a process: started on a free port, stopped at the end of a test, its log shown when the
+//! test fails. Knows nothing of MQTT.
+
+#![expect(clippy::disallowed_methods, reason = "tests of a process need the clock")]
+#![allow(dead_code, reason = "each test binary uses its own part")]
+
+use std::io::{BufRead, BufReader};
+use std::net::SocketAddr;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::mpsc::{Receiver, channel};
+use std::time::{Duration, Instant};
+
+/// How long anything may take before a test gives up. Nothing waits this long unless it has failed.
+pub const DEADLINE: Duration = Duration::from_secs(60);
+
+/// A running broker, killed when it is dropped.
+pub struct Broker {
+    process: Child,
+    log: Receiver<String>,
+    /// What of the log has been read.
+    seen: Vec<String>,
+    address: SocketAddr,
+}
+
+impl Broker {
+    /// Starts a broker on a free port of 127.0.0.1, on all CPUs there are unless `arguments` say otherwise.
+    pub fn start(arguments: &[&str]) -> Broker {
+        Broker::start_on(0, arguments)
+    }
+
+    /// The same on a given port, or a free one if it is 0.
+    pub fn start_on(port: u16, arguments: &[&str]) -> Broker {
+        Broker::spawn(Command::new(env!("CARGO_BIN_EXE_hermod")), port, arguments)
+    }
+
+    /// The same on a free port, by a shell that runs `setup` first, as in `ulimit -n 64`.
+    pub fn start_after(setup: &str, arguments: &[&str]) -> Broker {
+        let script = format!("{setup} && exec '{}' \"$@\"", env!("CARGO_BIN_EXE_hermod"));
+        let mut shell = Command::new("sh");
+        shell.args(["-c", &script, "sh"]);
+        Broker::spawn(shell, 0, arguments)
+    }
+
+    fn spawn(mut command: Command, port: u16, arguments: &[&str]) -> Broker {
+        let mut process = command
+            .args(["--listen", &format!("tcp://127.0.0.1:{port}")])
+            .args(arguments)
+            .stdin(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("the binary starts");
+        let stderr = BufReader::new(process.stderr.take().expect("it is piped"));
+        let (lines, log) = channel();
+        std::thread::Builder::new()
+            .spawn(move || stderr.lines().map_while(Result::ok).try_for_each(|line| lines.send(line)))
+            .expect("a thread for the log");
+        let address = SocketAddr::from(([127, 0, 0, 1], 0));
+        let mut broker = Broker { process, log, seen: Vec::new(), address };
+        let line = broker.wait_for_log("listening on tcp://");
+        let (_, address) = line.rsplit_once("tcp://").expect("it was looked for");
+        broker.address = address.trim().parse().expect("the log names an address");
+        broker
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Its process id.
+    pub fn pid(&self) -> u32 {
+        self.process.id()
+    }
+
+    /// Waits until a line of the log contains `text`, from the first line on, and returns the line.
+    pub fn wait_for_log(&mut self, text: &str) -> String {
+        if let Some(line) = self.seen.iter().find(|line| line.contains(text)) {
+            return line.clone();
+        }
+        let deadline = Instant::now() + DEADLINE;
+        loop {
+            match self.log.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+                Ok(line) => {
+                    self.seen.push(line.clone());
+                    if line.contains(text) {
+                        return line;
+                    }
+                }
+                Err(error) => panic!("no {text:?} in the log: {error}"),
+            }
+        }
+    }
+
+    /// Sends a signal by its name, as in `TERM`.
+    pub fn signal(&self, name: &str) {
+        // The shell's own `kill`: not every machine has the program.
+        let kill = format!("kill -{name} {}", self.pid());
+        let status = Command::new("sh").args(["-c", &kill]).status().expect("a shell");
+        assert!(status.success(), "{kill}: {status}");
+    }
+
+    /// Waits until the process has ended.
+    pub fn wait(&mut self) -> ExitStatus {
+        let deadline = Instant::now() + DEADLINE;
+        // Its end of the pipe is closed when it ends; what it still logs is kept.
+        while let Ok(line) = self.log.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+            self.seen.push(line);
+        }
+        assert!(Instant::now() < deadline, "the broker does not end");
+        self.process.wait().expect("it is our child")
+    }
+
+    /// Stops it in order, and checks that it says so.
+    pub fn stop(mut self) {
+        self.signal("TERM");
+        let status = self.wait();
+        assert_eq!(status.code(), Some(0), "an orderly stop");
+        assert!(self.seen.iter().any(|line| line.contains("stopped")), "{:?}", self.seen);
+    }
+}
+
+impl Drop for Broker {
+    #[expect(clippy::print_stderr, reason = "shown with the failed test")]
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+        if std::thread::panicking() {
+            self.seen.extend(self.log.try_iter());
+            for line in &self.seen {
+                eprintln!("broker: {line}");
+            }
+        }
+    }
+}
+
+/// Lets this process open enough descriptors for thousands of clients.
+pub fn raise_open_files() {
+    let pid = std::process::id().to_string();
+    // Part of Debian's essential util-linux.
+    let status = Command::new("prlimit").args(["--pid", &pid, "--nofile=4096:"]).status();
+    assert!(status.is_ok_and(|status| status.success()), "prlimit raises the limit to 4096 open files");
+}
