@@ -11,9 +11,12 @@ use crate::fake::FakeOptions;
 use crate::plan::{Load, Plan, Shape};
 use crate::scenario;
 
+/// Longer than a message every 5 000th of a second leaves idle, short enough for a still run to sleep.
+const SPIN_US: u64 = 200;
+
 /// Load harness for MQTT brokers on this machine.
 #[derive(Debug, Parser)]
-#[command(name = "hermod-bench", version, about)]
+#[command(name = "hermod-bench", version, about, args_override_self = true)]
 pub(crate) struct Cli {
     /// What to do.
     #[command(subcommand)]
@@ -150,6 +153,10 @@ pub(crate) struct Overrides {
     /// Handshakes at a time.
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=65_535))]
     handshakes: Option<u32>,
+    /// Microseconds a harness thread bound to a CPU looks for work before it sleeps; 200 in open loops,
+    /// where the time to wake up would count as latency, else 0.
+    #[arg(long, value_parser = clap::value_parser!(u64).range(0..=1_000_000))]
+    spin_us: Option<u64>,
     /// Threads of the harness.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=64))]
     pub(crate) threads: u32,
@@ -170,6 +177,12 @@ pub(crate) fn plan(name: &str, overrides: &Overrides) -> Result<Plan, String> {
 }
 
 impl Overrides {
+    /// How long a thread looks for work before it sleeps.
+    pub(crate) fn spin(&self, plan: &Plan) -> Duration {
+        let open = plan.flows.iter().any(|flow| matches!(flow.load, Load::Rate(_)));
+        Duration::from_micros(self.spin_us.unwrap_or(if open { SPIN_US } else { 0 }))
+    }
+
     fn apply(&self, plan: &mut Plan) {
         let set = |place: &mut u32, value: Option<u32>| *place = value.unwrap_or(*place);
         set(&mut plan.idle, self.connections);

@@ -119,6 +119,7 @@ fn scenario_rows(
                 pid: Some(broker.pid()),
                 threads: arguments.overrides.threads as usize,
                 cpus: arguments.bench_cpus.0.clone(),
+                spin: arguments.overrides.spin(plan),
             };
             let outcome = run::run(plan, &place);
             let mut outcome = outcome.map_err(|error| format!("{}: {error}", contestant.name))?;

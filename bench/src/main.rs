@@ -81,6 +81,7 @@ fn run_scenario(arguments: &RunArgs) -> Result<bool, String> {
         pid: arguments.pid.or_else(|| process::listener_of(arguments.port)),
         threads: arguments.overrides.threads as usize,
         cpus: arguments.bench_cpus.clone().map(|cpus| cpus.0).unwrap_or_default(),
+        spin: arguments.overrides.spin(&plan),
     };
     let outcome = run::run(&plan, &place).map_err(|error| error.to_string())?;
     if arguments.json.as_deref() != Some("-".as_ref()) {

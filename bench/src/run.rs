@@ -43,6 +43,8 @@ pub(crate) struct Place {
     pub(crate) threads: usize,
     /// CPUs of the harness; empty: all.
     pub(crate) cpus: Vec<usize>,
+    /// How long a thread looks for work before it sleeps.
+    pub(crate) spin: Duration,
 }
 
 /// Why there is no outcome.
@@ -50,8 +52,6 @@ pub(crate) struct Place {
 pub(crate) enum RunError {
     /// The broker's process cannot be read.
     Usage(std::io::Error),
-    /// The harness cannot be bound to its CPUs.
-    Pin(std::io::Error),
     /// An executor did not start: io_uring is forbidden, or memlock too low.
     Executor(String),
     /// No connection became ready.
@@ -62,7 +62,6 @@ impl std::fmt::Display for RunError {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             RunError::Usage(error) => write!(formatter, "the broker's process cannot be read: {error}"),
-            RunError::Pin(error) => write!(formatter, "--bench-cpus: {error}"),
             RunError::Executor(error) => {
                 write!(formatter, "glommio: {error} (is io_uring allowed, and `ulimit -l` at least 512?)")
             }
@@ -124,25 +123,24 @@ fn run_one(plan: &Plan, place: &Place) -> Result<Outcome, RunError> {
 }
 
 fn start(shared: &Arc<Shared>, place: &Place) -> Result<Vec<ExecutorJoinHandle<WorkerReport>>, RunError> {
-    let before = system::allowed_cpus().map_err(RunError::Pin)?;
     let mut threads = Vec::new();
     for index in 0..place.threads {
-        if !place.cpus.is_empty() {
-            // The thread inherits where its starter may run.
-            let cpu = place.cpus[index % place.cpus.len()];
-            system::pin(&[cpu]).map_err(RunError::Pin)?;
-        }
+        // Glommio looks for work before it sleeps only on a thread bound to one CPU.
+        let placement = match place.cpus.as_slice() {
+            [] => Placement::Unbound,
+            cpus => Placement::Fixed(cpus[index % cpus.len()]),
+        };
         let shared = Arc::clone(shared);
-        let thread = LocalExecutorBuilder::new(Placement::Unbound)
+        let thread = LocalExecutorBuilder::new(placement)
             .name(&format!("bench-{index}"))
             .ring_depth(RING_DEPTH)
             .io_memory(RING_MEMORY)
+            .spin_before_park(place.spin)
             .spawn(move || worker::work(shared, index))
-            .map_err(|error| RunError::Executor(error.to_string()));
+            .map_err(|error| RunError::Executor(error.to_string()))?;
         threads.push(thread);
     }
-    system::pin(&before).map_err(RunError::Pin)?;
-    threads.into_iter().collect()
+    Ok(threads)
 }
 
 fn snapshot(shared: &Shared, place: &Place) -> Result<Snapshot, RunError> {
@@ -190,6 +188,12 @@ fn traffic(
     let to = snapshot(shared, place)?;
     shared.measure_to(to.at);
     shared.enter(Phase::Drain);
+    settle(shared, progress);
+    Ok((from, to))
+}
+
+/// Waits until nothing is under way, nothing has come for a while, or the time for it is over.
+fn settle(shared: &Shared, progress: &mut Progress) {
     let deadline = clock::now() + shared.plan.drain.as_nanos() as u64;
     let (mut before, mut since) = (u64::MAX, clock::now());
     while clock::now() < deadline {
@@ -204,7 +208,6 @@ fn traffic(
         progress.show(format_args!("{left} messages under way"));
         clock::sleep(LOOK);
     }
-    Ok((from, to))
 }
 
 /// Waits for `duration`, or until every publisher has sent all it had to and all of it arrived.
@@ -213,8 +216,8 @@ fn wait_traffic(shared: &Shared, duration: Duration, what: &str, progress: &mut 
     let publishers = u64::from(shared.plan.publishers());
     while clock::now() - begin < duration.as_nanos() as u64 {
         let finished = publishers > 0 && shared.total(|counters| &counters.finished) == publishers;
-        if finished && shared.outstanding() + unacknowledged(shared) == 0 {
-            return;
+        if finished {
+            return settle(shared, progress);
         }
         let rate = progress.rate(shared.total(|counters| &counters.delivered));
         progress.show(format_args!(
