@@ -107,8 +107,10 @@ pub enum Fact {
         /// How many.
         bytes: usize,
     },
-    /// The host's side of the contract was broken by the core.
+    /// The core broke its side of the contract with its host.
     Contract(String),
+    /// Something of the core is larger than its maximum.
+    Overflow(String),
     /// Nothing moves any more: no byte, message or answer is on its way, all clients online are prompt.
     Quiet {
         /// The sum of all cores' counters.
@@ -303,7 +305,7 @@ impl Fact {
             | Fact::Closing(link)
             | Fact::Gone { link, .. }
             | Fact::Unsent { link, .. } => Some(*link),
-            Fact::Contract(_) | Fact::Quiet { .. } => None,
+            Fact::Contract(_) | Fact::Overflow(_) | Fact::Quiet { .. } => None,
         }
     }
 }

@@ -1,2 +1,92 @@
-//! Placeholder while the workspace is laid out.
-fn main() {}
+//! Runs seeds until one fails, and says how to repeat it.
+
+use std::io::Write;
+use std::process::ExitCode;
+
+use clap::Parser;
+use indicatif::{ProgressBar, ProgressStyle};
+use simulator::simulation::{self, Options, Outcome};
+
+/// Runs the broker's cores against simulated clients, seed by seed, and checks the design's promises.
+#[derive(Debug, Parser)]
+#[command(version, about)]
+struct Arguments {
+    /// How many seeds to run.
+    #[arg(long, default_value_t = 100)]
+    seeds: u64,
+    /// The first seed.
+    #[arg(long, default_value_t = 1)]
+    first: u64,
+    /// Cores of the node, 1 to 4; drawn from the seed if not given.
+    #[arg(long, value_parser = clap::value_parser!(u16).range(1..=4))]
+    cores: Option<u16>,
+    /// Chances given out per seed, to clients, cores and time.
+    #[arg(long, default_value_t = Options::default().steps)]
+    steps: u64,
+    /// Print everything that crosses a core's border.
+    #[arg(long)]
+    trace: bool,
+    /// Go on after a seed that fails, and list all that do.
+    #[arg(long)]
+    keep_going: bool,
+}
+
+/// How many of the last events are shown of a run that failed.
+const LAST_EVENTS: usize = 40;
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let options =
+        Options { cores: arguments.cores, steps: arguments.steps, trace: arguments.trace, fault: None };
+    let style = ProgressStyle::with_template("{bar:40} {pos}/{len} seeds, {msg} ({eta} left)")
+        .unwrap_or_else(|_| ProgressStyle::default_bar());
+    let progress = if arguments.trace { ProgressBar::hidden() } else { ProgressBar::new(arguments.seeds) };
+    progress.set_style(style);
+    let (mut failed, mut events) = (0_u64, 0);
+    for seed in arguments.first..arguments.first.saturating_add(arguments.seeds) {
+        let outcome = simulation::run(seed, options);
+        events += outcome.history.events.len();
+        progress.set_message(format!("{events} events"));
+        if !outcome.findings.is_empty() {
+            failed += 1;
+            progress.suspend(|| report(seed, &arguments, &outcome));
+            if !arguments.keep_going {
+                return ExitCode::FAILURE;
+            }
+        }
+        progress.inc(1);
+    }
+    progress.finish();
+    let summary = format!("{} seeds, {events} events, {failed} failed\n", arguments.seeds);
+    say(&summary);
+    if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// What was found, what happened last, and the command that repeats it.
+fn report(seed: u64, arguments: &Arguments, outcome: &Outcome) {
+    let mut text = format!("\nseed {seed} failed after {:?}:\n", outcome.duration);
+    for finding in &outcome.findings {
+        text += &format!("  {}, event {}: {}\n", finding.promise, finding.moment.0, finding.text);
+    }
+    if !arguments.keep_going {
+        let events = &outcome.history.events;
+        text += "the last events:\n";
+        for event in &events[events.len().saturating_sub(LAST_EVENTS)..] {
+            text += &format!("  {:>6} {:>12.6} {:?}\n", event.moment.0, event.at.0 as f64 / 1e9, event.fact);
+        }
+    }
+    text += &format!("repeat: cargo run --release -p simulator -- --seeds 1 --first {seed}");
+    if let Some(cores) = arguments.cores {
+        text += &format!(" --cores {cores}");
+    }
+    if arguments.steps != Options::default().steps {
+        text += &format!(" --steps {}", arguments.steps);
+    }
+    text += "\n";
+    say(&text);
+}
+
+fn say(text: &str) {
+    // Nobody to tell if the terminal is gone.
+    let _ = std::io::stdout().write_all(text.as_bytes());
+}

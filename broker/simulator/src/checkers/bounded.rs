@@ -50,6 +50,7 @@ impl Bounded {
                  answers) are in order",
                 link.0, self.unsent_max
             )),
+            Fact::Overflow(text) => Some(text.clone()),
             Fact::Sent(link, Sent::Connect(_)) => {
                 self.waited.insert(*link, (event.moment, 0, 0));
                 None

@@ -35,17 +35,24 @@ impl Closing {
                     add(*link, problem);
                 }
             }
+            Fact::Sent(link, _) if is_overdue(ledger.link(*link), event.at) => add(*link, OVERDUE),
             Fact::Quiet { .. } => {
-                for (index, state) in ledger.links.iter().enumerate().filter(|(_, state)| state.is_open()) {
-                    let limit = silence_ms_max(state).map(|limit| limit + LATE_MS_MAX + HOST_DELAY_MS);
-                    if limit.is_some_and(|limit| silence_ms(state, event.at) > limit) {
-                        add(Link(index as u32), "silent for longer than its keep alive and not closed");
+                for (index, state) in ledger.links.iter().enumerate() {
+                    if is_overdue(state, event.at) {
+                        add(Link(index as u32), OVERDUE);
                     }
                 }
             }
             _ => {}
         }
     }
+}
+
+const OVERDUE: &str = "silent for longer than its keep alive and not closed";
+
+fn is_overdue(state: &LinkState, at: Mono) -> bool {
+    let limit = silence_ms_max(state).map(|limit| limit + LATE_MS_MAX + HOST_DELAY_MS);
+    state.is_open() && limit.is_some_and(|limit| silence_ms(state, at) > limit)
 }
 
 fn silence_ms(state: &LinkState, at: Mono) -> u64 {

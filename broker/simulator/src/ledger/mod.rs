@@ -197,7 +197,7 @@ impl Ledger {
                 self.on_over(*link, moment, at);
             }
             Fact::Quiet { .. } => self.on_quiet(moment),
-            Fact::Undecodable(..) | Fact::Unsent { .. } | Fact::Contract(_) => {}
+            Fact::Undecodable(..) | Fact::Unsent { .. } | Fact::Contract(_) | Fact::Overflow(_) => {}
         }
     }
 

@@ -1,0 +1,256 @@
+//! One run: a seed becomes a node and clients, and these take turns as the seed says. Times of chaos, when
+//! anything may happen, alternate with times when everything comes to its end and nothing moves any more;
+//! then the checkers can say what is missing.
+
+use std::time::Duration;
+
+use broker_core::counters::Counters;
+use broker_core::time::Mono;
+
+use crate::checkers::{Checkers, Finding};
+use crate::client::Client;
+use crate::client::tamper::{Fault, Tamper};
+use crate::history::{ClientIndex, Fact, History};
+use crate::node::Node;
+use crate::random::Random;
+use crate::scenario::Scenario;
+use crate::trace::Trace;
+use crate::world::World;
+
+/// What a run may be told besides its seed.
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    /// Cores, in place of the drawn number.
+    pub cores: Option<u16>,
+    /// How many chances are given out.
+    pub steps: u64,
+    /// Print the trace.
+    pub trace: bool,
+    /// A fault between the broker and every client, striking each so manieth packet.
+    pub fault: Option<(Fault, u32)>,
+}
+
+impl Default for Options {
+    fn default() -> Options {
+        Options { cores: None, steps: 6_000, trace: false, fault: None }
+    }
+}
+
+/// What came of a run.
+#[derive(Debug)]
+pub struct Outcome {
+    /// What the checkers found; the run ends with the first.
+    pub findings: Vec<Finding>,
+    /// The trace's hash.
+    pub hash: u64,
+    /// Entries of the trace.
+    pub lines: u64,
+    /// Everything that happened.
+    pub history: History,
+    /// What the cores have counted.
+    pub counters: Counters,
+    /// Virtual time it took.
+    pub duration: Duration,
+}
+
+/// A core that has something to do gets a turn after so long at the latest.
+const NEGLECT_MAX: Duration = Duration::from_millis(20);
+/// So many rounds must bring everything to rest.
+const REST_ROUNDS_MAX: u64 = 20_000;
+/// The longest pause, milliseconds.
+const PAUSE_MS_MAX: u64 = 20_000;
+
+/// Runs a seed.
+#[must_use]
+pub fn run(seed: u64, options: Options) -> Outcome {
+    let mut random = Random::new(seed);
+    let scenario = Scenario::draw(&mut random.split(), options.cores);
+    let mut simulation = Simulation::new(&mut random, scenario, options);
+    simulation.go(options.steps);
+    let World { node, at, history, checkers } = simulation.world;
+    Outcome {
+        findings: checkers.findings().to_vec(),
+        hash: node.trace.hash(),
+        lines: node.trace.lines(),
+        counters: node.counters(),
+        history,
+        duration: at.since(START),
+    }
+}
+
+/// Not 0: nothing may take that for "never".
+const START: Mono = Mono(1_000_000_000);
+
+struct Simulation {
+    world: World,
+    clients: Vec<Client>,
+    scenario: Scenario,
+    random: Random,
+}
+
+impl Simulation {
+    fn new(random: &mut Random, scenario: Scenario, options: Options) -> Simulation {
+        let mut trace = Trace::new(options.trace);
+        trace.note(START, format_args!("{scenario:?}"));
+        let config = &scenario.config;
+        let node = Node::new(config, scenario.habits.clone(), random.split(), START, trace);
+        let clients = scenario.clients.iter().zip(0..).map(|(profile, index)| {
+            let mut client = Client::new(ClientIndex(index), profile.clone(), random.split(), config.cores);
+            client.tamper = options.fault.map(|(fault, every)| Tamper::new(fault, every));
+            client
+        });
+        Simulation {
+            clients: clients.collect(),
+            world: World { node, at: START, history: History::default(), checkers: Checkers::new(config) },
+            random: random.split(),
+            scenario,
+        }
+    }
+
+    fn go(&mut self, steps: u64) {
+        for round in 1..=self.scenario.rounds {
+            for _ in 0..steps / self.scenario.rounds {
+                self.step();
+                if self.has_failed() {
+                    return;
+                }
+            }
+            self.come_to_rest(round == self.scenario.rounds);
+            if self.has_failed() {
+                return;
+            }
+            if self.random.percent(self.scenario.pause_percent) {
+                self.pause();
+            }
+        }
+    }
+
+    fn has_failed(&self) -> bool {
+        !self.world.checkers.findings().is_empty()
+    }
+
+    /// One chance: for a client, for a core, or for time.
+    fn step(&mut self) {
+        let at = self.world.at;
+        let neglected = self.world.node.most_neglected(at).filter(|(_, waited)| *waited > NEGLECT_MAX);
+        if let Some((core, _)) = neglected {
+            self.turn(core, false);
+        }
+        match self.random.weighted(&[6, 5, 2]) {
+            0 => {
+                let client = self.random.index(self.clients.len());
+                self.clients[client].step(&mut self.world);
+            }
+            1 => {
+                let core = self.random.index(self.world.node.cores());
+                self.turn(core, false);
+            }
+            _ => {
+                let step = Duration::from_micros(self.random.between(1, self.scenario.step_us_max));
+                let target = at.after(step);
+                // Time does not pass what is due: timers are called in time.
+                let due = self.world.node.next_timeout().map_or(target, |due| due.max(at));
+                self.world.at = target.min(due);
+                if due <= at {
+                    self.serve();
+                    self.world.at = target;
+                }
+            }
+        }
+    }
+
+    fn turn(&mut self, core: usize, thorough: bool) {
+        self.world.node.turn(core, self.world.at, thorough);
+        self.world.node_facts();
+    }
+
+    /// A turn for each core, in random order. True if one had anything to do.
+    fn serve(&mut self) -> bool {
+        let mut cores: Vec<usize> = (0..self.world.node.cores()).collect();
+        self.random.shuffle(&mut cores);
+        let mut worked = false;
+        for core in cores {
+            if self.world.node.has_work(core, self.world.at) {
+                let thorough = self.random.one_in(2);
+                self.turn(core, thorough);
+                worked = true;
+            }
+        }
+        worked
+    }
+
+    /// Brings everything to its end. Clients whose session waits come back, in the last round all of them.
+    fn come_to_rest(&mut self, last: bool) {
+        for index in 0..self.clients.len() {
+            let returns = last || self.random.one_in(2);
+            if returns && self.clients[index].is_away() {
+                self.clients[index].come_back(&mut self.world);
+            }
+        }
+        let mut left_old = false;
+        for _ in 0..REST_ROUNDS_MAX {
+            let mut moved = false;
+            for client in &mut self.clients {
+                moved |= client.settle(&mut self.world);
+            }
+            moved |= self.serve();
+            if self.has_failed() {
+                return;
+            }
+            // Who was thrown out on the way comes back, too.
+            for client in self.clients.iter_mut().filter(|client| last && client.is_away()) {
+                client.come_back(&mut self.world);
+                moved = true;
+            }
+            if moved {
+                continue;
+            }
+            if let Some(arrival) = self.world.node.next_arrival() {
+                self.world.at = self.world.at.max(arrival);
+            } else if !left_old {
+                left_old = true;
+                for client in &mut self.clients {
+                    client.leave_old(&mut self.world);
+                }
+            } else if self.world.node.unrest(self.world.at).is_none()
+                && !self.clients.iter().any(Client::is_waiting)
+            {
+                break;
+            } else {
+                // What only time can end: a receiver that lingers, a client that waits for its answer.
+                self.world.at = self.world.at.after(Duration::from_millis(10));
+            }
+        }
+        if let Some(matter) = self.world.node.unrest(self.world.at) {
+            self.world.fact(Fact::Contract(format!("the node does not come to rest: {matter}")));
+            return;
+        }
+        let counters = Box::new(self.world.node.counters());
+        self.world.fact(Fact::Quiet { counters, last });
+    }
+
+    /// Seconds in which clients do nothing but keep alive, and some not even that.
+    fn pause(&mut self) {
+        for client in &mut self.clients {
+            if self.random.percent(30) {
+                client.fall_silent();
+            }
+        }
+        let until = self.world.at.after(Duration::from_millis(self.random.between(1, PAUSE_MS_MAX)));
+        while self.world.at < until && !self.has_failed() {
+            let mut moved = self.serve();
+            for client in &mut self.clients {
+                moved |= client.idle(&mut self.world);
+            }
+            if moved {
+                // Work takes time, so that what never ends is found.
+                self.world.at = self.world.at.after(Duration::from_micros(1));
+                continue;
+            }
+            let node = self.world.node.next_timeout().into_iter().chain(self.world.node.next_arrival());
+            let deadlines = self.clients.iter().filter_map(Client::deadline);
+            let next = node.chain(deadlines).min().unwrap_or(until).min(until);
+            self.world.at = next.max(self.world.at.after(Duration::from_micros(1)));
+        }
+    }
+}
