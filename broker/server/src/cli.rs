@@ -3,6 +3,7 @@
 
 use std::fmt;
 use std::num::NonZeroU32;
+use std::path::PathBuf;
 use std::str::FromStr;
 use std::sync::Arc;
 
@@ -33,12 +34,25 @@ pub(crate) struct Cli {
 pub(crate) enum Command {
     /// Check this machine for what a busy broker needs, and say for each finding why it matters.
     ///
-    /// Nothing is changed. Exits with 1 if a finding needs attention.
-    Doctor {
-        /// Client connections the machine is to carry.
-        #[arg(long, value_name = "COUNT", default_value_t = 100_000)]
-        connections: u64,
-    },
+    /// Nothing is changed. Exits with 0 if nothing is worse than advice, with 1 for a warning, with 2 if
+    /// the machine cannot carry what is wanted.
+    Doctor(Doctor),
+}
+
+/// Checking the machine.
+#[derive(Debug, Args)]
+pub(crate) struct Doctor {
+    /// Client connections the machine is to carry.
+    #[arg(long, value_name = "COUNT", default_value_t = 100_000)]
+    pub(crate) connections: u32,
+
+    /// CPUs to run a core on, as for serving.
+    #[arg(long, value_name = "CPUS")]
+    pub(crate) cores: Option<CpuList>,
+
+    /// A directory whose disk is to be timed as a store's; one small file is written there and removed.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) data: Option<PathBuf>,
 }
 
 /// Serving clients.

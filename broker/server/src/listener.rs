@@ -11,7 +11,7 @@ use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use crate::cli::Listen;
 
 /// Connections that may wait to be accepted; the kernel cuts it to `net.core.somaxconn`.
-const BACKLOG: i32 = 16 * 1024;
+pub(crate) const BACKLOG: u32 = 16 * 1024;
 
 /// The sockets of one address, one per core.
 #[derive(Debug)]
@@ -67,7 +67,7 @@ fn bind_address(listener: u16, mut address: SocketAddr, cores: u16) -> io::Resul
         // Accepted sockets inherit it.
         socket.set_tcp_nodelay(true)?;
         socket.bind(&address.into())?;
-        socket.listen(BACKLOG)?;
+        socket.listen(BACKLOG.cast_signed())?;
         // Accepting goes on until nothing waits; the ring only polls this descriptor.
         socket.set_nonblocking(true)?;
         sockets.push(socket.into());

@@ -8,6 +8,7 @@ mod cli;
 mod clock;
 mod connections;
 mod cores;
+mod doctor;
 mod driver;
 mod listener;
 mod log;
@@ -32,7 +33,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 fn main() -> ExitCode {
     let cli = Cli::parse();
     match cli.command {
-        Some(Command::Doctor { connections }) => doctor(connections),
+        Some(Command::Doctor(wanted)) => doctor::examine(&wanted),
         None => {
             let _log = log::start(cli.serve.filter());
             node::serve(&cli.serve).unwrap_or_else(|error| {
@@ -42,9 +43,4 @@ fn main() -> ExitCode {
             })
         }
     }
-}
-
-fn doctor(connections: u64) -> ExitCode {
-    let _ = writeln!(io::stdout(), "{connections}");
-    ExitCode::SUCCESS
 }

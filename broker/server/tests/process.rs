@@ -70,10 +70,12 @@ fn start_is_logged_and_sigterm_stops() {
         broker.wait_for_log(if io == "uring" { "core 0: io_uring" } else { "core 0: epoll" });
         let mut client = connect(broker.address(), "a");
         expect_connack(&mut client);
-        broker.stop();
+        broker.signal("TERM");
         // Told or not, as its protocol has it: the connection is closed.
         let closed = client.read_to_end(&mut Vec::new());
         assert!(closed.is_ok() || closed.is_err_and(|error| error.kind() == ErrorKind::ConnectionReset));
+        drop(client);
+        assert_eq!(broker.wait().code(), Some(0));
     }
 }
 
@@ -85,6 +87,7 @@ fn sigint_stops_and_sighup_does_not() {
     broker.wait_for_log("nothing can be reloaded yet");
     let mut client = connect(broker.address(), "a");
     expect_connack(&mut client);
+    drop(client);
     broker.signal("INT");
     assert_eq!(broker.wait().code(), Some(0));
 }

@@ -182,7 +182,11 @@ impl Driver {
         if self.accept_warned.is_none_or(|warned| now.since(warned) >= ACCEPT_WARN_INTERVAL) {
             self.accept_warned = Some(now);
             let connections = self.connections.len();
-            tracing::warn!(core = self.id.0, connections, "cannot accept (LimitNOFILE=?), retrying: {error}");
+            tracing::warn!(
+                core = self.id.0,
+                connections,
+                "cannot accept, trying again soon; see LimitNOFILE= or ulimit -n: {error}"
+            );
         }
     }
 
