@@ -39,6 +39,8 @@ pub struct Config {
     pub turn_deliveries_max: u32,
     /// Clients told of a stop per second and core (DISCONNECT 0x8B); BifroMQ has 1 000 per node.
     pub stop_disconnects_per_second: u32,
+    /// Whether connections' comings and goings are told to the host, to be logged.
+    pub notices: bool,
     /// Whether wills of connections that the stop closes are published. BifroMQ: no.
     pub stop_publishes_wills: bool,
 }
@@ -184,6 +186,7 @@ impl Default for Config {
             mailbox_bytes_max: 16 * 1024 * 1024,
             turn_deliveries_max: 16_384,
             stop_disconnects_per_second: 10_000,
+            notices: false,
             stop_publishes_wills: false,
         }
     }

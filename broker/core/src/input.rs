@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 
 use crate::access::{Decided, Identity, Question};
 use crate::identity::{ConnectionId, CoreId};
+use crate::notice::Notice;
 use crate::peer::PeerMessage;
 
 /// One thing that happened.
@@ -107,6 +108,8 @@ pub struct Outputs {
     pub messages: Vec<Vec<PeerMessage>>,
     /// Questions for the host; each is to be answered by one [`Input::Decided`].
     pub questions: Vec<Question>,
+    /// What may be worth a line in a log, in the order in which it happened.
+    pub notices: Vec<Notice>,
 }
 
 impl Outputs {

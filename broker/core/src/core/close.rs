@@ -11,6 +11,7 @@ use super::timers::Timer;
 use crate::connection::Phase;
 use crate::identity::ConnectionId;
 use crate::input::{Close, Outputs};
+use crate::notice::{Event, Notice};
 use crate::time::Now;
 
 impl Core {
@@ -37,8 +38,19 @@ impl Core {
         server_reference: Option<&str>,
         out: &mut Outputs,
     ) {
+        self.notice(id, Event::Closed(reason), out);
         self.write_disconnect(id, reason, server_reference, out);
         self.close(now, id, Close::Flush, out);
+    }
+
+    /// Tells the host what happens to a connection, if it wants to know.
+    pub(super) fn notice(&self, id: ConnectionId, event: Event, out: &mut Outputs) {
+        if !self.config.notices {
+            return;
+        }
+        let Some(connection) = self.connections.get(id) else { return };
+        let client = connection.is_online().then(|| self.inboxes.get(connection.inbox).client().into());
+        out.notices.push(Notice { connection: id, peer: connection.peer, client, event });
     }
 
     /// Appends a DISCONNECT for clients whose version has one from the server.

@@ -17,6 +17,7 @@ use crate::identity::ConnectionId;
 use crate::inbox::{Attach, Attached, Will};
 use crate::input::{Close, Handover, Outputs};
 use crate::message::{Message, Publisher};
+use crate::notice::Event;
 use crate::placement::{core_of, inbox_key};
 use crate::random::mix;
 use crate::time::Now;
@@ -38,6 +39,7 @@ impl Core {
         self.insert_connection(now, id, listener, peer);
         if full || self.stopping.is_some() {
             self.counters.connections_refused += 1;
+            self.notice(id, Event::ConnectionsMax, out);
             self.abort(id, out);
         }
     }
@@ -233,6 +235,11 @@ impl Core {
         let connack =
             ConnAck { session_present: attached.session_present, reason: ReasonCode::SUCCESS, properties };
         self.write(id, out, |tail, version| encode::connack(tail, version, &connack));
+        if let Some(connection) = self.connections.get(id) {
+            let event =
+                Event::Greeted { version: connection.version, session_present: attached.session_present };
+            self.notice(id, event, out);
+        }
         self.pump(now, id, out);
     }
 
@@ -306,6 +313,7 @@ impl Core {
             None if reason == ReasonCode::UNSUPPORTED_PROTOCOL_VERSION => connection.version = Version::V311,
             None => {
                 self.counters.protocol_errors += 1;
+                self.notice(id, Event::NotMqtt, out);
                 self.abort(id, out);
                 return;
             }
@@ -322,6 +330,7 @@ impl Core {
         server_reference: Option<&str>,
         out: &mut Outputs,
     ) {
+        self.notice(id, Event::Refused(reason), out);
         let Some(connection) = self.connections.get(id) else { return };
         // A 3.x client that broke the protocol is closed without CONNACK; it has no code for it.
         let silent = connection.version != Version::V5

@@ -5,6 +5,7 @@ use mqtt::{Disconnect, ReasonCode, Version};
 use super::Core;
 use crate::identity::ConnectionId;
 use crate::input::{Close, Outputs};
+use crate::notice::Event;
 use crate::time::Now;
 
 impl Core {
@@ -34,6 +35,7 @@ impl Core {
         }
         // [MQTT-3.14.4-3]: only a normal end discards the will.
         let keep_will = disconnect.reason != ReasonCode::SUCCESS;
+        self.notice(id, Event::Left(disconnect.reason), out);
         self.leave_session(now, id, keep_will, expiry, out);
         self.linger(now, id, Close::Flush, out);
     }

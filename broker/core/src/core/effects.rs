@@ -11,6 +11,7 @@ use crate::identity::{ConnectionId, Incarnation};
 use crate::inbox::{Effect, Ended, InboxSlot};
 use crate::input::{Close, Outputs};
 use crate::message::{Message, Publication};
+use crate::notice::{Event, Notice};
 use crate::peer::RetainedRequest;
 use crate::time::{Now, Wall};
 
@@ -67,6 +68,11 @@ impl Core {
     /// [MQTT-3.1.4-3]: the former connection is told and closed, before the new one hears anything.
     fn close_taken_over(&mut self, now: Now, id: ConnectionId, out: &mut Outputs) {
         self.counters.take_overs += 1;
+        if self.config.notices {
+            let peer = self.connections.get(id).and_then(|connection| connection.peer);
+            let event = Event::Closed(ReasonCode::SESSION_TAKEN_OVER);
+            out.notices.push(Notice { connection: id, peer, client: None, event });
+        }
         self.stop_retained(id);
         self.write_disconnect(id, ReasonCode::SESSION_TAKEN_OVER, None, out);
         self.linger(now, id, Close::Flush, out);

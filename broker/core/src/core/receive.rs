@@ -6,6 +6,7 @@ use super::Core;
 use crate::connection::{Connection, Phase};
 use crate::identity::ConnectionId;
 use crate::input::{Close, Outputs};
+use crate::notice::Event;
 use crate::time::Now;
 
 /// Publishes of one connection that may wait for answers; beyond, its bytes wait unprocessed.
@@ -224,6 +225,7 @@ impl Core {
     /// The socket is gone.
     pub(super) fn on_closed(&mut self, now: Now, id: ConnectionId, out: &mut Outputs) {
         if self.connections.get(id).is_some_and(Connection::is_online) {
+            self.notice(id, Event::Lost, out);
             self.leave_session(now, id, true, None, out);
         }
         if let Some(mut connection) = self.connections.remove(id) {

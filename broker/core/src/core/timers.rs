@@ -6,6 +6,7 @@ use super::Core;
 use crate::connection::Phase;
 use crate::identity::{ConnectionId, Incarnation};
 use crate::input::{Close, Outputs};
+use crate::notice::Event;
 use crate::time::{Mono, Now, Wall};
 
 /// What a timer is for.
@@ -68,6 +69,7 @@ impl Core {
         match connection.phase {
             Phase::Connecting | Phase::Deciding(_) | Phase::Authenticating(_) => {
                 self.counters.connect_timeouts += 1;
+                self.notice(id, Event::ConnectTimeout, out);
                 self.abort(id, out);
             }
             Phase::Closing => out.close.push((id, Close::Abort)),

@@ -1,0 +1,74 @@
+//! What the host may want to log of connections. Said only if [`Config::notices`](crate::config::Config) asks
+//! for it, and never per message.
+
+use std::net::SocketAddr;
+
+use mqtt::{ReasonCode, Version};
+
+use crate::identity::ConnectionId;
+
+/// Something worth a line in a log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Notice {
+    /// Which connection.
+    pub connection: ConnectionId,
+    /// Its other end.
+    pub peer: Option<SocketAddr>,
+    /// Its client, once it is known.
+    pub client: Option<Box<str>>,
+    /// What happened.
+    pub event: Event,
+}
+
+/// What happened to a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// The client was let in.
+    Greeted {
+        /// Its protocol.
+        version: Version,
+        /// Its session was there before.
+        session_present: bool,
+    },
+    /// It was not let in.
+    Refused(ReasonCode),
+    /// No complete CONNECT came within `connect_timeout_ms`.
+    ConnectTimeout,
+    /// The core has `connections_max`.
+    ConnectionsMax,
+    /// What came is not MQTT.
+    NotMqtt,
+    /// The client was closed by us.
+    Closed(ReasonCode),
+    /// The client said goodbye.
+    Left(ReasonCode),
+    /// The client went without a word.
+    Lost,
+}
+
+impl Event {
+    /// The event in a word, for logs.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        match self {
+            Event::Greeted { .. } => "greeted",
+            Event::Refused(_) => "refused",
+            Event::ConnectTimeout => "connect_timeout",
+            Event::ConnectionsMax => "connections_max",
+            Event::NotMqtt => "not_mqtt",
+            Event::Closed(_) => "closed",
+            Event::Left(_) => "left",
+            Event::Lost => "lost",
+        }
+    }
+
+    /// The reason code that goes with it.
+    #[must_use]
+    pub fn reason(&self) -> ReasonCode {
+        match self {
+            Event::Refused(reason) | Event::Closed(reason) | Event::Left(reason) => *reason,
+            Event::Greeted { .. } => ReasonCode::SUCCESS,
+            _ => ReasonCode::UNSPECIFIED_ERROR,
+        }
+    }
+}
