@@ -13,8 +13,8 @@ use super::packets::{connect_packet, id, publish_packet, subscribe_packet};
 
 /// A client's end of a socket. Dropping the value changes nothing: the socket stays open.
 pub struct Client {
-    node: Node,
-    index: usize,
+    pub(super) node: Node,
+    pub(super) index: usize,
     /// What it speaks, once it has said so.
     pub version: Version,
     /// Received and not looked at yet.

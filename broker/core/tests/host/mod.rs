@@ -9,7 +9,9 @@
 #![allow(dead_code, reason = "each test file uses a part of it")]
 
 mod client;
+pub mod exchange;
 pub mod packets;
+mod turns;
 mod world;
 
 use std::cell::RefCell;

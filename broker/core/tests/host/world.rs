@@ -1,6 +1,6 @@
 //! The cores, the sockets between them and the clients, the mailboxes between the cores, and the time.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -50,7 +50,11 @@ pub struct World {
     generations: Vec<Vec<u32>>,
     free: Vec<Vec<u32>>,
     /// Batches on their way, by receiver.
-    mail: Vec<VecDeque<(CoreId, Vec<PeerMessage>)>>,
+    pub(super) mail: Vec<VecDeque<(CoreId, Vec<PeerMessage>)>>,
+    /// Mailboxes that are not looked into, by sender and receiver.
+    pub(super) held_mail: BTreeSet<(CoreId, CoreId)>,
+    /// A turn takes all that there is, as the shell's does, and not one input.
+    pub(super) whole_turns: bool,
     handovers: VecDeque<(usize, CoreId, Box<Handover>)>,
     /// The broker's ends that are to be told of their socket's end.
     closed: VecDeque<(CoreId, ConnectionId)>,
@@ -76,6 +80,8 @@ impl World {
             generations: vec![Vec::new(); lists],
             free: vec![Vec::new(); lists],
             mail: (0..cores).map(|_| VecDeque::new()).collect(),
+            held_mail: BTreeSet::new(),
+            whole_turns: false,
             handovers: VecDeque::new(),
             closed: VecDeque::new(),
             questions: Vec::new(),
@@ -192,18 +198,39 @@ impl World {
         for _ in 0..TURNS_MAX {
             let mut worked = self.tell_of_closed();
             worked |= self.hand_over();
-            for index in 0..self.cores.len() {
-                worked |= self.deliver_mail(core_at(index));
-                worked |= self.on_timeout(core_at(index));
-            }
-            for index in 0..self.sockets.len() {
-                worked |= self.receive(index);
+            if self.whole_turns {
+                worked |= self.take_whole_turns();
+            } else {
+                worked |= self.take_single_turns();
             }
             if !worked {
                 return;
             }
         }
         panic!("the node does not come to rest");
+    }
+
+    /// One input a turn.
+    fn take_single_turns(&mut self) -> bool {
+        let mut worked = false;
+        for index in 0..self.cores.len() {
+            let core = core_at(index);
+            if self.deliver_mail(core) {
+                self.turn(core);
+                worked = true;
+            }
+            if self.on_timeout(core) {
+                self.turn(core);
+                worked = true;
+            }
+        }
+        for index in 0..self.sockets.len() {
+            if let Some(core) = self.receive(index) {
+                self.turn(core);
+                worked = true;
+            }
+        }
+        worked
     }
 
     fn tell_of_closed(&mut self) -> bool {
@@ -226,45 +253,47 @@ impl World {
         true
     }
 
-    fn deliver_mail(&mut self, core: CoreId) -> bool {
-        let Some((from, messages)) = self.mail[core.index()].pop_front() else { return false };
+    /// The next batch for a core, if there is any.
+    pub(super) fn deliver_mail(&mut self, core: CoreId) -> bool {
+        let held = &self.held_mail;
+        let open = |(from, _): &(CoreId, Vec<PeerMessage>)| !held.contains(&(*from, core));
+        let Some(at) = self.mail[core.index()].iter().position(open) else { return false };
+        let (from, messages) = self.mail[core.index()].remove(at).expect("found above");
         let input = Input::PeerMessages { from, messages };
         self.cores[core.index()].on_input(self.now, input, &mut self.outputs[core.index()]);
-        self.turn(core);
         true
     }
 
-    fn on_timeout(&mut self, core: CoreId) -> bool {
+    /// What is due on a core.
+    pub(super) fn on_timeout(&mut self, core: CoreId) -> bool {
         let state = &mut self.cores[core.index()];
         if state.next_timeout().is_none_or(|due| due > self.now.monotonic) {
             return false;
         }
         state.on_timeout(self.now, &mut self.outputs[core.index()]);
-        self.turn(core);
         true
     }
 
-    /// Bytes of one socket, if there are any and its core wants them.
-    fn receive(&mut self, index: usize) -> bool {
+    /// Bytes of one socket, if there are any and its core wants them: the core that took them.
+    pub(super) fn receive(&mut self, index: usize) -> Option<CoreId> {
         let socket = &mut self.sockets[index];
-        let Some((core, connection)) = socket.place else { return false };
+        let (core, connection) = socket.place?;
         let state = &mut self.cores[core.index()];
         // A broker that has shut down reads and discards.
         let wanted = socket.shutting_down || (state.wants_bytes(connection) && state.wants_clients());
         if socket.inbound.is_empty() || !wanted {
-            return false;
+            return None;
         }
         let bytes: Vec<u8> = socket.inbound.drain(..socket.inbound.len().min(self.piece_bytes)).collect();
         if !socket.shutting_down {
             let input = Input::ClientBytes { connection, bytes: &bytes };
             state.on_input(self.now, input, &mut self.outputs[core.index()]);
-            self.turn(core);
         }
-        true
+        Some(core)
     }
 
     /// Ends a core's turn and does what it asks for, in the order that it asks for.
-    fn turn(&mut self, core: CoreId) {
+    pub(super) fn turn(&mut self, core: CoreId) {
         let index = core.index();
         self.cores[index].end_turn(self.now, &mut self.outputs[index]);
         let out = std::mem::replace(&mut self.outputs[index], Outputs::new(count(&self.cores)));
@@ -315,14 +344,19 @@ impl World {
 
     /// Gives a connection's unsent bytes to its client, who may see the end behind them.
     pub fn send(&mut self, index: usize) {
+        if self.sockets[index].reads {
+            self.send_upto(index, usize::MAX);
+        }
+    }
+
+    /// The same for at most so many bytes, whether the client reads or not.
+    pub(super) fn send_upto(&mut self, index: usize, bytes_max: usize) {
         let socket = &mut self.sockets[index];
         let Some((core, connection)) = socket.place else { return };
-        if !socket.reads {
-            return;
-        }
         let before = socket.received.len();
         for slice in self.cores[core.index()].unsent(connection) {
-            socket.received.extend_from_slice(slice);
+            let room = bytes_max - (socket.received.len() - before);
+            socket.received.extend_from_slice(&slice[..slice.len().min(room)]);
         }
         let bytes = socket.received.len() - before;
         if bytes > 0 {
@@ -359,6 +393,6 @@ fn count(cores: &[Core]) -> u16 {
     u16::try_from(cores.len()).expect("few cores")
 }
 
-fn core_at(index: usize) -> CoreId {
+pub(super) fn core_at(index: usize) -> CoreId {
     CoreId(u16::try_from(index).expect("few cores"))
 }
