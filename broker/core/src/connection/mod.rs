@@ -71,6 +71,8 @@ pub struct Connection {
     pub slowed: bool,
     /// Its completion window is full: nothing is processed until answers make room.
     pub stalled: bool,
+    /// An answer that it has to have is larger than it takes: it is closed when its turn comes.
+    pub unanswerable: bool,
     /// A re-authentication is going on.
     pub reauthenticating: bool,
     /// 1.5 × keep alive; 0: none.
@@ -184,6 +186,7 @@ impl Connection {
             in_backlog: false,
             slowed: false,
             stalled: false,
+            unanswerable: false,
             reauthenticating: false,
             keep_alive_ms: 0,
             last_received: now,

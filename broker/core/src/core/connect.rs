@@ -20,6 +20,7 @@ use crate::message::{Message, Publisher};
 use crate::notice::Event;
 use crate::placement::{core_of, inbox_key};
 use crate::random::mix;
+use crate::tenant::TenantIndex;
 use crate::time::Now;
 
 /// Longest will delay or session expiry that counts as such; `u32::MAX` is for ever.
@@ -65,7 +66,7 @@ impl Core {
             unreachable!("the other core has decoded it under the same limits");
         };
         if let Some(connection) = self.connections.get_mut(id) {
-            connection.version = connect.version;
+            learn(connection, &connect);
         }
         self.admit_at_home(now, id, &connect, &identity, authentication_data.as_deref(), out);
         if let Some(connection) = self.connections.get_mut(id) {
@@ -91,8 +92,7 @@ impl Core {
             }
         };
         let connection = self.connections.get_mut(id).expect("looked up by the caller");
-        connection.version = connect.version;
-        connection.problem_information = connect.properties.request_problem_information;
+        learn(connection, &connect);
         if let Err(reason) = check_connect(&connect) {
             self.refuse(now, id, reason, out);
             return Processed::Gone;
@@ -172,17 +172,53 @@ impl Core {
         }
         let assigned = connect.client_id.is_empty().then(|| self.assign_client_id(&identity.tenant));
         let client = assigned.as_deref().unwrap_or(connect.client_id);
+        let expiry_seconds = session_expiry(connect, &settings);
+        let properties = ConnAckProperties {
+            session_expiry: (expiry_seconds != connect.properties.session_expiry).then_some(expiry_seconds),
+            assigned_client_id: assigned.as_deref(),
+            response_information: identity
+                .response_information
+                .as_deref()
+                .filter(|_| connect.properties.request_response_information),
+            authentication_method: connect.properties.authentication_method,
+            authentication_data,
+            server_keep_alive: announced_keep_alive(connect, &settings),
+            ..announced(&settings)
+        };
+        if connect.properties.maximum_packet_size.is_some_and(|max| connack_bytes(properties) > max as usize)
+        {
+            self.refuse(now, id, ReasonCode::PACKET_TOO_LARGE, out); // [MQTT-3.1.2-24]
+            return;
+        }
+        let attached = self.attach(now, id, connect, (client, expiry_seconds), tenant, out);
+        let connection = self.connections.get_mut(id).expect("is being admitted");
+        connection.phase = Phase::Online;
+        connection.tenant = tenant;
+        connection.inbox = attached.slot;
+        let session = self.inboxes.get(attached.slot).incarnation();
+        connection.publisher = Publisher { session, client_hash: hash_client(client) };
+        connection.permissions = identity.permissions.clone();
+        set_limits(connection, connect, &settings);
+        self.wheel.cancel(connection.timer);
+        self.arm_keep_alive(now, id);
+        self.counters.clients_greeted += 1;
+        self.greet(now, id, attached, properties, out);
+    }
+
+    /// Gives the connection its session, which takes it from a former connection.
+    fn attach(
+        &mut self,
+        now: Now,
+        id: ConnectionId,
+        connect: &Connect<'_>,
+        (client, expiry_seconds): (&str, u32),
+        tenant: TenantIndex,
+        out: &mut Outputs,
+    ) -> Attached {
         let name = Arc::clone(&self.tenants.get(tenant).name);
         let incarnation = self.new_incarnation();
-        let expiry_seconds = session_expiry(connect, &settings);
-        let publisher_hash = hash_client(client);
-        let will = connect.will.map(|will| {
-            Box::new(make_will(
-                &will,
-                Arc::clone(&name),
-                Publisher { session: incarnation, client_hash: publisher_hash },
-            ))
-        });
+        let publisher = Publisher { session: incarnation, client_hash: hash_client(client) };
+        let will = connect.will.map(|will| Box::new(make_will(&will, Arc::clone(&name), publisher)));
         let mut effects = std::mem::take(&mut self.effects);
         let attach = Attach {
             tenant: &name,
@@ -195,33 +231,7 @@ impl Core {
         };
         let attached = self.inboxes.attach(attach, now.wall, &mut effects);
         self.settle(now, effects, out);
-        self.disarm_session(attached.slot);
-        let connection = self.connections.get_mut(id).expect("is being admitted");
-        connection.phase = Phase::Online;
-        connection.tenant = tenant;
-        connection.inbox = attached.slot;
-        let session = self.inboxes.get(attached.slot).incarnation();
-        connection.publisher = Publisher { session, client_hash: publisher_hash };
-        connection.permissions = identity.permissions.clone();
-        set_limits(connection, connect, &settings);
-        self.wheel.cancel(connection.timer);
-        self.arm_keep_alive(now, id);
-        self.counters.clients_greeted += 1;
-        let expiry_announced =
-            (expiry_seconds != connect.properties.session_expiry).then_some(expiry_seconds);
-        let properties = ConnAckProperties {
-            session_expiry: expiry_announced,
-            assigned_client_id: assigned.as_deref(),
-            response_information: identity
-                .response_information
-                .as_deref()
-                .filter(|_| connect.properties.request_response_information),
-            authentication_method: connect.properties.authentication_method,
-            authentication_data,
-            server_keep_alive: announced_keep_alive(connect, &settings),
-            ..announced(&settings)
-        };
-        self.greet(now, id, attached, properties, out);
+        attached
     }
 
     fn greet(
@@ -347,6 +357,13 @@ impl Core {
     }
 }
 
+/// Takes over what every answer to a CONNECT depends on, a refusal too.
+fn learn(connection: &mut Connection, connect: &Connect<'_>) {
+    connection.version = connect.version;
+    connection.problem_information = connect.properties.request_problem_information;
+    connection.outbound_packet_bytes_max = connect.properties.maximum_packet_size.unwrap_or(u32::MAX);
+}
+
 /// What can be said of a CONNECT before its tenant is known.
 fn check_connect(connect: &Connect<'_>) -> Result<(), ReasonCode> {
     match connect.version {
@@ -387,6 +404,13 @@ fn make_will(will: &mqtt::Will<'_>, tenant: Arc<str>, publisher: Publisher) -> W
     }
 }
 
+/// The size of a CONNACK that lets a 5.0 client in.
+fn connack_bytes(properties: ConnAckProperties<'_>) -> usize {
+    let mut bytes = Vec::new();
+    encode::connack(&mut bytes, Version::V5, &ConnAck { properties, ..ConnAck::default() });
+    bytes.len()
+}
+
 /// Takes over what the client and the settings say about flow and sizes.
 fn set_limits(connection: &mut Connection, connect: &Connect<'_>, settings: &Settings) {
     let properties = &connect.properties;
@@ -394,7 +418,6 @@ fn set_limits(connection: &mut Connection, connect: &Connect<'_>, settings: &Set
         Version::V5 => properties.receive_maximum,
         Version::V31 | Version::V311 => settings.inflight_max,
     };
-    connection.outbound_packet_bytes_max = properties.maximum_packet_size.unwrap_or(u32::MAX);
     let aliases = properties.topic_alias_maximum.min(settings.topic_alias_outbound_max);
     if aliases > 0 {
         connection.extras().outbound_aliases = OutboundAliases::new(aliases);

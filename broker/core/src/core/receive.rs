@@ -1,6 +1,6 @@
 //! Hot path. From received bytes to packets: as many as there are, as far as the turn's budget goes.
 
-use mqtt::{Limits, Packet};
+use mqtt::{Limits, Packet, ReasonCode};
 
 use super::Core;
 use crate::connection::{Connection, Phase};
@@ -71,7 +71,9 @@ impl Core {
     }
 
     fn keep(&mut self, id: ConnectionId, bytes: Vec<u8>) {
-        if let Some(connection) = self.connections.get_mut(id) {
+        if let Some(connection) = self.connections.get_mut(id)
+            && !matches!(connection.phase, Phase::Closing)
+        {
             connection.received = bytes;
         }
     }
@@ -82,6 +84,10 @@ impl Core {
             let Some(id) = self.backlog.pop_front() else { break };
             let Some(connection) = self.connections.get_mut(id) else { continue };
             connection.in_backlog = false;
+            if connection.unanswerable {
+                self.refuse(now, id, ReasonCode::PACKET_TOO_LARGE, out);
+                continue;
+            }
             if connection.wants_bytes() {
                 self.process_received(now, id, out);
             }
@@ -104,9 +110,11 @@ impl Core {
     fn process(&mut self, now: Now, id: ConnectionId, bytes: &[u8], out: &mut Outputs) -> Processed {
         let mut at = 0;
         while at < bytes.len() {
-            let Some(connection) = self.connections.get_mut(id) else { return Processed::Gone };
             if self.deliveries_left == 0 {
                 self.resume(id);
+            }
+            let Some(connection) = self.connections.get_mut(id) else { return Processed::Gone };
+            if connection.in_backlog {
                 break;
             }
             match connection.phase {
@@ -178,7 +186,7 @@ impl Core {
             Packet::Auth(auth) => self.on_auth(now, id, &auth, out),
             Packet::Disconnect(disconnect) => self.on_disconnect(now, id, &disconnect, out),
             // [MQTT-3.1.4-?]: nothing but AUTH and DISCONNECT while the exchange is going on (4.12).
-            _ if !online => self.refuse(now, id, mqtt::ReasonCode::PROTOCOL_ERROR, out),
+            _ if !online => self.refuse(now, id, ReasonCode::PROTOCOL_ERROR, out),
             Packet::Publish(publish) => self.on_publish(now, id, &publish, out),
             Packet::PubAck(ack) => self.on_puback(now, id, &ack, out),
             Packet::PubRec(ack) => self.on_pubrec(now, id, &ack, out),
@@ -192,11 +200,12 @@ impl Core {
             | Packet::ConnAck(_)
             | Packet::SubAck(_)
             | Packet::UnsubAck(_)
-            | Packet::PingResp => self.refuse(now, id, mqtt::ReasonCode::PROTOCOL_ERROR, out),
+            | Packet::PingResp => self.refuse(now, id, ReasonCode::PROTOCOL_ERROR, out),
         }
     }
 
-    /// Appends a packet to a connection's unsent bytes.
+    /// Appends a packet to a connection's unsent bytes, if the client takes one so large [MQTT-3.1.2-24]. A
+    /// client that waits in vain for an answer is closed in the next turn.
     pub(super) fn write(
         &mut self,
         id: ConnectionId,
@@ -205,8 +214,22 @@ impl Core {
     ) {
         let Some(connection) = self.connections.get_mut(id) else { return };
         let version = connection.version;
-        connection.send.append(&mut self.pool, |tail| write(tail, version));
-        mark_dirty(connection, out);
+        let bytes_max = connection.outbound_packet_bytes_max as usize;
+        let fits = connection.send.append(&mut self.pool, |tail| {
+            let before = tail.len();
+            write(tail, version);
+            let fits = tail.len() - before <= bytes_max;
+            if !fits {
+                tail.truncate(before);
+            }
+            fits
+        });
+        if fits {
+            mark_dirty(connection, out);
+        } else if connection.is_online() {
+            connection.unanswerable = true;
+            self.resume(id);
+        }
     }
 
     /// The kernel took bytes: what waited for room goes on.
