@@ -60,6 +60,7 @@ impl Core {
         out: &mut Outputs,
     ) {
         let Handover { listener, peer, received, identity, authentication_data } = handover;
+        let full = self.connections.len() >= self.config.connections_max as usize;
         self.insert_connection(now, id, listener, peer);
         let limits = self.connect_limits();
         let Ok(Some((connect, used))) = mqtt::decode_connect(&received, &limits) else {
@@ -67,6 +68,11 @@ impl Core {
         };
         if let Some(connection) = self.connections.get_mut(id) {
             learn(connection, &connect);
+        }
+        if full {
+            self.counters.connections_refused += 1;
+            self.refuse_connect(now, id, ReasonCode::SERVER_BUSY, None, out);
+            return;
         }
         self.admit_at_home(now, id, &connect, &identity, authentication_data.as_deref(), out);
         if let Some(connection) = self.connections.get_mut(id) {
