@@ -1,10 +1,12 @@
 //! Runs seeds until one fails, and says how to repeat it.
 
+use std::collections::BTreeMap;
 use std::io::Write;
 use std::process::ExitCode;
 
 use clap::Parser;
 use indicatif::{ProgressBar, ProgressStyle};
+use simulator::history::{ClientIndex, Event, Fact, Got, Link, Sent};
 use simulator::simulation::{self, Options, Outcome};
 
 /// Runs the broker's cores against simulated clients, seed by seed, and checks the design's promises.
@@ -69,11 +71,7 @@ fn report(seed: u64, arguments: &Arguments, outcome: &Outcome) {
         text += &format!("  {}, event {}: {}\n", finding.promise, finding.moment.0, finding.text);
     }
     if !arguments.keep_going {
-        let events = &outcome.history.events;
-        text += "the last events:\n";
-        for event in &events[events.len().saturating_sub(LAST_EVENTS)..] {
-            text += &format!("  {:>6} {:>12.6} {:?}\n", event.moment.0, event.at.0 as f64 / 1e9, event.fact);
-        }
+        text += &last_events(outcome);
     }
     text += &format!("repeat: cargo run --release -p simulator -- --seeds 1 --first {seed}");
     if let Some(cores) = arguments.cores {
@@ -84,6 +82,35 @@ fn report(seed: u64, arguments: &Arguments, outcome: &Outcome) {
     }
     text += "\n";
     say(&text);
+}
+
+/// The last events, pings left out: of the client that the last one concerns, and of all.
+fn last_events(outcome: &Outcome) -> String {
+    let mut clients: BTreeMap<Link, ClientIndex> = BTreeMap::new();
+    for event in &outcome.history.events {
+        if let Fact::Opened { link, client, .. } = event.fact {
+            clients.insert(link, client);
+        }
+    }
+    let client_of = |event: &Event| event.fact.link().and_then(|link| clients.get(&link).copied());
+    let events = || {
+        let pings = |event: &&Event| matches!(event.fact, Fact::Sent(_, Sent::Ping) | Fact::Got(_, Got::Pong));
+        outcome.history.events.iter().rev().filter(move |event| !pings(event))
+    };
+    let list = |title: &str, mut events: Vec<&Event>| {
+        events.reverse();
+        let mut text = format!("{title}\n");
+        for event in events {
+            text += &format!("  {:>6} {:>12.6} {:?}\n", event.moment.0, event.at.0 as f64 / 1e9, event.fact);
+        }
+        text
+    };
+    let mut text = String::new();
+    if let Some(client) = events().next().and_then(client_of) {
+        let own = events().filter(|event| client_of(event) == Some(client)).take(LAST_EVENTS);
+        text += &list(&format!("the last events of client {}:", client.0), own.collect());
+    }
+    text + &list("the last events of all:", events().take(LAST_EVENTS / 2).collect())
 }
 
 fn say(text: &str) {

@@ -67,10 +67,18 @@ fn silence_ms_max(state: &LinkState) -> Option<u64> {
     (seconds > 0).then_some(seconds * 1500)
 }
 
-fn has_successor(link: Link, ledger: &Ledger) -> bool {
-    let client = ledger.link(link).client;
-    let mut later = ledger.links.iter().skip(link.0 as usize + 1);
-    later.any(|state| state.client == client && state.greeting.is_some())
+/// Another connection of its client that the broker may have taken for the later one: perhaps opened
+/// earlier, but its CONNECT was longer on its way.
+fn has_rival(link: Link, ledger: &Ledger) -> bool {
+    let own = ledger.link(link);
+    ledger.links.iter().enumerate().any(|(other, state)| {
+        let later = match (own.greeted, state.greeted) {
+            (_, None) => true,
+            (None, Some(_)) => Link(other as u32) > link,
+            (Some((own, _)), Some((other, _))) => other > own,
+        };
+        Link(other as u32) != link && state.client == own.client && state.greeting.is_some() && later
+    })
 }
 
 fn has_cause(link: Link, at: Mono, ledger: &Ledger) -> bool {
@@ -80,7 +88,7 @@ fn has_cause(link: Link, at: Mono, ledger: &Ledger) -> bool {
         || state.disconnect.is_some()
         || state.garbage.is_some()
         || state.greeting.is_none()
-        || has_successor(link, ledger)
+        || has_rival(link, ledger)
         || silence_ms_max(state).is_some_and(|limit| silence_ms(state, at) >= limit)
         || state.closing.is_some() // An Abort after a Flush needs no cause of its own.
 }
@@ -92,7 +100,7 @@ fn misfit(reason: u8, link: Link, at: Mono, ledger: &Ledger) -> Option<&'static 
         return Some("DISCONNECT from the broker to a 3.x client");
     }
     match reason {
-        0x8E if !has_successor(link, ledger) => Some("DISCONNECT 0x8E (taken over) by nobody"),
+        0x8E if !has_rival(link, ledger) => Some("DISCONNECT 0x8E (taken over) by nobody"),
         0x8D if silence_ms_max(state).is_none_or(|limit| silence_ms(state, at) < limit) => {
             Some("DISCONNECT 0x8D (keep alive) without silence")
         }

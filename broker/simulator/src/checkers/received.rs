@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 
 use broker_core::config::Config;
-use mqtt::{PacketKind, QoS};
+use mqtt::{PacketKind, QoS, Version};
 
 use super::{Findings, Promise};
 use crate::history::{AckFact, ClientIndex, Delivery, Event, Fact, Got, Link, MessageId, Sent};
@@ -14,7 +14,7 @@ use crate::ledger::Ledger;
 /// Follows every packet identifier that the broker has in use, as far as its client can tell.
 #[derive(Debug)]
 pub(super) struct Received {
-    /// For clients that name no Receive Maximum.
+    /// For clients of 3.x, which cannot name a Receive Maximum; in 5.0 not to name it means 65 535.
     inflight_max: u16,
     exchanges: BTreeMap<(ClientIndex, u16), Exchange>,
 }
@@ -95,8 +95,9 @@ impl Received {
 
     /// [MQTT-3.3.4-9]
     fn too_many(&self, link: Link, client: ClientIndex, ledger: &Ledger) -> Option<String> {
-        let named = ledger.link(link).greeting.as_ref().and_then(|greeting| greeting.receive_maximum);
-        let limit = usize::from(named.unwrap_or(self.inflight_max));
+        let greeting = ledger.link(link).greeting.as_ref()?;
+        let otherwise = if greeting.version == Version::V5 { u16::MAX } else { self.inflight_max };
+        let limit = usize::from(greeting.receive_maximum.unwrap_or(otherwise));
         let open = self
             .exchanges
             .range((client, 0)..=(client, u16::MAX))

@@ -50,14 +50,15 @@ const ACTIONS: [Action; 12] = [
     Action::Nothing,
 ];
 
-/// Bytes that break a rule in the first packet they begin, for every version.
-const GARBAGE: [&[u8]; 6] = [
+/// Bytes that break a rule in the first packet they begin. The last two are no fault in 3.1.
+const GARBAGE: [&[u8]; 7] = [
     &[0x00, 0x00],                                     // type 0
     &[0x82, 0xFF, 0xFF, 0xFF, 0xFF, 0x7F],             // remaining length of five bytes
-    &[0x80, 0x06, 0x00, 0x01, 0x00, 0x01, 0x61, 0x00], // SUBSCRIBE with flags 0
     &[0x36, 0x05, 0x00, 0x01, 0x61, 0x00, 0x01],       // PUBLISH with QoS 3
     &[0x30, 0x04, 0x00, 0x01, 0x2B, 0x00],             // PUBLISH to a wildcard
     &[0x20, 0x02, 0x00, 0x00],                         // CONNACK
+    &[0x82, 0x02, 0x00, 0x01],                         // SUBSCRIBE without a filter
+    &[0x80, 0x06, 0x00, 0x01, 0x00, 0x01, 0x61, 0x00], // SUBSCRIBE with flags 0
 ];
 
 impl Client {
@@ -80,7 +81,8 @@ impl Client {
             Action::GiveUp => self.connect_anew(world),
             Action::Ping => self.send_ping(world),
             Action::Garbage => {
-                let garbage = GARBAGE[self.random.index(GARBAGE.len())];
+                let kinds = GARBAGE.len() - if self.profile.version == Version::V31 { 2 } else { 0 };
+                let garbage = GARBAGE[self.random.index(kinds)];
                 self.send_garbage(world, garbage);
             }
             Action::Silence => self.fall_silent(),

@@ -32,7 +32,10 @@ impl Client {
             self.on_lost(&older);
             self.old.push(older.link);
         }
-        let clean = clean || self.must_clean;
+        // While it is not decided which CONNECT the broker takes for the later one, only a clean start leads
+        // to a session the client knows.
+        let raced = world.checkers.ledger().has_loose_link(self.index);
+        let clean = clean || self.must_clean || raced;
         let persistent = if version == Version::V5 { persistent } else { !clean };
         if clean {
             // From here on nobody knows whether the broker still has the old one.
@@ -48,6 +51,7 @@ impl Client {
             stage: Stage::Greeting,
             persistent,
             clean,
+            raced,
             keep_alive: greeting.keep_alive,
             last_sent: world.at,
             silent: false,
@@ -139,7 +143,7 @@ impl Client {
         line.receive_maximum = if line.version == Version::V5 { welcome.receive_maximum } else { 40 };
         line.alias_max = welcome.alias_max;
         let persistent = line.persistent;
-        self.must_clean = false;
+        self.must_clean = line.raced;
         if !welcome.session_present {
             self.forget_session();
         }

@@ -69,6 +69,8 @@ struct Line {
     /// The session outlives it.
     persistent: bool,
     clean: bool,
+    /// An older CONNECT of this client may still take this connection's place.
+    raced: bool,
     keep_alive: u16,
     last_sent: Mono,
     /// Sends nothing any more: neither acknowledgements nor pings.

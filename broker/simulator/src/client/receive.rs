@@ -179,7 +179,7 @@ impl Client {
             }
             (PacketKind::PubRec, Some(index)) => {
                 self.outbound[index].received = true;
-                line.acks.push_back(AckFact { kind: PacketKind::PubRel, ..ack });
+                line.acks.push_back(AckFact { kind: PacketKind::PubRel, packet_id: ack.packet_id, reason: 0 });
             }
             (PacketKind::PubRel, _) => {
                 self.inbound.retain(|open| *open != ack.packet_id);

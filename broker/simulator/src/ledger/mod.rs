@@ -30,6 +30,9 @@ pub struct LinkState {
     pub opened: Moment,
     /// Its CONNECT.
     pub greeting: Option<Greeting>,
+    /// Another CONNECT of its client was on its way at the same time, so that nobody can say which of the
+    /// two the broker will take for the later.
+    pub raced: bool,
     /// Its CONNACK.
     pub welcome: Option<Welcome>,
     /// When the first byte to it left, and whether that began a CONNACK that lets it in.
@@ -80,6 +83,7 @@ impl LinkState {
             client,
             opened,
             greeting: None,
+            raced: false,
             welcome: None,
             greeted: None,
             closing: None,
@@ -99,6 +103,12 @@ impl LinkState {
     #[must_use]
     pub fn is_open(&self) -> bool {
         self.closing.is_none() && self.gone.is_none() && self.left.is_none() && self.ended.is_none()
+    }
+
+    /// Its CONNECT is on its way: the broker may act on it at any time.
+    #[must_use]
+    pub fn is_loose(&self) -> bool {
+        self.greeting.is_some() && self.greeted.is_none() && self.gone.is_none()
     }
 
     /// The version its packets are in.
@@ -153,6 +163,12 @@ impl Ledger {
     #[must_use]
     pub fn message(&self, id: MessageId) -> &MessageState {
         &self.messages[id.0 as usize]
+    }
+
+    /// Is a CONNECT of this client on its way?
+    #[must_use]
+    pub fn has_loose_link(&self, client: ClientIndex) -> bool {
+        self.links.iter().any(|state| state.client == client && state.is_loose())
     }
 
     /// Makes room for messages that have come up.
@@ -210,9 +226,12 @@ impl Ledger {
         self.link_mut(link).written = at;
         match sent {
             Sent::Connect(greeting) => {
+                let raced = self.has_loose_link(client);
                 self.give_up_older(link, moment, at);
-                self.sessions[usize::from(client.0)].on_connect(greeting.clean, moment);
-                self.link_mut(link).greeting = Some(greeting.clone());
+                self.sessions[usize::from(client.0)].on_connect(greeting.clean || raced, moment);
+                let state = self.link_mut(link);
+                state.raced = raced;
+                state.greeting = Some(greeting.clone());
             }
             Sent::Publish(outgoing) => {
                 let qos = messages[outgoing.message.0 as usize].qos;
@@ -299,6 +318,9 @@ impl Ledger {
         let asked = state.greeting.as_ref().map_or(0, |greeting| greeting.expiry);
         let session = &mut self.sessions[client];
         session.on_welcome(link, welcome, asked, moment);
+        if state.raced {
+            session.doubtful.get_or_insert(moment);
+        }
         state.session = Some(session.number);
     }
 

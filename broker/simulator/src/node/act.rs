@@ -71,10 +71,10 @@ impl Node {
         self.trace.note(at, format_args!("core {core} -> {close:?} {id}"));
         // It may have gone by itself in this very turn.
         let Some(link) = self.link_at(core, id) else { return };
+        self.facts.push(Fact::Closing(link));
         if self.socket(link).stage == Stage::Closed {
             return;
         }
-        self.facts.push(Fact::Closing(link));
         match close {
             Close::Abort => self.close_now(core, at, link, false),
             Close::Flush => {
@@ -91,6 +91,9 @@ impl Node {
     pub(super) fn close_now(&mut self, core: usize, at: Mono, link: Link, by_client: bool) {
         let by = if by_client { "its client" } else { "the core" };
         self.trace.note(at, format_args!("core {core} closes link {}, by {by}", link.0));
+        if by_client {
+            self.facts.push(Fact::Closing(link));
+        }
         let reset = !self.socket(link).to_node.is_empty() && self.random.one_in(2);
         let socket = self.socket_mut(link);
         socket.stage = Stage::Closed;

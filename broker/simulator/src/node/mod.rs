@@ -287,7 +287,10 @@ impl Node {
         match socket.place {
             Place::Listening(listener) => usize::from(listener) == core,
             Place::Open(place, id) if usize::from(place) == core => {
-                let readable = socket.is_readable() && !socket.held && socket.stage != Stage::Closed;
+                let readable = socket.is_readable()
+                    && !socket.held
+                    && socket.stage != Stage::Closed
+                    && self.cores[core].core.wants_clients();
                 let unsent = socket.room() > 0
                     && socket.stage != Stage::Lingering
                     && self.cores[core].core.unsent(id).any(|slice| !slice.is_empty());

@@ -123,7 +123,9 @@ impl Node {
         slot.generation += 1;
         slot.link = Some(link);
         let id = ConnectionId { slot: index as u32, generation: slot.generation };
-        self.socket_mut(link).place = Place::Open(core as u16, id);
+        let socket = self.socket_mut(link);
+        socket.place = Place::Open(core as u16, id);
+        socket.held = false;
         id
     }
 
