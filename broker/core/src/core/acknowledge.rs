@@ -38,12 +38,20 @@ impl Core {
         reason: ReasonCode,
         out: &mut Outputs,
     ) {
+        let Some(connection) = self.connections.get_mut(id) else { return };
         let (kind, packet_id, finished) = match completion {
             Completion::Nothing => return,
             Completion::PubAck(packet_id) => (PacketKind::PubAck, packet_id, true),
-            Completion::PubRec(packet_id) => (PacketKind::PubRec, packet_id, reason.is_error()),
+            Completion::PubRec(packet_id) => {
+                // A 3.x client is not told of the error, and will go on with PUBREL.
+                let refused = reason.is_error() && connection.version == Version::V5;
+                if refused {
+                    self.inboxes.release(connection.inbox, packet_id); // [MQTT-4.3.3-9]
+                }
+                (PacketKind::PubRec, packet_id, refused)
+            }
         };
-        if finished && let Some(connection) = self.connections.get_mut(id) {
+        if finished {
             connection.inbound_inflight = connection.inbound_inflight.saturating_sub(1);
         }
         self.write_ack(id, kind, packet_id, reason, out);

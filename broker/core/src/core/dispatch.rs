@@ -37,7 +37,7 @@ impl Core {
         }
         if publication.expires.is_some_and(|expires| expires <= now.wall) {
             self.counters.drop_messages(DropReason::Expired, 1);
-            return Routed { matched, waiting: 0 };
+            return Routed { matched, ..Routed::default() };
         }
         let publisher = reply.map(|reply| reply.connection);
         self.fan_out(now, publication, &cached.local, out);
@@ -54,7 +54,7 @@ impl Core {
             waiting += self.dispatch_shared(now, publication, group, state, reply, out);
         }
         self.slow_publisher(now, publisher, None);
-        Routed { matched, waiting }
+        Routed { matched, waiting, refused: None }
     }
 
     /// To volatile sessions of this core.

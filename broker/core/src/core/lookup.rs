@@ -49,7 +49,10 @@ impl Core {
     ) -> Routed {
         let mut routed = Routed::default();
         if publication.retain {
-            routed.waiting += self.retain(now, publication, reply);
+            match self.retain(now, publication, reply) {
+                Ok(waiting) => routed.waiting += waiting,
+                Err(reason) => routed.refused = Some(reason),
+            }
         }
         let found = match self.cached(tenant, publication.topic) {
             Some(cached) => Some(cached),

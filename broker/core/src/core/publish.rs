@@ -23,6 +23,13 @@ pub(super) struct Routed {
     pub matched: bool,
     /// Answers that are still to come.
     pub waiting: u16,
+    /// A part of it was refused at once.
+    pub refused: Option<ReasonCode>,
+}
+
+impl Routed {
+    /// Done, as far as its publisher is concerned.
+    const DONE: Routed = Routed { matched: true, waiting: 0, refused: None };
 }
 
 /// Why a publish goes no further.
@@ -90,13 +97,7 @@ impl Core {
                 Taken::New => {}
                 Taken::Known => {
                     // [MQTT-4.3.3-10]: acknowledged again, not published again.
-                    self.complete(
-                        id,
-                        Completion::PubRec(packet_id),
-                        Routed { matched: true, waiting: 0 },
-                        None,
-                        out,
-                    );
+                    self.complete(id, Completion::PubRec(packet_id), Routed::DONE, None, out);
                     return;
                 }
                 Taken::TooMany => {
@@ -178,7 +179,7 @@ impl Core {
             return;
         }
         // 3.x has only the positive acknowledgement [MQTT-3.3.5-2 of 3.1.1].
-        self.complete(id, completion(publish), Routed { matched: true, waiting: 0 }, Some(reason), out);
+        self.complete(id, completion(publish), Routed::DONE, Some(reason), out);
         if publish.qos == QoS::ExactlyOnce && version != Some(Version::V5) {
             // The client will go on with PUBREL.
             let slot = self.connections.get(id).map(|connection| connection.inbox);
@@ -198,8 +199,8 @@ impl Core {
         out: &mut Outputs,
     ) {
         let Some(connection) = self.connections.get_mut(id) else { return };
-        let reason = rejected.unwrap_or(match routed {
-            Routed { matched: false, waiting: 0 } => ReasonCode::NO_MATCHING_SUBSCRIBERS,
+        let reason = rejected.or(routed.refused).unwrap_or(match routed {
+            Routed { matched: false, waiting: 0, .. } => ReasonCode::NO_MATCHING_SUBSCRIBERS,
             _ => ReasonCode::SUCCESS,
         });
         if routed.waiting == 0 && connection.window.len() == 0 {

@@ -35,17 +35,22 @@ pub(super) struct RetainedTimers {
 }
 
 impl Core {
-    /// A message published with the retain flag. The number of answers to wait for.
-    pub(super) fn retain(&mut self, now: Now, publication: &Publication<'_>, reply: Option<Reply>) -> u16 {
+    /// A message published with the retain flag. The number of answers to wait for, or why it is not kept.
+    pub(super) fn retain(
+        &mut self,
+        now: Now,
+        publication: &Publication<'_>,
+        reply: Option<Reply>,
+    ) -> Result<u16, ReasonCode> {
         let core = core_of(retain_key(publication.tenant, publication.topic), self.config.cores);
         let message = Arc::clone(publication.share());
         if core == self.id {
-            self.retain_here(now, message);
-            return 0;
+            let reason = self.retain_here(now, message);
+            return if reason.is_error() { Err(reason) } else { Ok(0) };
         }
         let reply = reply.filter(|_| publication.qos != QoS::AtMostOnce);
         self.post(core, Body::Retain { message, reply });
-        u16::from(reply.is_some())
+        Ok(u16::from(reply.is_some()))
     }
 
     /// The reason for the publisher's acknowledgement.

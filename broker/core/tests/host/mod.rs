@@ -57,6 +57,11 @@ impl Node {
         Node::with(Config { settings: Arc::new(settings), ..Config::default() })
     }
 
+    /// The same with several cores.
+    pub fn of_settings_and_cores(settings: Settings, cores: u16) -> Node {
+        Node::with(Config { cores, settings: Arc::new(settings), ..Config::default() })
+    }
+
     /// A node of any configuration that can be served.
     pub fn with(config: Config) -> Node {
         Node::seeded(config, 1)
