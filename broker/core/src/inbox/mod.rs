@@ -144,7 +144,7 @@ impl Inboxes {
             if let Some(connection) = session.connection() {
                 effects.push(Effect::TakenOver(connection));
             }
-            if attach.clean_start || !session.is_durable() {
+            if attach.clean_start || session.is_over(now) {
                 self.end(slot, now, effects);
             } else {
                 session.leave(now, effects);

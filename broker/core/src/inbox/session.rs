@@ -159,6 +159,11 @@ impl Inbox {
         self.connection.is_none() && self.expires.is_some_and(|expires| expires <= now)
     }
 
+    /// Its time has passed, or passes with the connection that it has [MQTT-4.1.0-2].
+    pub(super) fn is_over(&self, now: Wall) -> bool {
+        self.expiry_seconds == 0 || self.is_expired(now)
+    }
+
     pub(super) fn discard_will(&mut self) {
         self.will = None;
     }
