@@ -27,8 +27,8 @@ impl Core {
             let max = self.tenants.get(connection.tenant).settings.session_expiry_seconds_max;
             let present = self.inboxes.get(connection.inbox).expiry_seconds();
             expiry = disconnect.session_expiry.map(|seconds| seconds.min(max));
-            // [MQTT-3.14.2-?]: a session that was to end with its connection cannot be kept (3.14.2.2.2).
-            if present == 0 && disconnect.session_expiry.is_some_and(|seconds| seconds > 0) {
+            // A session that was to end with its connection cannot be kept (3.14.2.2.2).
+            if present == 0 && expiry.is_some_and(|seconds| seconds > 0) {
                 self.refuse(now, id, ReasonCode::PROTOCOL_ERROR, out);
                 return;
             }
