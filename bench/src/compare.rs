@@ -13,6 +13,7 @@ use crate::ratios::{is_saturated, median, ratio, show_ratio};
 use crate::report::{self, Outcome};
 use crate::run::{self, Place};
 use crate::scenario;
+use crate::system;
 
 /// Name of the broker the others are related to.
 const HERMOD: &str = "hermod";
@@ -47,6 +48,9 @@ pub(crate) fn compare(arguments: &CompareArgs) -> Result<bool, String> {
     };
     let plans: Vec<Plan> =
         names.iter().map(|name| cli::plan(name, &arguments.overrides)).collect::<Result<_, _>>()?;
+    // Brokers inherit the limit: each needs a file per connection, as the harness does.
+    let files = plans.iter().map(Plan::files).max().unwrap_or(0);
+    let _ = system::raise_open_files(files);
     output::line(
         "| scenario | broker | CPU µs/message | Hermod is | messages/s | p50 µs | p99 µs | CPU % | µs/connection | B/connection | faults | saturated |",
     );
@@ -148,7 +152,7 @@ impl Row {
     }
 
     fn rate(&self) -> Option<f64> {
-        self.median(|outcome| Some(outcome.rate()))
+        self.median(|outcome| (outcome.messages() > 0).then(|| outcome.rate()))
     }
 }
 

@@ -132,6 +132,20 @@ impl Plan {
         self.idle + self.flows.iter().map(|flow| flow.publishing() + flow.subscribers).sum::<u32>()
     }
 
+    /// Files the harness, or a broker, needs for them.
+    pub(crate) fn files(&self) -> u64 {
+        const BESIDE_CONNECTIONS: u64 = 256;
+        u64::from(self.connections()) + BESIDE_CONNECTIONS
+    }
+
+    /// Leaves out idle connections for which `files` are too few, and says how many; `None` when the
+    /// others alone need more.
+    pub(crate) fn fit(&mut self, files: u64) -> Option<u32> {
+        let excess = u32::try_from(self.files().saturating_sub(files)).ok()?;
+        self.idle = self.idle.checked_sub(excess)?;
+        (self.connections() > 0).then_some(excess)
+    }
+
     /// All publishers of the run.
     pub(crate) fn publishers(&self) -> u32 {
         self.flows.iter().map(Flow::publishing).sum()
@@ -303,6 +317,16 @@ mod tests {
             next = first + count;
         }
         assert_eq!(next, 100);
+    }
+
+    /// Too few files leave out idle connections alone, and never all of them.
+    #[test]
+    fn idle_connections_fit_the_files() {
+        let mut idle = crate::scenario::find("idle").unwrap().plan();
+        assert_eq!(idle.fit(1_256), Some(19_000));
+        assert_eq!(idle.connections(), 1_000);
+        assert_eq!(idle.fit(200), None);
+        assert_eq!(crate::scenario::find("sat-p2p").unwrap().plan().fit(200), None);
     }
 
     /// What cannot run is refused by name.

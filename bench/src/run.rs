@@ -54,6 +54,13 @@ pub(crate) enum RunError {
     Usage(std::io::Error),
     /// An executor did not start: io_uring is forbidden, or memlock too low.
     Executor(String),
+    /// The hard limit of open files is too low.
+    OpenFiles {
+        /// Files the run needs.
+        needed: u64,
+        /// Files it may have.
+        limit: u64,
+    },
     /// No connection became ready.
     NoConnection(Vec<String>),
 }
@@ -64,6 +71,9 @@ impl std::fmt::Display for RunError {
             RunError::Usage(error) => write!(formatter, "the broker's process cannot be read: {error}"),
             RunError::Executor(error) => {
                 write!(formatter, "glommio: {error} (is io_uring allowed, and `ulimit -l` at least 512?)")
+            }
+            RunError::OpenFiles { needed, limit } => {
+                write!(formatter, "{needed} open files are needed and {limit} allowed: raise `ulimit -Hn`")
             }
             RunError::NoConnection(errors) => {
                 write!(formatter, "no connection became ready: {}", errors.join("; "))
@@ -91,13 +101,17 @@ pub(crate) fn run(plan: &Plan, place: &Place) -> Result<Outcome, RunError> {
 }
 
 fn run_one(plan: &Plan, place: &Place) -> Result<Outcome, RunError> {
-    const FILES_BESIDE_CONNECTIONS: u64 = 256;
-    let files = u64::from(plan.connections()) + FILES_BESIDE_CONNECTIONS;
-    if !system::raise_open_files(files).is_ok_and(|limit| limit >= files) {
-        output::remark(format_args!("open files are limited below {files}: see `ulimit -Hn`"));
+    let mut plan = plan.clone();
+    let files = system::raise_open_files(plan.files()).map_err(RunError::Usage)?;
+    match plan.fit(files) {
+        Some(0) => {}
+        Some(less) => output::remark(format_args!(
+            "open files are limited to {files} (`ulimit -Hn`): {less} idle connections fewer"
+        )),
+        None => return Err(RunError::OpenFiles { needed: plan.files(), limit: files }),
     }
-    let shared = Arc::new(Shared::new(plan.clone(), place.target, clock::run_tag(), place.threads));
     let mut progress = Progress::new(&plan.name);
+    let shared = Arc::new(Shared::new(plan, place.target, clock::run_tag(), place.threads));
     let begin = snapshot(&shared, place)?;
     let threads = start(&shared, place)?;
     let all_ready = wait_ready(&shared, &mut progress);

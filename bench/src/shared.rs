@@ -3,7 +3,7 @@
 
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering::Relaxed};
 
-use crate::plan::Plan;
+use crate::plan::{Plan, Shape};
 
 /// How far a run has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -129,6 +129,10 @@ impl Shared {
     /// Deliveries that are still to come, by what was sent and what arrived.
     pub(crate) fn outstanding(&self) -> u64 {
         let mut outstanding = 0;
+        if self.plan.flows.iter().any(|flow| flow.shape == Shape::RetainedGet) {
+            let asked = self.total(|counters| &counters.sent);
+            outstanding += asked.saturating_sub(self.total(|counters| &counters.delivered));
+        }
         for (number, flow) in self.plan.flows.iter().enumerate() {
             let first = self.plan.first_publisher(number) as usize;
             for progress in &self.publishers[first..first + flow.publishing() as usize] {
