@@ -99,7 +99,9 @@ fn filters_keep_their_order() {
     let bytes = packet(0x82, b"\0\x07\x02\x0B\x05\0\x01a\x01\0\x03b/c\x2E");
     let Packet::Subscribe(subscribe) = accepted(Version::V5, &bytes) else { panic!("{bytes:02X?}") };
     assert_eq!((subscribe.packet_id.get(), subscribe.subscription_id), (7, Some(5)));
-    assert_eq!(subscribe.filters.len(), 2);
+    assert_eq!((subscribe.filters.len(), subscribe.filters.is_empty()), (2, false));
+    let mut read = subscribe.filters;
+    assert!(read.by_ref().count() == 2 && read.is_empty());
     for _ in 0..2 {
         let filters: Vec<_> = subscribe.filters.collect();
         assert_eq!((filters[0].filter, filters[1].filter), ("a", "b/c"));
@@ -115,7 +117,7 @@ fn filters_keep_their_order() {
     }
     let bytes = packet(0xA2, b"\0\x07\0\0\x01a\0\x03b/c");
     let Packet::Unsubscribe(unsubscribe) = accepted(Version::V5, &bytes) else { panic!("{bytes:02X?}") };
-    assert_eq!(unsubscribe.filters.len(), 2);
+    assert_eq!((unsubscribe.filters.len(), unsubscribe.filters.is_empty()), (2, false));
     assert_eq!(unsubscribe.filters.collect::<Vec<_>>(), ["a", "b/c"]);
 }
 
