@@ -16,12 +16,8 @@ pub(crate) struct Connection {
     pub(crate) descriptor: Rc<Descriptor>,
     pub(crate) watch: WatchKey,
     pub(crate) stage: Stage,
-    /// In the list of those to receive from.
-    pub(crate) listed: bool,
-    /// Readable, but the state machine wants nothing from it now.
-    pub(crate) held: bool,
-    /// The kernel takes nothing more; a task waits until it does.
-    pub(crate) blocked: bool,
+    pub(crate) receiving: Receiving,
+    pub(crate) sending: Sending,
 }
 
 /// How far a connection is from its end.
@@ -35,6 +31,28 @@ pub(crate) enum Stage {
     Lingering,
     /// Gone, as far as the state machine is concerned; the slot waits for the watch to end.
     Closed,
+}
+
+/// What a connection's next bytes wait for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Receiving {
+    /// The kernel to have some.
+    Watched,
+    /// Their turn: it is in the list of those to receive from.
+    Listed,
+    /// The state machine to want them.
+    Held,
+}
+
+/// What a connection's unsent bytes wait for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Sending {
+    /// Nothing: the turn that makes them sends them.
+    Prompt,
+    /// The next round or turn: it is in the list of those to send to.
+    Postponed,
+    /// The kernel to take them; a task waits for that.
+    Blocked,
 }
 
 #[derive(Debug)]
@@ -77,9 +95,8 @@ impl Connections {
             descriptor,
             watch,
             stage: Stage::Open,
-            listed: false,
-            held: false,
-            blocked: false,
+            receiving: Receiving::Watched,
+            sending: Sending::Prompt,
         });
     }
 

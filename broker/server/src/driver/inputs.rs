@@ -12,7 +12,7 @@ use broker_core::input::Input;
 use socket2::SockRef;
 
 use super::{Driver, Stop};
-use crate::connections::Stage;
+use crate::connections::{Receiving, Sending, Stage};
 use crate::listener::{self, Accepted};
 use crate::mailboxes::Item;
 use crate::node::Control;
@@ -68,8 +68,9 @@ impl Driver {
             match source {
                 Source::Connection(slot) => {
                     if let Some((_, connection)) = self.connections.at_mut(slot)
-                        && !std::mem::replace(&mut connection.listed, true)
+                        && connection.receiving == Receiving::Watched
                     {
+                        connection.receiving = Receiving::Listed;
                         self.ready.push_back(slot);
                     }
                 }
@@ -82,7 +83,7 @@ impl Driver {
         }
         for id in self.reports.writable.drain(..) {
             if let Some(connection) = self.connections.get_mut(id) {
-                connection.blocked = false;
+                connection.sending = Sending::Postponed;
                 self.sendable.push(id);
             }
         }
@@ -215,17 +216,17 @@ impl Driver {
     /// Receives from one connection. Returns how many bytes.
     fn receive_from(&mut self, slot: u32) -> usize {
         let Some((id, connection)) = self.connections.at_mut(slot) else { return 0 };
-        connection.listed = false;
+        connection.receiving = Receiving::Watched;
         let open = connection.stage == Stage::Open;
         if open && !self.core.wants_bytes(id) {
-            connection.held = true;
+            connection.receiving = Receiving::Held;
             return 0;
         }
         match sys::receive(connection.descriptor.as_fd(), &mut self.scratch) {
             Ok(0) => self.close_now(id),
             Ok(bytes) => {
                 if bytes == self.scratch.len() {
-                    connection.listed = true;
+                    connection.receiving = Receiving::Listed;
                     self.ready.push_back(slot);
                 } else {
                     // Less than there was room for: nothing is left, or it is news to the kernel, too.

@@ -43,6 +43,9 @@ use crate::watchdog::{TurnHistogram, Watchdog};
 /// Rounds of acting on outputs in one turn: what is sent may let more be sent.
 const ROUNDS_MAX: u32 = 4;
 
+/// Bytes given to the kernel in a turn, a few milliseconds of copying; the last connection may go beyond.
+const SEND_TURN_BYTES_MAX: usize = 8 * 1024 * 1024;
+
 /// How soon a batch that a full mailbox did not take is offered again.
 const BACKLOG_RETRY: Duration = Duration::from_millis(1);
 
@@ -87,8 +90,10 @@ pub(crate) struct Driver {
     /// The state machine lets clients be read in this turn.
     reading: bool,
     scratch: Box<[u8]>,
-    /// Connections that take bytes again, or have not taken all in this turn.
+    /// Connections that take bytes again, or whose bytes the turn's budget left.
     sendable: Vec<ConnectionId>,
+    /// What is left of the turn's budget for sending.
+    send_bytes_left: usize,
 
     listeners: Vec<Option<Listener>>,
     /// Listeners on which something waits to be accepted.
@@ -143,6 +148,7 @@ impl Driver {
             reading: true,
             scratch: vec![0; RECEIVE_BYTES_MAX].into_boxed_slice(),
             sendable: Vec::new(),
+            send_bytes_left: 0,
             listeners,
             acceptable: Vec::new(),
             accept_at: None,
@@ -174,6 +180,7 @@ impl Driver {
     /// One turn. True when there is more to do.
     fn turn(&mut self) -> bool {
         self.now = self.clock.now();
+        self.send_bytes_left = SEND_TURN_BYTES_MAX;
         self.take_reports();
         self.take_control();
         let mail_left = self.take_mail();
@@ -191,7 +198,7 @@ impl Driver {
             if self.unended {
                 self.end_turn();
             }
-            if !self.has_outputs() {
+            if !self.has_outputs() || self.send_bytes_left == 0 {
                 break;
             }
         }

@@ -16,7 +16,7 @@ use socket2::SockRef;
 
 use super::Driver;
 use crate::authenticator;
-use crate::connections::Stage;
+use crate::connections::{Receiving, Sending, Stage};
 use crate::mailboxes::Item;
 
 /// Pieces of a connection's unsent bytes given to the kernel in one call; it takes at most 1024.
@@ -76,7 +76,13 @@ impl Driver {
         for (id, to, handover) in work.handover.drain(..) {
             self.hand_over(id, to, handover);
         }
-        for id in work.dirty.drain(..).chain(work.sendable.drain(..)) {
+        for id in work.sendable.drain(..) {
+            if let Some(connection) = self.connections.get_mut(id) {
+                connection.sending = Sending::Prompt;
+                self.send(id);
+            }
+        }
+        for id in work.dirty.drain(..) {
             self.send(id);
         }
         for id in work.resumed.drain(..) {
@@ -106,10 +112,7 @@ impl Driver {
             Close::Flush => {
                 connection.stage = Stage::Flushing;
                 // From now on its bytes are discarded, so nothing holds them back.
-                if mem::take(&mut connection.held) {
-                    connection.listed = true;
-                    self.ready.push_back(id.slot);
-                }
+                self.resume(id);
                 self.send(id);
             }
         }
@@ -142,9 +145,9 @@ impl Driver {
     /// Receives again from a connection that was held back.
     fn resume(&mut self, id: ConnectionId) {
         if let Some(connection) = self.connections.get_mut(id)
-            && mem::take(&mut connection.held)
+            && connection.receiving == Receiving::Held
         {
-            connection.listed = true;
+            connection.receiving = Receiving::Listed;
             self.ready.push_back(id.slot);
         }
     }
@@ -152,7 +155,11 @@ impl Driver {
     /// Sends what is unsent, as far as the kernel takes it.
     fn send(&mut self, id: ConnectionId) {
         let Some(connection) = self.connections.get_mut(id) else { return };
-        if connection.blocked || connection.stage == Stage::Lingering {
+        if connection.sending != Sending::Prompt || connection.stage == Stage::Lingering {
+            return;
+        }
+        if self.send_bytes_left == 0 {
+            self.postpone(id);
             return;
         }
         let descriptor = Rc::clone(&connection.descriptor);
@@ -165,12 +172,20 @@ impl Driver {
                 let _ = SockRef::from(&*descriptor).shutdown(Shutdown::Write);
             }
             Sent::All => {}
-            Sent::Part => self.sendable.push(id),
+            Sent::Part => self.postpone(id),
             Sent::Blocked => {
-                connection.blocked = true;
+                connection.sending = Sending::Blocked;
                 self.watches.start_writable(id, descriptor);
             }
             Sent::Failed => self.close_now(id),
+        }
+    }
+
+    /// Sends in a later round or turn.
+    fn postpone(&mut self, id: ConnectionId) {
+        if let Some(connection) = self.connections.get_mut(id) {
+            connection.sending = Sending::Postponed;
+            self.sendable.push(id);
         }
     }
 
@@ -193,6 +208,7 @@ impl Driver {
             };
             match result {
                 Ok(sent) => {
+                    self.send_bytes_left = self.send_bytes_left.saturating_sub(sent);
                     self.input(Input::ClientSent { connection: id, bytes: sent });
                     if sent < bytes {
                         return Sent::Blocked;
