@@ -420,9 +420,10 @@ fn connack_bytes(properties: ConnAckProperties<'_>) -> usize {
 /// Takes over what the client and the settings say about flow and sizes.
 fn set_limits(connection: &mut Connection, connect: &Connect<'_>, settings: &Settings) {
     let properties = &connect.properties;
-    connection.outbound_inflight_max = match connect.version {
-        Version::V5 => properties.receive_maximum,
-        Version::V31 | Version::V311 => settings.inflight_max,
+    // Its absence means 65 535, which permits less.
+    connection.outbound_inflight_max = match properties.receive_maximum {
+        u16::MAX => settings.inflight_max,
+        named => named,
     };
     let aliases = properties.topic_alias_maximum.min(settings.topic_alias_outbound_max);
     if aliases > 0 {
