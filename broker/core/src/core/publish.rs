@@ -154,6 +154,9 @@ impl Core {
         let max = self.tenants.get(connection.tenant).settings.receive_maximum;
         // A 3.x client was not told of a maximum; the completion window bounds it by slowing it.
         if connection.version == Version::V5 && connection.inbound_inflight >= max {
+            if qos == QoS::ExactlyOnce {
+                self.inboxes.release(slot, packet_id); // it may come again on another connection
+            }
             return Taken::TooMany;
         }
         connection.inbound_inflight = connection.inbound_inflight.saturating_add(1);
