@@ -144,17 +144,22 @@ impl Core {
         }
         let (qos, retain) = target.options.apply(publication);
         let subscription_id = target.options.subscription_id();
-        let connection = self.inboxes.get(slot).connection();
+        let session = self.inboxes.get(slot);
+        let connection = session.connection();
         if qos == QoS::AtMostOnce {
-            let fields = Fields { packet_id: None, dup: false, qos, retain, subscription_id };
-            match self.send_unqueued(now, connection, publication, fields, out) {
-                Sent::Done | Sent::Dropped => return,
-                Sent::Away => {}
-            }
             let tenant = self.tenants.index(publication.tenant, &self.config);
-            if !self.tenants.get(tenant).settings.queue_qos0 {
-                self.counters.drop_messages(DropReason::Away, 1);
-                return;
+            let queued = self.tenants.get(tenant).settings.queue_qos0;
+            // What waits in the queue since the client was away must not be overtaken [MQTT-4.6.0-5].
+            if !queued || !session.queue.has_next() {
+                let fields = Fields { packet_id: None, dup: false, qos, retain, subscription_id };
+                match self.send_unqueued(now, connection, publication, fields, out) {
+                    Sent::Done | Sent::Dropped => return,
+                    Sent::Away if queued => {}
+                    Sent::Away => {
+                        self.counters.drop_messages(DropReason::Away, 1);
+                        return;
+                    }
+                }
             }
         }
         self.enqueue(now, slot, Entry::new(Arc::clone(publication.share()), qos, retain, subscription_id));
