@@ -200,6 +200,7 @@ fn faults(row: &Row) -> String {
     let sum = |part: fn(&Outcome) -> u64| row.outcomes.iter().map(part).sum::<u64>();
     let parts = [
         ("lost", sum(|outcome| outcome.faults.lost)),
+        ("undelivered", sum(|outcome| outcome.faults.undelivered)),
         ("duplicates", sum(|outcome| outcome.faults.duplicates)),
         ("reordered", sum(|outcome| outcome.faults.reordered)),
         ("misrouted", sum(|outcome| outcome.faults.misrouted)),

@@ -12,8 +12,10 @@ const GAPS_MAX: usize = 4096;
 /// What the detectors found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct Findings {
-    /// Sent and never seen.
+    /// Sent and never seen, though later ones of the same publisher were.
     pub(crate) lost: u64,
+    /// Sent after the last one that was seen: lost, or still under way when the run was cut off.
+    pub(crate) tail: u64,
     /// Seen again.
     pub(crate) duplicates: u64,
     /// Seen after a later one of the same topic.
@@ -24,6 +26,7 @@ impl Findings {
     /// Adds another tracker's findings.
     pub(crate) fn add(&mut self, other: Findings) {
         self.lost += other.lost;
+        self.tail += other.tail;
         self.duplicates += other.duplicates;
         self.reordered += other.reordered;
     }
@@ -91,7 +94,8 @@ impl Tracker {
     pub(crate) fn findings(&self, sent: u64) -> Findings {
         let missing: u64 = self.gaps.iter().map(|(from, to)| u64::from(to - from)).sum();
         Findings {
-            lost: missing + self.given_up + sent.saturating_sub(u64::from(self.next)),
+            lost: missing + self.given_up,
+            tail: sent.saturating_sub(u64::from(self.next)),
             duplicates: self.duplicates,
             reordered: self.reordered,
         }
@@ -161,9 +165,16 @@ impl GroupTracker {
 
     /// What was found, given what each publisher has sent.
     pub(crate) fn findings(&self, sent: impl Iterator<Item = u64>) -> Findings {
-        let count = |bits: &Vec<u64>| bits.iter().map(|word| u64::from(word.count_ones())).sum::<u64>();
-        let lost = self.seen.iter().zip(sent).map(|(bits, sent)| sent.saturating_sub(count(bits))).sum();
-        Findings { lost, duplicates: self.duplicates, reordered: self.reordered }
+        let mut findings =
+            Findings { duplicates: self.duplicates, reordered: self.reordered, ..Findings::default() };
+        for (bits, sent) in self.seen.iter().zip(sent) {
+            let seen = bits.iter().map(|word| u64::from(word.count_ones())).sum::<u64>();
+            let last = bits.last().map_or(0, |word| 64 - u64::from(word.leading_zeros()));
+            let end = (bits.len() as u64).saturating_sub(1) * 64 + last;
+            findings.lost += end.saturating_sub(seen);
+            findings.tail += sent.saturating_sub(end);
+        }
+        findings
     }
 }
 
@@ -184,11 +195,11 @@ mod tests {
         assert_eq!(feed(&[0, 1, 2, 3], 1, 4), Findings::default());
     }
 
-    /// Holes in the middle and a missing tail are both loss.
+    /// Holes in the middle are loss, what is missing at the end is told apart.
     #[test]
-    fn holes_and_tail_are_lost() {
-        assert_eq!(feed(&[0, 2, 5], 1, 8), Findings { lost: 5, ..Findings::default() });
-        assert_eq!(feed(&[], 1, 3), Findings { lost: 3, ..Findings::default() });
+    fn holes_and_tail_are_found() {
+        assert_eq!(feed(&[0, 2, 5], 1, 8), Findings { lost: 3, tail: 2, ..Findings::default() });
+        assert_eq!(feed(&[], 1, 3), Findings { tail: 3, ..Findings::default() });
     }
 
     /// A second copy is a duplicate, whether it comes at once or much later.
@@ -234,7 +245,7 @@ mod tests {
         assert!(group.on_message(&mut one, 1, 70));
         assert!(group.on_message(&mut one, 1, 69));
         let found = group.findings([3, 71].into_iter());
-        assert_eq!(found, Findings { lost: 1 + 69, duplicates: 1, reordered: 1 });
+        assert_eq!(found, Findings { lost: 69, tail: 1, duplicates: 1, reordered: 1 });
     }
 
     /// Members on two threads: the union decides about loss, the overlap is duplicates.
@@ -247,7 +258,7 @@ mod tests {
         there.on_message(&mut MemberOrder::default(), 0, 0);
         there.on_message(&mut MemberOrder::default(), 0, 100);
         here.merge(&there);
-        let found = here.findings([101].into_iter());
-        assert_eq!(found, Findings { lost: 99, duplicates: 1, reordered: 0 });
+        let found = here.findings([105].into_iter());
+        assert_eq!(found, Findings { lost: 99, tail: 4, duplicates: 1, reordered: 0 });
     }
 }

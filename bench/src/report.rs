@@ -69,6 +69,9 @@ pub(crate) struct ConnectOutcome {
 pub(crate) struct Faults {
     /// Deliveries that never came.
     pub(crate) lost: u64,
+    /// Deliveries still under way when the time to wait for them was over: the broker was overloaded.
+    /// They are missing in the latency.
+    pub(crate) undelivered: u64,
     /// Deliveries that came again.
     pub(crate) duplicates: u64,
     /// Deliveries that came after a later message of their publisher and topic.
@@ -104,6 +107,7 @@ impl Faults {
     /// Their sum.
     pub(crate) fn total(&self) -> u64 {
         self.lost
+            + self.undelivered
             + self.duplicates
             + self.reordered
             + self.misrouted
@@ -178,8 +182,9 @@ fn rows(outcome: &Outcome) -> Vec<(&'static str, String)> {
     rows.push((
         "faults",
         format!(
-            "lost {}, duplicates {}, reordered {}, misrouted {}, corrupt {}, foreign {}, refused {}, unacknowledged {}",
+            "lost {}, undelivered {}, duplicates {}, reordered {}, misrouted {}, corrupt {}, foreign {}, refused {}, unacknowledged {}",
             faults.lost,
+            faults.undelivered,
             faults.duplicates,
             faults.reordered,
             faults.misrouted,

@@ -92,6 +92,14 @@ struct Snapshot {
     bench_cpu_ns: u64,
 }
 
+/// The borders of the measured time, and whether messages were still coming at the very end.
+#[derive(Debug, Clone, Copy)]
+struct Measured {
+    from: Snapshot,
+    to: Snapshot,
+    cut_off: bool,
+}
+
 /// Runs a plan, and before it the plan that writes what it reads.
 pub(crate) fn run(plan: &Plan, place: &Place) -> Result<Outcome, RunError> {
     if let Some(populate) = &plan.populate {
@@ -126,11 +134,11 @@ fn run_one(plan: &Plan, place: &Place) -> Result<Outcome, RunError> {
     progress.finish();
     let mut errors: Vec<String> = reports.iter().flat_map(|report| report.errors.clone()).collect();
     let Some(measured) = measured else { return Err(RunError::NoConnection(errors)) };
-    let (from, to) = measured?;
+    let measured = measured?;
     if !all_ready {
         errors.push("not all connections became ready in time".to_owned());
     }
-    let mut outcome = outcome(&shared, &reports, from, to);
+    let mut outcome = outcome(&shared, &reports, measured);
     outcome.connect = connect_outcome(&shared, &reports, begin, ready, connected);
     outcome.errors = errors;
     Ok(outcome)
@@ -187,11 +195,7 @@ fn wait_ready(shared: &Shared, progress: &mut Progress) -> bool {
 }
 
 /// Warm-up, measured time, drain.
-fn traffic(
-    shared: &Shared,
-    place: &Place,
-    progress: &mut Progress,
-) -> Result<(Snapshot, Snapshot), RunError> {
+fn traffic(shared: &Shared, place: &Place, progress: &mut Progress) -> Result<Measured, RunError> {
     shared.enter(Phase::Publish);
     if shared.plan.messages.is_none() {
         wait_traffic(shared, shared.plan.warmup, "warm-up", progress);
@@ -202,18 +206,19 @@ fn traffic(
     let to = snapshot(shared, place)?;
     shared.measure_to(to.at);
     shared.enter(Phase::Drain);
-    settle(shared, progress);
-    Ok((from, to))
+    let cut_off = settle(shared, progress);
+    Ok(Measured { from, to, cut_off })
 }
 
 /// Waits until nothing is under way, nothing has come for a while, or the time for it is over.
-fn settle(shared: &Shared, progress: &mut Progress) {
+/// `true`: something still came when the time was over.
+fn settle(shared: &Shared, progress: &mut Progress) -> bool {
     let deadline = clock::now() + shared.plan.drain.as_nanos() as u64;
     let (mut before, mut since) = (u64::MAX, clock::now());
     while clock::now() < deadline {
         let left = shared.outstanding() + unacknowledged(shared);
         if left == 0 || clock::now() - since > QUIET_NS {
-            break;
+            return false;
         }
         let seen = shared.total(|counters| &counters.delivered) + shared.total(|counters| &counters.acked);
         if seen != before {
@@ -222,6 +227,7 @@ fn settle(shared: &Shared, progress: &mut Progress) {
         progress.show(format_args!("{left} messages under way"));
         clock::sleep(LOOK);
     }
+    true
 }
 
 /// Waits for `duration`, or until every publisher has sent all it had to and all of it arrived.
@@ -231,7 +237,8 @@ fn wait_traffic(shared: &Shared, duration: Duration, what: &str, progress: &mut 
     while clock::now() - begin < duration.as_nanos() as u64 {
         let finished = publishers > 0 && shared.total(|counters| &counters.finished) == publishers;
         if finished {
-            return settle(shared, progress);
+            settle(shared, progress);
+            return;
         }
         let rate = progress.rate(shared.total(|counters| &counters.delivered));
         progress.show(format_args!(
@@ -257,7 +264,8 @@ fn unacknowledged(shared: &Shared) -> u64 {
     sent.saturating_sub(shared.total(|counters| &counters.acked))
 }
 
-fn outcome(shared: &Shared, reports: &[WorkerReport], from: Snapshot, to: Snapshot) -> Outcome {
+fn outcome(shared: &Shared, reports: &[WorkerReport], measured: Measured) -> Outcome {
+    let Measured { from, to, cut_off } = measured;
     let (mut latency, mut ack_latency) = (latency::histogram(), latency::histogram());
     for report in reports {
         latency.add(&report.latency).expect("equal bounds");
@@ -276,7 +284,7 @@ fn outcome(shared: &Shared, reports: &[WorkerReport], from: Snapshot, to: Snapsh
         delivered_per_s: delivered as f64 / seconds,
         latency_us: Percentiles::of(&latency),
         ack_latency_us: Percentiles::of(&ack_latency),
-        faults: faults(shared, reports),
+        faults: faults(shared, reports, cut_off),
         bench_cpu_share: clock::seconds(to.bench_cpu_ns.saturating_sub(from.bench_cpu_ns)) / seconds,
         latency_curve: latency::curve(shown),
         ..Outcome::default()
@@ -294,7 +302,7 @@ fn outcome(shared: &Shared, reports: &[WorkerReport], from: Snapshot, to: Snapsh
     outcome
 }
 
-fn faults(shared: &Shared, reports: &[WorkerReport]) -> Faults {
+fn faults(shared: &Shared, reports: &[WorkerReport], cut_off: bool) -> Faults {
     let mut findings = Findings::default();
     let mut faults = Faults { unacknowledged: unacknowledged(shared), ..Faults::default() };
     for report in reports {
@@ -313,7 +321,15 @@ fn faults(shared: &Shared, reports: &[WorkerReport]) -> Faults {
         let publishers = &shared.publishers[start..start + flow.publishers as usize];
         findings.add(group.findings(publishers.iter().map(|progress| progress.sent.load(Relaxed))));
     }
-    Faults { lost: findings.lost, duplicates: findings.duplicates, reordered: findings.reordered, ..faults }
+    // What misses at the end is lost when nothing came any more, and under way when it was still coming.
+    let (lost_tail, undelivered) = if cut_off { (0, findings.tail) } else { (findings.tail, 0) };
+    Faults {
+        lost: findings.lost + lost_tail,
+        undelivered,
+        duplicates: findings.duplicates,
+        reordered: findings.reordered,
+        ..faults
+    }
 }
 
 fn connect_outcome(
