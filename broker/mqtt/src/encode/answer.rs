@@ -95,7 +95,8 @@ pub fn pingresp(out: &mut Vec<u8>) {
     out.extend_from_slice(&[PacketKind::PingResp.number() << 4, 0]);
 }
 
-/// Appends a DISCONNECT, in 5.0 in its shortest form; in 3.x it says nothing but itself.
+/// Appends a DISCONNECT; in 3.x it says nothing but itself. In 5.0 a reason is always followed by its
+/// properties, even by none: without their length rumqttc 0.25 sees a cut connection and no reason.
 pub fn disconnect(out: &mut Vec<u8>, version: Version, disconnect: &Disconnect<'_>) {
     let Disconnect { reason, session_expiry, reason_string, server_reference, user_properties } = *disconnect;
     let bare = session_expiry.is_none()
@@ -107,9 +108,6 @@ pub fn disconnect(out: &mut Vec<u8>, version: Version, disconnect: &Disconnect<'
             return;
         }
         body.u8(reason.value());
-        if bare {
-            return;
-        }
         body.properties(|properties| {
             properties.optional_four_bytes(id::SESSION_EXPIRY, session_expiry);
             properties.optional_string(id::SERVER_REFERENCE, server_reference);

@@ -269,7 +269,8 @@ fn short_packets() {
         assert_bytes(version, Source::Disconnect(Disconnect::default()), b"\xE0\0");
     }
     let moved = Disconnect::new(ReasonCode::SERVER_MOVED);
-    assert_bytes(Version::V5, Source::Disconnect(moved), b"\xE0\x01\x9D");
+    // 3.14.2.2.1 lets the length of no properties be left out; rumqttc 0.25 needs it.
+    assert_bytes(Version::V5, Source::Disconnect(moved), b"\xE0\x02\x9D\0");
     assert_eq!(Source::Disconnect(moved).encode(Version::V311), b"\xE0\0");
     let full = Disconnect {
         session_expiry: Some(1),
