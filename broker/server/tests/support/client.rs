@@ -84,7 +84,7 @@ impl Client {
     }
 
     /// Publishes without waiting.
-    pub async fn send(&mut self, topic: &str, qos: QoS, retain: bool, payload: &[u8]) {
+    pub async fn send(&self, topic: &str, qos: QoS, retain: bool, payload: &[u8]) {
         self.requests.publish(topic, qos, retain, payload.to_vec()).await.expect("the client runs");
     }
 
@@ -111,6 +111,16 @@ impl Client {
         match within(self.messages.recv()).await {
             Some(publish) => publish,
             None => panic!("closed: {:?}", (&mut self.polling).await),
+        }
+    }
+
+    /// The next message that is not a repetition: a confirmation may have crossed with a take-over.
+    pub async fn new_message(&mut self) -> Publish {
+        loop {
+            match self.message().await {
+                message if message.dup => {}
+                message => return message,
+            }
         }
     }
 
