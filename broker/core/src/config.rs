@@ -99,7 +99,7 @@ pub struct Settings {
     /// Whether QoS 0 messages are queued for sessions that are away.
     pub queue_qos0: bool,
     /// Bytes unsent towards a client beyond which QoS 0 messages to it are dropped, and the rest waits in
-    /// its queue.
+    /// its queue. At twice as many, acknowledgements that it does not read, it is not read either.
     pub send_bytes_max: u32,
     /// Subscriptions of one session.
     pub subscriptions_max: u32,

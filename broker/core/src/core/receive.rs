@@ -130,8 +130,10 @@ impl Core {
                 },
                 Phase::Online | Phase::Authenticating(_) => {}
             }
-            if connection.window.len() >= WINDOW_MAX {
-                connection.stalled = true;
+            if connection.is_online() {
+                let send_bytes_max = self.tenants.get(connection.tenant).settings.send_bytes_max as usize;
+                let unread = connection.send.len() / 2 > send_bytes_max;
+                connection.stalled |= unread || connection.window.len() >= WINDOW_MAX;
             }
             if connection.slowed || connection.stalled {
                 break;
@@ -154,11 +156,12 @@ impl Core {
         Processed::Upto(at)
     }
 
-    /// The window has room again after it was full.
+    /// The window, or the send queue, has room again after it was full.
     pub(super) fn unstall(&mut self, id: ConnectionId) {
         if let Some(connection) = self.connections.get_mut(id)
             && connection.stalled
             && connection.window.len() < WINDOW_MAX / 2
+            && connection.send.len() <= self.tenants.get(connection.tenant).settings.send_bytes_max as usize
         {
             connection.stalled = false;
             self.resume(id);
@@ -242,6 +245,7 @@ impl Core {
             self.pump(now, id, out);
             self.pump_retained(now, id, out);
             self.relieve_member(id);
+            self.unstall(id);
         }
     }
 

@@ -97,5 +97,7 @@ impl Core {
 }
 
 fn keep_alive_deadline(connection: &crate::connection::Connection) -> Mono {
-    Mono(connection.last_received.0 + u64::from(connection.keep_alive_ms) * 1_000_000)
+    // While we do not read it, a client that reads us is alive.
+    let progress = if connection.stalled { connection.last_progress } else { Mono(0) };
+    Mono(connection.last_received.max(progress).0 + u64::from(connection.keep_alive_ms) * 1_000_000)
 }
