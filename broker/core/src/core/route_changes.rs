@@ -123,23 +123,17 @@ impl Core {
         }
     }
 
-    /// Tells every core that may have answers cached. The number of those that will answer.
+    /// Tells every core that may have answers cached, this one included: the message goes the way of the
+    /// answers before it, so that none of them arrives later. The number of those that will answer.
     fn invalidate(&mut self, tenant: &Arc<str>, filter: &str) -> u32 {
         let number = self.route_changes.next;
         self.route_changes.next += 1;
         let holders = self.route_changes.holders.get(tenant).cloned().unwrap_or_default();
-        let mut waiting = 0;
-        for holder in holders {
-            if holder == self.id {
-                let index = self.tenants.index(tenant, &self.config);
-                self.strike(index, filter, holder);
-            } else {
-                waiting += 1;
-                let body = Body::Invalidate { tenant: Arc::clone(tenant), filter: filter.into(), number };
-                self.post(holder, body);
-            }
+        for holder in &holders {
+            let body = Body::Invalidate { tenant: Arc::clone(tenant), filter: filter.into(), number };
+            self.post(*holder, body);
         }
-        waiting
+        u32::try_from(holders.len()).expect("as many as cores")
     }
 
     /// At the range: a holder has forgotten.

@@ -1,6 +1,6 @@
 //! Whole exchanges of packets, for tests that are about something else.
 
-use mqtt::encode::{self, PublishOut, SubscribeOut};
+use mqtt::encode::{self, PublishOut, SubscribeOut, UnsubscribeOut};
 use mqtt::{
     Connect, ConnectProperties, Packet, PacketKind, Publish, QoS, ReasonCode, RetainHandling,
     SubscribeFilter, SubscriptionOptions, UserProperties, Version,
@@ -88,6 +88,15 @@ impl Client {
         let packet_id = self.send_subscribe(filters, number);
         let suback = self.expect_suback(packet_id);
         suback.reasons.into_iter().map(ReasonCode::value).collect()
+    }
+
+    /// Sends an UNSUBSCRIBE of any number of filters. Its packet identifier.
+    pub fn send_unsubscribe(&mut self, filters: &[&str]) -> u16 {
+        let packet_id = self.new_packet_id();
+        let unsubscribe =
+            UnsubscribeOut { packet_id: id(packet_id), user_properties: UserProperties::default(), filters };
+        self.send_with(|out, version| encode::unsubscribe(out, version, &unsubscribe));
+        packet_id
     }
 
     /// Subscribes to a filter without its retained messages.
