@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use mqtt::encode;
-use mqtt::{Disconnect, ReasonCode, Version};
+use mqtt::{Disconnect, PacketKind, ReasonCode, Version};
 
 use super::Core;
 use super::timers::Timer;
@@ -62,6 +62,7 @@ impl Core {
         out: &mut Outputs,
     ) {
         if self.connections.get(id).is_some_and(|connection| connection.version == Version::V5) {
+            let reason = in_packet(PacketKind::Disconnect, reason);
             let disconnect = Disconnect { server_reference, ..Disconnect::new(reason) };
             self.write(id, out, |tail, version| encode::disconnect(tail, version, &disconnect));
         }
@@ -86,5 +87,17 @@ impl Core {
         let linger = Duration::from_millis(u64::from(self.config.close_linger_ms));
         connection.timer = self.wheel.arm(now.monotonic.after(linger).0, Timer::Connection(id));
         out.close.push((id, how));
+    }
+}
+
+/// The reason that a packet of this kind says it with [MQTT-3.2.2-8, MQTT-3.14.2-1]: not every error has a
+/// place in each, and the host may choose any.
+pub(super) fn in_packet(kind: PacketKind, reason: ReasonCode) -> ReasonCode {
+    match reason {
+        _ if reason.is_error() && reason.allowed_in(kind) => reason,
+        ReasonCode::TOPIC_ALIAS_INVALID => ReasonCode::PROTOCOL_ERROR,
+        ReasonCode::SERVER_SHUTTING_DOWN => ReasonCode::SERVER_UNAVAILABLE,
+        ReasonCode::BAD_USER_NAME_OR_PASSWORD | ReasonCode::BANNED => ReasonCode::NOT_AUTHORIZED,
+        _ => ReasonCode::UNSPECIFIED_ERROR,
     }
 }

@@ -5,9 +5,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use mqtt::encode;
-use mqtt::{ConnAck, ConnAckProperties, Connect, Limits, QoS, ReasonCode, Version};
+use mqtt::{ConnAck, ConnAckProperties, Connect, Limits, PacketKind, QoS, ReasonCode, Version};
 
 use super::Core;
+use super::close::in_packet;
 use super::receive::Processed;
 use super::timers::Timer;
 use crate::access::{Identity, Permissions};
@@ -267,7 +268,7 @@ impl Core {
         settings: &Settings,
     ) -> Result<(), ReasonCode> {
         if self.stopping.is_some() {
-            return Err(ReasonCode::SERVER_SHUTTING_DOWN);
+            return Err(ReasonCode::SERVER_UNAVAILABLE); // 0x8B is for DISCONNECT alone
         }
         let Some(will) = &connect.will else { return Ok(()) };
         if will.qos > settings.qos_max {
@@ -355,6 +356,7 @@ impl Core {
                 ReasonCode::MALFORMED_PACKET | ReasonCode::PROTOCOL_ERROR | ReasonCode::PACKET_TOO_LARGE
             );
         if !silent {
+            let reason = in_packet(PacketKind::ConnAck, reason);
             let properties = ConnAckProperties { server_reference, ..ConnAckProperties::default() };
             let connack = ConnAck { session_present: false, reason, properties };
             self.write(id, out, |tail, version| encode::connack(tail, version, &connack));

@@ -7,6 +7,7 @@ use mqtt::ReasonCode;
 
 use super::Core;
 use super::timers::Timer;
+use crate::connection::Phase;
 use crate::input::Outputs;
 use crate::time::Now;
 
@@ -34,10 +35,13 @@ impl Core {
         for _ in 0..batch {
             let Some(id) = self.connections.at_or_after(slot) else { break };
             slot = id.slot + 1;
-            if self.connections.get(id).is_some_and(crate::connection::Connection::is_online) {
-                self.disconnect(now, id, ReasonCode::SERVER_SHUTTING_DOWN, None, out);
-            } else {
-                self.refuse_connect(now, id, ReasonCode::SERVER_SHUTTING_DOWN, None, out);
+            match self.connections.get(id).map(|connection| &connection.phase) {
+                Some(Phase::Online) => self.disconnect(now, id, ReasonCode::SERVER_SHUTTING_DOWN, None, out),
+                Some(Phase::Deciding(_) | Phase::Authenticating(_)) => {
+                    self.refuse_connect(now, id, ReasonCode::SERVER_UNAVAILABLE, None, out);
+                }
+                Some(Phase::Connecting) => self.abort(id, out), // nothing was asked that could be answered
+                Some(Phase::Closing) | None => {}               // it was told something else
             }
         }
         self.stopping = Some(Stopping { slot });
