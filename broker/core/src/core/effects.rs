@@ -33,6 +33,9 @@ impl Core {
         let slot = connection.inbox;
         connection.phase = crate::connection::Phase::Closing;
         let stopping = self.stopping.is_some() && !self.config.stop_publishes_wills;
+        if stopping && keep_will && self.inboxes.get(slot).has_will() {
+            self.counters.drop_messages(DropReason::Stopping, 1);
+        }
         let mut effects = std::mem::take(&mut self.effects);
         self.inboxes.detach(slot, keep_will && !stopping, expiry_seconds, now.wall, &mut effects);
         self.settle(now, effects, out);

@@ -164,6 +164,11 @@ impl Inbox {
         self.expiry_seconds == 0 || self.is_expired(now)
     }
 
+    /// Whether a will is to be published when the connection ends.
+    pub fn has_will(&self) -> bool {
+        self.will.is_some()
+    }
+
     pub(super) fn discard_will(&mut self) {
         self.will = None;
     }
