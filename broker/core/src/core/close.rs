@@ -79,14 +79,19 @@ impl Core {
 
     /// The last part of [`Core::close`], for a connection that has no session (any more).
     pub(super) fn linger(&mut self, now: Now, id: ConnectionId, how: Close, out: &mut Outputs) {
+        let linger = self.linger_time();
         let Some(connection) = self.connections.get_mut(id) else { return };
         connection.phase = Phase::Closing;
         connection.received = Vec::new();
         connection.extras = None;
+        connection.last_received = now.monotonic; // what comes now is not looked at
         self.wheel.cancel(connection.timer);
-        let linger = Duration::from_millis(u64::from(self.config.close_linger_ms));
         connection.timer = self.wheel.arm(now.monotonic.after(linger).0, Timer::Connection(id));
         out.close.push((id, how));
+    }
+
+    pub(super) fn linger_time(&self) -> Duration {
+        Duration::from_millis(u64::from(self.config.close_linger_ms))
     }
 }
 

@@ -72,6 +72,8 @@ impl Core {
                 self.notice(id, Event::ConnectTimeout, out);
                 self.abort(id, out);
             }
+            // A timer of the phase before may have fired in the same turn in which the lingering began.
+            Phase::Closing if now.monotonic < connection.last_received.after(self.linger_time()) => {}
             Phase::Closing => out.close.push((id, Close::Abort)),
             Phase::Online => {
                 let deadline = keep_alive_deadline(connection);

@@ -1,0 +1,145 @@
+//! Keep alive: enforced at 1.5 times what was agreed, never before, and at most half a second after.
+
+mod host;
+
+use std::time::Duration;
+
+use broker_core::config::Settings;
+use host::packets::{connect_packet, publish_packet};
+use host::{Client, Node, VERSIONS};
+use mqtt::encode::PublishOut;
+use mqtt::{Connect, ReasonCode, Version};
+
+fn keeping(version: Version, keep_alive: u16) -> Connect<'static> {
+    Connect { keep_alive, ..Connect::new(version, "client") }
+}
+
+/// The client is open for `open` from now on, and closed for its silence half a second later.
+fn expect_silence_to_end(node: &Node, client: &mut Client, open: Duration) {
+    node.advance(open - Duration::from_millis(1));
+    client.expect_silence();
+    node.advance(Duration::from_millis(501));
+    client.expect_ended(ReasonCode::KEEP_ALIVE_TIMEOUT);
+}
+
+/// [MQTT-3.1.2-22] and [MQTT-3.1.2-24 of 3.1.1]: a silent client is closed after 1.5 times its keep alive.
+#[test]
+fn silent_client() {
+    for version in VERSIONS {
+        for keep_alive in [1, 2, 3, 10, 60, 3600, u16::MAX] {
+            for start_ms in [0, 1, 17, 33, 500, 999] {
+                let node = Node::new(1);
+                node.advance(Duration::from_millis(start_ms));
+                let mut client = node.connect_with(&keeping(version, keep_alive));
+                expect_silence_to_end(
+                    &node,
+                    &mut client,
+                    Duration::from_millis(u64::from(keep_alive) * 1500),
+                );
+                assert_eq!(node.count(|core| core.counters().keep_alive_expired), 1);
+            }
+        }
+    }
+}
+
+/// [MQTT-3.1.2-20, MQTT-3.12.4-1] Any packet starts the time anew, and PINGREQ is answered.
+#[test]
+fn any_packet_counts() {
+    let packets = |version| {
+        [
+            vec![0xC0, 0],
+            publish_packet(version, &PublishOut { topic: "a", ..PublishOut::default() }),
+            vec![0x40, 2, 0, 9],
+        ]
+    };
+    for version in VERSIONS {
+        for packet in packets(version) {
+            let node = Node::new(2);
+            let mut client = node.connect_with(&keeping(version, 2));
+            for _ in 0..20 {
+                node.advance(Duration::from_millis(2900));
+                client.send(&packet);
+                assert!(!client.is_closed(), "{packet:x?}");
+            }
+            client.packets();
+            expect_silence_to_end(&node, &mut client, Duration::from_secs(3));
+        }
+    }
+}
+
+/// What the broker sends does not count.
+#[test]
+fn messages_to_the_client_do_not_count() {
+    let node = Node::new(1);
+    let mut client = node.connect_with(&keeping(Version::V311, 2));
+    client.subscribe("a", mqtt::QoS::AtMostOnce);
+    let mut publisher = node.connect(Version::V311, "publisher");
+    for _ in 0..5 {
+        publisher.publish("a", mqtt::QoS::AtMostOnce, "");
+        node.advance(Duration::from_millis(550));
+    }
+    assert_eq!(client.packets().len(), 5);
+    expect_silence_to_end(&node, &mut client, Duration::from_millis(250));
+}
+
+/// 3.1.2.10: keep alive 0 turns it off.
+#[test]
+fn keep_alive_0() {
+    for version in VERSIONS {
+        let node = Node::new(1);
+        let mut client = node.connect_with(&keeping(version, 0));
+        node.advance(Duration::from_secs(400 * 24 * 3600));
+        client.expect_silence();
+        client.ping();
+    }
+}
+
+/// [MQTT-3.2.2-21] A server keep alive replaces what the client asked for, if that was more, or nothing; a 3.x
+/// client cannot be told, and keeps its own.
+#[test]
+fn server_keep_alive() {
+    let settings = Settings { keep_alive_seconds_max: 10, ..Settings::default() };
+    for (version, asked, told, holds) in [
+        (Version::V5, 0, Some(10), 10),
+        (Version::V5, 11, Some(10), 10),
+        (Version::V5, 10, None, 10),
+        (Version::V5, 4, None, 4),
+        (Version::V311, 20, None, 20),
+        (Version::V31, 4, None, 4),
+    ] {
+        let node = Node::of_settings(settings.clone());
+        let mut client = node.accept();
+        let connack = client.greet(&keeping(version, asked));
+        assert_eq!(connack.properties.server_keep_alive, told);
+        expect_silence_to_end(&node, &mut client, Duration::from_millis(holds * 1500));
+    }
+}
+
+/// The time counts from the CONNECT, also where another core is the client's home.
+#[test]
+fn counts_from_connect() {
+    for core in 0..3 {
+        let node = Node::new(3);
+        let mut client = node.accept_on(core);
+        client.version = Version::V5;
+        let packet = connect_packet(&keeping(Version::V5, 2));
+        client.send(&packet[..5]);
+        node.advance(Duration::from_secs(10));
+        client.send(&packet[5..]);
+        client.expect_connack();
+        expect_silence_to_end(&node, &mut client, Duration::from_secs(3));
+    }
+}
+
+/// A client that does not read is closed all the same, and its connection does not linger for its DISCONNECT.
+#[test]
+fn client_that_does_not_read() {
+    let node = Node::new(1);
+    let mut client = node.connect_with(&keeping(Version::V5, 2));
+    client.reads(false);
+    node.advance(Duration::from_millis(3500));
+    assert!(client.is_held() && !client.is_closed(), "DISCONNECT waits to be read");
+    node.advance(Duration::from_millis(2100));
+    assert!(client.is_closed() && !client.is_held());
+    assert_eq!((node.connections(), node.sessions(), node.timers()), (0, 0, 0));
+}

@@ -1,0 +1,141 @@
+//! Take-over: a client id has one live connection, and the last one that connects is it.
+
+mod host;
+
+use std::time::Duration;
+
+use host::{Node, VERSIONS};
+use mqtt::{Connect, Disconnect, PacketKind, QoS, ReasonCode, Version};
+
+/// [MQTT-3.1.4-3] and [MQTT-3.1.4-2 of 3.1.1]: the former connection is told 0x8E, if it can be told, and closed,
+/// before the new one hears its CONNACK; on whichever cores the two were accepted.
+#[test]
+fn loser_is_closed_first() {
+    for first in VERSIONS {
+        for second in VERSIONS {
+            for (one, other) in [(0, 0), (0, 1), (1, 2), (2, 0)] {
+                let node = Node::new(3);
+                let mut loser = node.accept_on(one);
+                loser.greet(&Connect::new(first, "client"));
+                let mut winner = node.accept_on(other);
+                winner.greet(&Connect {
+                    clean_start: second == Version::V31,
+                    ..Connect::new(second, "client")
+                });
+                loser.expect_ended(ReasonCode::SESSION_TAKEN_OVER);
+                assert!(loser.closed_at() < winner.first_byte_at(), "closed before the CONNACK");
+                winner.expect_silence();
+                winner.ping();
+                assert_eq!((node.connections(), node.sessions()), (1, 1));
+                assert_eq!(node.count(|core| core.counters().take_overs), 1);
+            }
+        }
+    }
+}
+
+/// The loser takes part in nothing any more, even if it does not close its end.
+#[test]
+fn loser_is_out() {
+    let node = Node::new(2);
+    let mut watcher = node.subscriber("a", QoS::AtMostOnce);
+    let mut connect = Connect { clean_start: false, keep_alive: 1, ..Connect::new(Version::V5, "client") };
+    connect.properties.session_expiry = 100;
+    let mut loser = node.connect_with(&connect);
+    loser.hold_open();
+    let mut winner = node.connect_with(&Connect { keep_alive: 0, ..connect });
+    loser.expect_ended(ReasonCode::SESSION_TAKEN_OVER);
+    loser.publish("a", QoS::AtMostOnce, "from the grave");
+    loser.disconnect_with(&Disconnect { session_expiry: Some(0), ..Disconnect::default() });
+    watcher.expect_silence();
+    node.advance(Duration::from_secs(10));
+    assert!(!loser.is_held());
+    winner.expect_silence();
+    assert_eq!(node.sessions(), 2);
+}
+
+/// A session in the middle of its deliveries goes on with the new connection: the same packet identifiers, DUP,
+/// nothing lost, nothing twice once acknowledged.
+#[test]
+fn deliveries_go_on() {
+    let node = Node::new(3);
+    let mut connect = Connect { clean_start: false, ..Connect::new(Version::V5, "client") };
+    connect.properties.session_expiry = 100;
+    connect.properties.receive_maximum = 2;
+    let mut client = node.connect_with(&connect);
+    client.subscribe("a", QoS::AtLeastOnce);
+    let mut publisher = node.connect(Version::V5, "publisher");
+    for number in 0..6 {
+        publisher.publish_fully("a", QoS::AtLeastOnce, &number.to_string());
+    }
+    for number in (0..6).step_by(2) {
+        let first = client.expect_payload(&number.to_string());
+        assert!(!first.dup || number > 0);
+        let second = client.expect_payload(&(number + 1).to_string());
+        let mut next = node.accept();
+        assert!(next.greet(&connect).session_present);
+        for before in [first, second] {
+            let again = next.expect_publish();
+            assert!(again.dup && again.packet_id == before.packet_id && again.payload == before.payload);
+        }
+        next.expect_nothing();
+        for publish in [first, second] {
+            next.send_ack(PacketKind::PubAck, publish.packet_id.unwrap().get());
+        }
+        client = next;
+    }
+    client.expect_silence();
+}
+
+/// Two tenants, or two spellings, are two clients.
+#[test]
+fn other_clients_are_left_alone() {
+    let node = Node::new(2);
+    let mut clients: Vec<_> =
+        ["a", "A", "a ", "\u{61}\u{308}", "\u{e4}"].map(|id| node.connect(Version::V5, id)).into();
+    for client in &mut clients {
+        client.expect_silence();
+    }
+    assert_eq!(node.sessions(), 5); // [MQTT-1.5.4-3]: nothing is normalised
+}
+
+/// A hundred connections under one name, as fast as they come: one is left, the last.
+#[test]
+fn storm() {
+    for version in VERSIONS {
+        let node = Node::new(3);
+        let mut clients: Vec<_> = (0..100).map(|_| node.connect(version, "client")).collect();
+        let mut last = clients.pop().unwrap();
+        for client in &mut clients {
+            client.expect_ended(ReasonCode::SESSION_TAKEN_OVER);
+        }
+        last.ping();
+        node.advance(Duration::from_secs(10));
+        assert_eq!((node.connections(), node.sessions(), node.timers()), (1, 1, 0));
+    }
+}
+
+/// A connection that was taken over while its publish waits for another core: the message is delivered once, and
+/// the new connection can finish the handshake.
+#[test]
+fn publish_under_way() {
+    for number in 0..20 {
+        let node = Node::new(3);
+        let topic = format!("topic-{number}");
+        let mut watcher = node.subscriber(&topic, QoS::AtMostOnce);
+        let mut connect = Connect { clean_start: false, ..Connect::new(Version::V5, "client") };
+        connect.properties.session_expiry = 100;
+        let mut client = node.connect_with(&connect);
+        let packet_id = client.publish(&topic, QoS::ExactlyOnce, "x");
+        let mut client = node.connect_with(&connect);
+        client.publish_with(&mqtt::encode::PublishOut {
+            topic: &topic,
+            qos: QoS::ExactlyOnce,
+            dup: true,
+            packet_id: mqtt::PacketId::new(packet_id),
+            ..Default::default()
+        });
+        client.expect_ack(PacketKind::PubRec, packet_id);
+        watcher.expect_payload("x");
+        watcher.expect_silence();
+    }
+}
