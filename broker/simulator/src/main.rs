@@ -28,6 +28,9 @@ struct Arguments {
     /// Print everything that crosses a core's border.
     #[arg(long)]
     trace: bool,
+    /// Print what the clients saw, whole.
+    #[arg(long)]
+    history: bool,
     /// Go on after a seed that fails, and list all that do.
     #[arg(long)]
     keep_going: bool,
@@ -49,6 +52,11 @@ fn main() -> ExitCode {
         let outcome = simulation::run(seed, options);
         events += outcome.history.events.len();
         progress.set_message(format!("{events} events"));
+        if arguments.history {
+            for event in &outcome.history.events {
+                say(&line(event));
+            }
+        }
         if !outcome.findings.is_empty() {
             failed += 1;
             progress.suspend(|| report(seed, &arguments, &outcome));
@@ -94,23 +102,30 @@ fn last_events(outcome: &Outcome) -> String {
     }
     let client_of = |event: &Event| event.fact.link().and_then(|link| clients.get(&link).copied());
     let events = || {
-        let pings = |event: &&Event| matches!(event.fact, Fact::Sent(_, Sent::Ping) | Fact::Got(_, Got::Pong));
+        let pings =
+            |event: &&Event| matches!(event.fact, Fact::Sent(_, Sent::Ping) | Fact::Got(_, Got::Pong));
         outcome.history.events.iter().rev().filter(move |event| !pings(event))
     };
     let list = |title: &str, mut events: Vec<&Event>| {
         events.reverse();
         let mut text = format!("{title}\n");
         for event in events {
-            text += &format!("  {:>6} {:>12.6} {:?}\n", event.moment.0, event.at.0 as f64 / 1e9, event.fact);
+            text += &line(event);
         }
         text
     };
     let mut text = String::new();
-    if let Some(client) = events().next().and_then(client_of) {
+    let found =
+        outcome.findings.first().and_then(|finding| outcome.history.events.get(finding.moment.0 as usize));
+    if let Some(client) = found.and_then(client_of) {
         let own = events().filter(|event| client_of(event) == Some(client)).take(LAST_EVENTS);
         text += &list(&format!("the last events of client {}:", client.0), own.collect());
     }
     text + &list("the last events of all:", events().take(LAST_EVENTS / 2).collect())
+}
+
+fn line(event: &Event) -> String {
+    format!("  {:>6} {:>12.6} {:?}\n", event.moment.0, event.at.0 as f64 / 1e9, event.fact)
 }
 
 fn say(text: &str) {

@@ -57,6 +57,8 @@ pub struct Outcome {
 const NEGLECT_MAX: Duration = Duration::from_millis(20);
 /// So many rounds must bring everything to rest.
 const REST_ROUNDS_MAX: u64 = 20_000;
+/// Whatever a client waits for after so long is not coming.
+const PATIENCE: Duration = Duration::from_secs(30);
 /// The longest pause, milliseconds.
 const PAUSE_MS_MAX: u64 = 20_000;
 
@@ -187,7 +189,8 @@ impl Simulation {
                 self.clients[index].come_back(&mut self.world);
             }
         }
-        let mut left_old = false;
+        let (mut left_old, mut knocked) = (false, false);
+        let patience = self.world.at.after(PATIENCE);
         for _ in 0..REST_ROUNDS_MAX {
             let mut moved = false;
             for client in &mut self.clients {
@@ -212,10 +215,13 @@ impl Simulation {
                 for client in &mut self.clients {
                     client.leave_old(&mut self.world);
                 }
-            } else if self.world.node.unrest(self.world.at).is_none()
-                && !self.clients.iter().any(Client::is_waiting)
-            {
-                break;
+            } else if self.is_at_rest() || self.world.at > patience {
+                if std::mem::replace(&mut knocked, true) {
+                    break;
+                }
+                for client in &mut self.clients {
+                    client.knock(&mut self.world);
+                }
             } else {
                 // What only time can end: a receiver that lingers, a client that waits for its answer.
                 self.world.at = self.world.at.after(Duration::from_millis(10));
@@ -227,6 +233,10 @@ impl Simulation {
         }
         let counters = Box::new(self.world.node.counters());
         self.world.fact(Fact::Quiet { counters, last });
+    }
+
+    fn is_at_rest(&self) -> bool {
+        self.world.node.unrest(self.world.at).is_none() && !self.clients.iter().any(Client::is_waiting)
     }
 
     /// Seconds in which clients do nothing but keep alive, and some not even that.

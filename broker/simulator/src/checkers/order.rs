@@ -100,10 +100,8 @@ impl Order {
             }
             return; // A member that leaves passes on what it had: no order is promised then.
         }
-        let sequences = matching.len().max(1);
-        if state.sends > 1 && sequences > 1 {
-            return;
-        }
+        // What its publisher had to send again makes another sequence: 1 2 (lost) 1 2.
+        let sequences = matching.len().max(1) * state.sends.max(1) as usize;
         let lane = (message.publisher, message.topic, message.qos);
         let mut late = self.links.entry((link, lane)).or_default().lay(id, sequences);
         if late.is_none() && !session.is_resend(delivery) {
@@ -115,7 +113,8 @@ impl Order {
                 Promise::Order,
                 event.moment,
                 format!(
-                    "client {} got message {:08x} of client {} on {} (QoS {}) after message {:08x}",
+                    "client {} got message {:08x} of client {} on {} (QoS {}) after message {:08x}, with {sequences} \
+                     subscriptions that match",
                     client.0,
                     id.0,
                     message.publisher.0,

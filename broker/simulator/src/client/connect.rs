@@ -59,6 +59,7 @@ impl Client {
             buffer: Vec::new(),
             acks: std::collections::VecDeque::new(),
             asking: Vec::new(),
+            pings: 0,
             aliases_in: std::collections::BTreeMap::new(),
             aliases_out: Vec::new(),
             receive_maximum: u16::MAX,

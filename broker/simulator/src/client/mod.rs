@@ -83,6 +83,8 @@ struct Line {
     acks: VecDeque<AckFact>,
     /// Identifiers of SUBSCRIBE and UNSUBSCRIBE without an answer.
     asking: Vec<u16>,
+    /// PINGREQs without an answer.
+    pings: u32,
     /// Topics that the broker gave aliases.
     aliases_in: BTreeMap<u16, String>,
     /// Topics that this client gave aliases, from 1.
@@ -166,8 +168,8 @@ impl Client {
         line.silent = false;
         let read = self.read(world, usize::MAX);
         let sent = self.send_acks(world, usize::MAX);
-        self.ping_if_due(world);
-        read || sent
+        let pinged = self.ping_if_due(world);
+        read || sent || pinged
     }
 
     /// Only what must be done as time passes; a silent client does not even that.
@@ -175,8 +177,8 @@ impl Client {
         self.look_after_old(world);
         let read = self.read(world, usize::MAX);
         let sent = self.send_acks(world, usize::MAX);
-        self.ping_if_due(world);
-        read || sent
+        let pinged = self.ping_if_due(world);
+        read || sent || pinged
     }
 
     /// Falls silent, if its keep alive will end that.
@@ -202,10 +204,22 @@ impl Client {
         self.line.is_some()
     }
 
-    /// Does it wait for an answer to its CONNECT or for the end of its connection?
+    /// Does it wait for an answer to anything, or for the end of its connection?
     #[must_use]
     pub fn is_waiting(&self) -> bool {
-        self.line.as_ref().is_some_and(|line| line.stage != Stage::Online)
+        self.line.as_ref().is_some_and(|line| {
+            line.stage != Stage::Online
+                || !line.asking.is_empty()
+                || line.pings > 0
+                || !self.outbound.is_empty()
+        })
+    }
+
+    /// Asks for a last answer, which comes after everything else has been read.
+    pub fn knock(&mut self, world: &mut World) {
+        if self.line.as_ref().is_some_and(|line| line.stage == Stage::Online) {
+            self.send_ping(world);
+        }
     }
 
     /// Has it a session that waits for it?
@@ -214,10 +228,13 @@ impl Client {
         self.line.is_none() && self.session_kept && !self.must_clean
     }
 
-    fn ping_if_due(&mut self, world: &mut World) {
-        if self.deadline().is_some_and(|deadline| deadline <= world.at) {
+    /// True if it was.
+    fn ping_if_due(&mut self, world: &mut World) -> bool {
+        let due = self.deadline().is_some_and(|deadline| deadline <= world.at);
+        if due {
             self.send_ping(world);
         }
+        due
     }
 
     /// Given-up connections are read and thrown away, and closed when the broker has closed them.

@@ -140,7 +140,12 @@ impl Client {
                     line.asking.retain(|asking| asking != packet_id);
                 }
             }
-            Got::Pong | Got::Auth => {}
+            Got::Pong => {
+                if let Some(line) = &mut self.line {
+                    line.pings = line.pings.saturating_sub(1);
+                }
+            }
+            Got::Auth => {}
             Got::Disconnect { .. } => {
                 // The broker closes; so does the client when it reads the end.
                 if let Some(line) = &mut self.line {
@@ -179,7 +184,11 @@ impl Client {
             }
             (PacketKind::PubRec, Some(index)) => {
                 self.outbound[index].received = true;
-                line.acks.push_back(AckFact { kind: PacketKind::PubRel, packet_id: ack.packet_id, reason: 0 });
+                line.acks.push_back(AckFact {
+                    kind: PacketKind::PubRel,
+                    packet_id: ack.packet_id,
+                    reason: 0,
+                });
             }
             (PacketKind::PubRel, _) => {
                 self.inbound.retain(|open| *open != ack.packet_id);

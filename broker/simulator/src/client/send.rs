@@ -143,6 +143,9 @@ impl Client {
     pub(super) fn send_ping(&mut self, world: &mut World) {
         let mut bytes = Vec::new();
         mqtt::encode::pingreq(&mut bytes);
+        if let Some(line) = &mut self.line {
+            line.pings += 1;
+        }
         self.write(world, Sent::Ping, &bytes);
     }
 
