@@ -90,11 +90,11 @@ impl Core {
     ) -> u16 {
         loop {
             let Some(member) = self.choose_member(publication, state, attempt) else {
-                if attempt.forced || publication.qos == QoS::AtMostOnce {
+                if attempt.forced {
                     self.counters.drop_messages(DropReason::NoMember, 1);
                     return 0;
                 }
-                // Nobody is free: it waits for a member that keeps its session.
+                // Nobody is free: it waits in some member's queue, as far as that goes.
                 attempt.forced = true;
                 attempt.tried.clear();
                 continue;
@@ -128,10 +128,8 @@ impl Core {
         let (busy, inboxes) = (&self.shared.busy, &self.inboxes);
         let free = |member: &Member| {
             let untried = !attempt.tried.contains(&member.target.session);
-            if attempt.forced {
-                return untried && member.durable;
-            }
-            untried && (attempt.group.ordered || !busy.contains(&member.target.session))
+            let ignored = attempt.forced || attempt.group.ordered;
+            untried && (ignored || !busy.contains(&member.target.session))
         };
         let load = |member: &Member| {
             inboxes.find(member.target.session).map_or(0, |slot| inboxes.get(slot).queue.len())
@@ -153,10 +151,12 @@ impl Core {
         let Some(slot) = self.inboxes.find(member.target.session) else { return false };
         let connection = self.inboxes.get(slot).connection();
         // One publisher's messages stay with one member: an ordered group waits for it.
-        let waits = forced || (group.ordered && member.durable);
+        let waits = forced || group.ordered;
         if !waits && (connection.is_none() || self.is_full(slot)) {
             return false;
         }
+        // All are slow: so are their publishers from now on.
+        self.pressure |= forced && connection.is_some();
         let (qos, retain) = member.target.options.apply(publication);
         let subscription_id = member.target.options.subscription_id();
         if qos == QoS::AtMostOnce {
