@@ -63,8 +63,11 @@ impl Core {
     ) {
         if self.connections.get(id).is_some_and(|connection| connection.version == Version::V5) {
             let reason = in_packet(PacketKind::Disconnect, reason);
-            let disconnect = Disconnect { server_reference, ..Disconnect::new(reason) };
-            self.write(id, out, |tail, version| encode::disconnect(tail, version, &disconnect));
+            let bare = Disconnect::new(reason);
+            let full = Disconnect { server_reference, ..bare };
+            if !self.write(id, out, |tail, version| encode::disconnect(tail, version, &full)) {
+                self.write(id, out, |tail, version| encode::disconnect(tail, version, &bare));
+            }
         }
     }
 

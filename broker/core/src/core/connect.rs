@@ -357,9 +357,12 @@ impl Core {
             );
         if !silent {
             let reason = in_packet(PacketKind::ConnAck, reason);
+            let bare = ConnAck { reason, ..ConnAck::default() };
             let properties = ConnAckProperties { server_reference, ..ConnAckProperties::default() };
-            let connack = ConnAck { session_present: false, reason, properties };
-            self.write(id, out, |tail, version| encode::connack(tail, version, &connack));
+            let full = ConnAck { properties, ..bare };
+            if !self.write(id, out, |tail, version| encode::connack(tail, version, &full)) {
+                self.write(id, out, |tail, version| encode::connack(tail, version, &bare));
+            }
         }
         self.close(now, id, Close::Flush, out);
     }

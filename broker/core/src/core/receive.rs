@@ -84,7 +84,7 @@ impl Core {
             let Some(id) = self.backlog.pop_front() else { break };
             let Some(connection) = self.connections.get_mut(id) else { continue };
             connection.in_backlog = false;
-            if connection.unanswerable {
+            if connection.unanswerable && connection.is_online() {
                 self.refuse(now, id, ReasonCode::PACKET_TOO_LARGE, out);
                 continue;
             }
@@ -197,7 +197,9 @@ impl Core {
             Packet::PubComp(ack) => self.on_pubcomp(now, id, &ack, out),
             Packet::Subscribe(subscribe) => self.on_subscribe(now, id, &subscribe, out),
             Packet::Unsubscribe(unsubscribe) => self.on_unsubscribe(id, &unsubscribe, out),
-            Packet::PingReq => self.write(id, out, |tail, _| mqtt::encode::pingresp(tail)),
+            Packet::PingReq => {
+                self.write(id, out, |tail, _| mqtt::encode::pingresp(tail));
+            }
             // [MQTT-3.1.0-2]: a second CONNECT. The others only a server may send.
             Packet::Connect(_)
             | Packet::ConnAck(_)
@@ -208,14 +210,14 @@ impl Core {
     }
 
     /// Appends a packet to a connection's unsent bytes, if the client takes one so large [MQTT-3.1.2-24]. A
-    /// client that waits in vain for an answer is closed in the next turn.
+    /// client that waits in vain for an answer is closed in the next turn. True if the packet leaves.
     pub(super) fn write(
         &mut self,
         id: ConnectionId,
         out: &mut Outputs,
         write: impl FnOnce(&mut Vec<u8>, mqtt::Version),
-    ) {
-        let Some(connection) = self.connections.get_mut(id) else { return };
+    ) -> bool {
+        let Some(connection) = self.connections.get_mut(id) else { return false };
         let version = connection.version;
         let bytes_max = connection.outbound_packet_bytes_max as usize;
         let fits = connection.send.append(&mut self.pool, |tail| {
@@ -233,6 +235,7 @@ impl Core {
             connection.unanswerable = true;
             self.resume(id);
         }
+        fits
     }
 
     /// The kernel took bytes: what waited for room goes on.
