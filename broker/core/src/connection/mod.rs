@@ -43,6 +43,17 @@ pub enum Phase {
     Closing,
 }
 
+/// Whose move it is in a re-authentication of a client that is online.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reauthentication {
+    /// None is going on.
+    Idle,
+    /// The host was asked.
+    Deciding,
+    /// The client was sent an AUTH and owes one.
+    Continuing,
+}
+
 /// A CONNECT that is not answered yet: the packet as it came.
 #[derive(Debug)]
 pub struct Greeting {
@@ -74,8 +85,8 @@ pub struct Connection {
     pub stalled: bool,
     /// An answer that it has to have is larger than it takes: it is closed when its turn comes.
     pub unanswerable: bool,
-    /// A re-authentication is going on.
-    pub reauthenticating: bool,
+    /// How far a re-authentication is.
+    pub reauthentication: Reauthentication,
     /// 1.5 × keep alive; 0: none.
     pub keep_alive_ms: u32,
     /// When bytes last came.
@@ -188,7 +199,7 @@ impl Connection {
             slowed: false,
             stalled: false,
             unanswerable: false,
-            reauthenticating: false,
+            reauthentication: Reauthentication::Idle,
             keep_alive_ms: 0,
             last_received: now,
             last_progress: now,

@@ -5,7 +5,7 @@ use mqtt::{Auth, Connect, ReasonCode};
 
 use super::Core;
 use crate::access::{Decided, Identity, Question, Step, Verdict};
-use crate::connection::{Connection, Greeting, Phase};
+use crate::connection::{Connection, Greeting, Phase, Reauthentication};
 use crate::identity::ConnectionId;
 use crate::input::Outputs;
 use crate::time::Now;
@@ -84,11 +84,11 @@ impl Core {
             return Err(ReasonCode::PROTOCOL_ERROR);
         }
         if auth.method != method {
-            return Err(ReasonCode::BAD_AUTHENTICATION_METHOD);
+            return Err(ReasonCode::PROTOCOL_ERROR);
         }
-        let step = match (auth.reason, connection.reauthenticating) {
-            (ReasonCode::REAUTHENTICATE, false) => Step::Reauthenticate,
-            (ReasonCode::CONTINUE_AUTHENTICATION, true) => Step::Continue,
+        let step = match (auth.reason, connection.reauthentication) {
+            (ReasonCode::REAUTHENTICATE, Reauthentication::Idle) => Step::Reauthenticate,
+            (ReasonCode::CONTINUE_AUTHENTICATION, Reauthentication::Continuing) => Step::Continue,
             _ => return Err(ReasonCode::PROTOCOL_ERROR),
         };
         let client_id = self.inboxes.get(connection.inbox).client().to_owned();
@@ -103,7 +103,7 @@ impl Core {
             data: auth.data.map(<[u8]>::to_vec),
             step,
         });
-        connection.reauthenticating = true;
+        connection.reauthentication = Reauthentication::Deciding;
         Ok(())
     }
 
@@ -117,7 +117,7 @@ impl Core {
                 connection.phase = Phase::Connecting;
                 self.on_greeting_decided(now, id, connect, decided.verdict, out);
             }
-            Phase::Online if connection.reauthenticating => {
+            Phase::Online if connection.reauthentication == Reauthentication::Deciding => {
                 self.on_reauthentication_decided(now, id, decided.verdict, out);
             }
             _ => {}
@@ -137,7 +137,10 @@ impl Core {
                 self.refuse_connect(now, id, reason, server_reference.as_deref(), out);
             }
             Verdict::Continue { data } => {
-                self.send_auth(id, &bytes, data.as_deref(), out);
+                if !self.send_auth(id, &bytes, data.as_deref(), out) {
+                    self.refuse_connect(now, id, ReasonCode::BAD_AUTHENTICATION_METHOD, None, out);
+                    return;
+                }
                 if let Some(connection) = self.connections.get_mut(id) {
                     connection.phase = Phase::Authenticating(Box::new(Greeting { connect: bytes }));
                 }
@@ -162,8 +165,15 @@ impl Core {
         }
     }
 
-    /// Sends the next AUTH of the exchange that `connect` began.
-    fn send_auth(&mut self, id: ConnectionId, connect: &[u8], data: Option<&[u8]>, out: &mut Outputs) {
+    /// Sends the next AUTH of the exchange that `connect` began. False if it began none, or the client takes no
+    /// packet so large.
+    fn send_auth(
+        &mut self,
+        id: ConnectionId,
+        connect: &[u8],
+        data: Option<&[u8]>,
+        out: &mut Outputs,
+    ) -> bool {
         let limits = self.connect_limits();
         let Ok(Some((connect, _))) = mqtt::decode_connect(connect, &limits) else {
             unreachable!("decoded before under the same limits");
@@ -174,7 +184,8 @@ impl Core {
             data,
             ..Auth::default()
         };
-        self.write(id, out, |tail, _| encode::auth(tail, &auth));
+        // [MQTT-4.12.0-6]
+        auth.method.is_some() && self.write(id, out, |tail, _| encode::auth(tail, &auth))
     }
 
     fn on_reauthentication_decided(
@@ -189,7 +200,12 @@ impl Core {
                 self.disconnect(now, id, reason, server_reference.as_deref(), out);
                 return;
             }
-            Verdict::Continue { data } => (ReasonCode::CONTINUE_AUTHENTICATION, data),
+            Verdict::Continue { data } => {
+                if let Some(connection) = self.connections.get_mut(id) {
+                    connection.reauthentication = Reauthentication::Continuing;
+                }
+                (ReasonCode::CONTINUE_AUTHENTICATION, data)
+            }
             Verdict::Allow { identity, data } => {
                 self.finish_reauthentication(id, identity);
                 (ReasonCode::SUCCESS, data)
@@ -204,7 +220,7 @@ impl Core {
     /// The tenant of a session never changes; its permissions may.
     fn finish_reauthentication(&mut self, id: ConnectionId, identity: Identity) {
         if let Some(connection) = self.connections.get_mut(id) {
-            connection.reauthenticating = false;
+            connection.reauthentication = Reauthentication::Idle;
             connection.permissions = identity.permissions;
         }
     }
