@@ -192,6 +192,10 @@ impl Core {
     ) {
         self.deliveries_left = self.deliveries_left.saturating_sub(1);
         let Some(connection) = self.connections.get(id) else { return };
+        // [MQTT-3.8.3-3]: by client id, for the message may be older than the client's session.
+        if options.no_local() && connection.publisher.client_hash == message.publisher.client_hash {
+            return;
+        }
         let qos = message.qos.min(options.qos());
         let subscription_id = options.subscription_id();
         if qos == QoS::AtMostOnce {
