@@ -101,6 +101,24 @@ impl Core {
         self.retained_timers.by_topic.remove(&(tenant, topic));
     }
 
+    /// A filter is given up: its retained messages are not wanted any more [MQTT-3.10.4-2].
+    pub(super) fn give_up_retained(&mut self, id: ConnectionId, filter: &str) {
+        let Some(connection) = self.connections.get_mut(id) else { return };
+        let Some(extras) = &mut connection.extras else { return };
+        for request in &mut extras.requests {
+            request.retained.retain(|(other, _)| **other != *filter);
+        }
+        let begun = extras.retained.pop_front_if(|stream| *stream.filter == *filter);
+        extras.retained.retain(|stream| *stream.filter != *filter);
+        if let Some(stream) = begun {
+            let request = RetainedRequest { connection: id, number: stream.number };
+            for (core, _) in stream.sources {
+                self.post(core, Body::StopRetained { request });
+            }
+            self.ask_for_retained(id);
+        }
+    }
+
     /// Asks the ranges for what the connection's first waiting filter matches.
     pub(super) fn ask_for_retained(&mut self, id: ConnectionId) {
         let Some(connection) = self.connections.get_mut(id) else { return };

@@ -162,6 +162,9 @@ impl Core {
         if !self.inboxes.unsubscribe(slot, filter) {
             return ReasonCode::NO_SUBSCRIPTION_EXISTED;
         }
+        if parsed.share.is_none() {
+            self.give_up_retained(wait.connection, parsed.filter);
+        }
         let name = Arc::clone(&self.tenants.get(tenant).name);
         let session = self.inboxes.get(slot);
         let (target, durable) =
