@@ -5,14 +5,13 @@ use std::sync::Arc;
 
 use mqtt::encode::{self, SubAckOut};
 use mqtt::{
-    Filter, ReasonCode, RetainHandling, Subscribe, SubscribeFilter, SubscriptionOptions, Unsubscribe,
+    Filter, ReasonCode, RetainHandling, Subscribe, SubscribeFilter, SubscriptionOptions, Unsubscribe, Version,
 };
 use smallvec::SmallVec;
 
 use super::Core;
 use super::connect::within_topic_limits;
 use super::route_changes::RouteWait;
-use crate::access::Permissions;
 use crate::config::Settings;
 use crate::connection::{RetainedStream, SubscribeRequest};
 use crate::delivery::DeliveryOptions;
@@ -36,6 +35,10 @@ impl Core {
         };
         if subscribe.filters.into_iter().any(breaks) {
             self.refuse(now, id, ReasonCode::PROTOCOL_ERROR, out);
+            return;
+        }
+        if let Err(reason) = self.judge_kinds(id, subscribe) {
+            self.refuse(now, id, reason, out);
             return;
         }
         let mut request = self.begin_request(id, subscribe.packet_id, false);
@@ -87,6 +90,21 @@ impl Core {
         }
     }
 
+    /// A kind of subscription that CONNACK said is not available is a protocol error with a code of its own
+    /// (3.2.2.3.11 to 3.2.2.3.13). A 3.x client was not told, and hears of it in SUBACK.
+    fn judge_kinds(&self, id: ConnectionId, subscribe: &Subscribe<'_>) -> Result<(), ReasonCode> {
+        let connection = self.connections.get(id).expect("is being processed");
+        let settings = &self.tenants.get(connection.tenant).settings;
+        if connection.version != Version::V5 {
+            return Ok(());
+        }
+        subscribe
+            .filters
+            .into_iter()
+            .filter_map(|filter| mqtt::validate_filter(filter.filter).ok())
+            .try_for_each(|parsed| judge_kind(&parsed, subscribe.subscription_id, settings))
+    }
+
     /// What the settings and the client's permissions say about one filter.
     fn judge_filter<'a>(
         &self,
@@ -97,7 +115,13 @@ impl Core {
         let connection = self.connections.get(id).expect("is being processed");
         let settings = &self.tenants.get(connection.tenant).settings;
         let parsed = mqtt::validate_filter(filter.filter).map_err(|_| ReasonCode::TOPIC_FILTER_INVALID)?;
-        judge_offered(&parsed, subscription_id, settings, &connection.permissions)?;
+        judge_kind(&parsed, subscription_id, settings)?;
+        if !within_topic_limits(parsed.filter, settings) {
+            return Err(ReasonCode::TOPIC_FILTER_INVALID);
+        }
+        if !connection.permissions.may_subscribe(parsed.filter) {
+            return Err(ReasonCode::NOT_AUTHORIZED);
+        }
         let subscriptions = &self.inboxes.get(connection.inbox).subscriptions;
         if subscriptions.len() >= settings.subscriptions_max as usize
             && !subscriptions.contains_key(filter.filter)
@@ -302,12 +326,11 @@ fn state_retains(settings: &Settings) -> bool {
     settings.retain
 }
 
-/// What is offered to the tenant's clients, and allowed to this one.
-fn judge_offered(
+/// What kinds of subscriptions are offered to the tenant's clients.
+fn judge_kind(
     parsed: &Filter<'_>,
     subscription_id: Option<u32>,
     settings: &Settings,
-    permissions: &Permissions,
 ) -> Result<(), ReasonCode> {
     if parsed.share.is_some() && !settings.shared_subscriptions {
         return Err(ReasonCode::SHARED_SUBSCRIPTIONS_NOT_SUPPORTED);
@@ -317,12 +340,6 @@ fn judge_offered(
     }
     if subscription_id.is_some() && !settings.subscription_identifiers {
         return Err(ReasonCode::SUBSCRIPTION_IDENTIFIERS_NOT_SUPPORTED);
-    }
-    if !within_topic_limits(parsed.filter, settings) {
-        return Err(ReasonCode::TOPIC_FILTER_INVALID);
-    }
-    if !permissions.may_subscribe(parsed.filter) {
-        return Err(ReasonCode::NOT_AUTHORIZED);
     }
     Ok(())
 }
