@@ -15,25 +15,36 @@ pub const COPIED_BYTES_MAX: usize = 4096;
 #[derive(Debug, Default)]
 pub struct BufferPool {
     free: Vec<Vec<u8>>,
+    /// Capacity of all of them.
+    bytes: usize,
 }
 
-/// How many buffers a core keeps, and how large a buffer it keeps: 16 MiB at most.
-const POOL_BUFFERS_MAX: usize = 256;
+/// What a core keeps between uses, and the largest buffer that it keeps.
+const POOL_BYTES_MAX: usize = 16 * 1024 * 1024;
 const POOL_BUFFER_BYTES_MAX: usize = 64 * 1024;
+
+/// What a new buffer holds before it grows.
+const BUFFER_BYTES: usize = 1024;
 
 impl BufferPool {
     /// An empty buffer.
     pub fn take(&mut self) -> Vec<u8> {
-        self.free.pop().unwrap_or_else(|| Vec::with_capacity(1024))
+        match self.free.pop() {
+            Some(buffer) => {
+                self.bytes -= buffer.capacity();
+                buffer
+            }
+            None => Vec::with_capacity(BUFFER_BYTES),
+        }
     }
 
     /// Takes a buffer back.
     pub fn give(&mut self, mut buffer: Vec<u8>) {
-        if buffer.capacity() > 0
-            && buffer.capacity() <= POOL_BUFFER_BYTES_MAX
-            && self.free.len() < POOL_BUFFERS_MAX
-        {
+        let capacity = buffer.capacity();
+        let kept = (BUFFER_BYTES..=POOL_BUFFER_BYTES_MAX).contains(&capacity);
+        if kept && self.bytes + capacity <= POOL_BYTES_MAX {
             buffer.clear();
+            self.bytes += capacity;
             self.free.push(buffer);
         }
     }
