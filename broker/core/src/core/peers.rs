@@ -145,7 +145,7 @@ impl Core {
                 self.post(from, Body::Retained { request, messages, more });
             }
             Body::MoreRetained { request } => {
-                let (messages, more) = self.retained.more(from, request);
+                let (messages, more) = self.retained.more(from, request, now.wall);
                 self.post(from, Body::Retained { request, messages, more });
             }
             Body::StopRetained { request } => self.retained.stop(from, request),

@@ -214,6 +214,10 @@ impl Core {
         if options.no_local() && connection.publisher.client_hash == message.publisher.client_hash {
             return;
         }
+        if message.is_expired(now.wall) {
+            self.counters.drop_messages(DropReason::Expired, 1);
+            return;
+        }
         let qos = message.qos.min(options.qos());
         let subscription_id = options.subscription_id();
         if qos == QoS::AtMostOnce {

@@ -23,7 +23,7 @@ const CHUNK_BYTES_MAX: u64 = 64 * 1024;
 /// See the module's documentation.
 pub struct Retained {
     tenants: HashMap<Arc<str>, Trie<Arc<Message>>, foldhash::fast::FixedState>,
-    /// What readers have not asked for yet: the messages as they stood when they asked first.
+    /// What readers have not asked for yet, as it stood when they asked first: handed out as it stands then.
     readers: BTreeMap<(CoreId, RetainedRequest), VecDeque<Arc<Message>>>,
     seed: u64,
 }
@@ -91,13 +91,13 @@ impl Retained {
                 ControlFlow::Continue(())
             });
         }
-        self.chunk(from, request, found)
+        self.chunk(from, request, found, now)
     }
 
     /// The next chunk.
-    pub fn more(&mut self, from: CoreId, request: RetainedRequest) -> (Vec<Arc<Message>>, bool) {
+    pub fn more(&mut self, from: CoreId, request: RetainedRequest, now: Wall) -> (Vec<Arc<Message>>, bool) {
         let left = self.readers.remove(&(from, request)).unwrap_or_default();
-        self.chunk(from, request, left)
+        self.chunk(from, request, left, now)
     }
 
     /// The reader has gone.
@@ -110,11 +110,18 @@ impl Retained {
         from: CoreId,
         request: RetainedRequest,
         mut left: VecDeque<Arc<Message>>,
+        now: Wall,
     ) -> (Vec<Arc<Message>>, bool) {
         let mut chunk = Vec::with_capacity(left.len().min(CHUNK_MESSAGES_MAX));
         let mut bytes = 0;
-        while chunk.len() < CHUNK_MESSAGES_MAX && bytes < CHUNK_BYTES_MAX {
-            let Some(message) = left.pop_front() else { break };
+        for _ in 0..CHUNK_MESSAGES_MAX {
+            if bytes >= CHUNK_BYTES_MAX {
+                break;
+            }
+            let Some(found) = left.pop_front() else { break };
+            let Some(message) = self.current(&found).filter(|message| !message.is_expired(now)) else {
+                continue;
+            };
             bytes += message.bytes();
             chunk.push(message);
         }
@@ -123,6 +130,12 @@ impl Retained {
             self.readers.insert((from, request), left);
         }
         (chunk, more)
+    }
+
+    /// What is retained now where a reader found `message`: it may have waited for long, and the change itself
+    /// has reached its subscriber already.
+    fn current(&self, message: &Message) -> Option<Arc<Message>> {
+        self.tenants.get(&message.tenant)?.get(&message.topic).map(Arc::clone)
     }
 
     fn remove(&mut self, tenant: &Arc<str>, topic: &str) {
@@ -187,7 +200,7 @@ mod tests {
         let (mut all, mut more) = retained.find(CoreId(0), REQUEST, "t", "a/+", Wall(0));
         while more {
             let chunk;
-            (chunk, more) = retained.more(CoreId(0), REQUEST);
+            (chunk, more) = retained.more(CoreId(0), REQUEST, Wall(0));
             assert!(!chunk.is_empty());
             all.extend(chunk);
         }
