@@ -23,7 +23,8 @@ use crate::tenant::TenantIndex;
 use crate::time::{Now, Wall};
 use crate::wheel::TimerId;
 
-/// Unsent bytes and queued messages beyond which a subscriber gets no more retained messages for now.
+/// Unsent bytes and queued messages beyond which a subscriber gets no more retained messages for now, where the
+/// settings do not say less: they wait at their ranges, and none is dropped for want of room.
 const UNSENT_BYTES_MAX: usize = 256 * 1024;
 const QUEUED_MAX: u32 = 1000;
 
@@ -171,8 +172,13 @@ impl Core {
             let Some(connection) = self.connections.get_mut(id) else { return };
             let Some(extras) = &mut connection.extras else { return };
             let Some(stream) = extras.retained.front_mut() else { return };
-            let queued = self.inboxes.get(connection.inbox).queue.len();
-            if connection.send.len() > UNSENT_BYTES_MAX || queued >= QUEUED_MAX {
+            let settings = &self.tenants.get(connection.tenant).settings;
+            let queue = &self.inboxes.get(connection.inbox).queue;
+            let next_bytes = stream.ready.front().map_or(0, |message| message.bytes());
+            if connection.send.len() > UNSENT_BYTES_MAX.min(settings.send_bytes_max as usize)
+                || queue.len() >= QUEUED_MAX.min(settings.queue_messages_max.div_ceil(2))
+                || (queue.len() > 0 && queue.bytes() + next_bytes > settings.queue_bytes_max)
+            {
                 return;
             }
             if let Some(message) = stream.ready.pop_front() {
@@ -229,5 +235,6 @@ impl Core {
             self.enqueue(now, connection.inbox, entry);
             self.pump(now, id, out);
         }
+        self.slow_publisher(now, None, None); // whoever retained it has long gone on
     }
 }
