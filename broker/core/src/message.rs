@@ -71,6 +71,11 @@ impl<'a> Publication<'a> {
         }
     }
 
+    /// See [`Message::bytes`].
+    pub fn bytes(&self) -> u64 {
+        (self.topic.len() + self.properties.len() + self.payload.len()) as u64
+    }
+
     /// The message itself, made on first use.
     pub fn share(&self) -> &Arc<Message> {
         self.shared.get_or_init(|| {

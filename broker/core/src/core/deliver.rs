@@ -9,7 +9,7 @@ use mqtt::{Ack, PacketKind, QoS, ReasonCode};
 use super::Core;
 use super::receive::mark_dirty;
 use super::timers::Timer;
-use crate::config::QueueDrop;
+use crate::config::{QueueDrop, Settings};
 use crate::connection::{Connection, Fields, Frames};
 use crate::counters::DropReason;
 use crate::identity::ConnectionId;
@@ -81,12 +81,7 @@ impl Core {
             Some(connection) => connection.tenant,
             None => self.tenants.index(session.tenant(), &self.config),
         };
-        let settings = &self.tenants.get(tenant).settings;
-        let limits = QueueLimits {
-            messages: settings.queue_messages_max,
-            bytes: settings.queue_bytes_max,
-            drop_oldest: settings.queue_drop == QueueDrop::Oldest,
-        };
+        let limits = queue_limits(&self.tenants.get(tenant).settings);
         let queue = &mut self.inboxes.at(slot).queue;
         let pushed = queue.push(entry, &limits, now.wall);
         // Publishers are slowed from half full on, while the receiver is still worth waiting for.
@@ -170,6 +165,15 @@ impl Core {
             self.counters.publishers_slowed += 1;
             self.wheel.arm(now.monotonic.0 + 1, Timer::Slowed(id));
         }
+    }
+}
+
+/// The limits of a session's queue.
+pub(super) fn queue_limits(settings: &Settings) -> QueueLimits {
+    QueueLimits {
+        messages: settings.queue_messages_max,
+        bytes: settings.queue_bytes_max,
+        drop_oldest: settings.queue_drop == QueueDrop::Oldest,
     }
 }
 

@@ -10,7 +10,7 @@ use mqtt::{QoS, ReasonCode, Share};
 use smallvec::SmallVec;
 
 use super::Core;
-use super::deliver::Sent;
+use super::deliver::{Sent, queue_limits};
 use crate::connection::Fields;
 use crate::counters::DropReason;
 use crate::delivery::DeliveryOptions;
@@ -153,6 +153,19 @@ impl Core {
         // One publisher's messages stay with one member: an ordered group waits for it.
         let waits = forced || group.ordered;
         if !waits && (connection.is_none() || self.is_full(slot)) {
+            return false;
+        }
+        let tenant = self.tenants.index(publication.tenant, &self.config);
+        let limits = queue_limits(&self.tenants.get(tenant).settings);
+        let queue = &mut self.inboxes.at(slot).queue;
+        let mut has_room = queue.has_room(publication.bytes(), &limits);
+        if !has_room {
+            let expired = queue.purge_expired(now.wall);
+            has_room = queue.has_room(publication.bytes(), &limits);
+            self.counters.drop_messages(DropReason::Expired, u64::from(expired));
+        }
+        // An ordered group loses it rather than its order, and dropping the oldest makes room in any queue.
+        if !has_room && !group.ordered && !(forced && limits.drop_oldest) {
             return false;
         }
         // All are slow: so are their publishers from now on.

@@ -176,12 +176,17 @@ impl Queue {
         self.cursor < self.entries.len()
     }
 
+    /// Whether a message of so many bytes would find room, without any other leaving for it.
+    pub fn has_room(&self, bytes: u64, limits: &QueueLimits) -> bool {
+        self.live < limits.messages && self.bytes + bytes <= limits.bytes
+    }
+
     /// Offers a message.
     pub fn push(&mut self, entry: Entry, limits: &QueueLimits, now: Wall) -> Pushed {
         let needed = entry.bytes();
         let (mut full, mut expired) = (0, 0);
         let mut purged = false;
-        while self.live >= limits.messages || self.bytes + needed > limits.bytes {
+        while !self.has_room(needed, limits) {
             if !purged {
                 // What has expired makes room first.
                 purged = true;
@@ -363,7 +368,8 @@ impl Queue {
         }
     }
 
-    fn purge_expired(&mut self, now: Wall) -> u32 {
+    /// Drops what has expired and was never sent: how many.
+    pub fn purge_expired(&mut self, now: Wall) -> u32 {
         let before = self.live;
         let fresh = self.fresh;
         let (mut index, mut bytes, mut live) = (0, 0, 0);
