@@ -25,11 +25,11 @@ impl Random {
     /// A generator of its own for another part of the run.
     #[must_use]
     pub fn split(&mut self) -> Random {
-        Random::new(self.next())
+        Random::new(self.bits())
     }
 
     /// 64 random bits.
-    pub fn next(&mut self) -> u64 {
+    pub fn bits(&mut self) -> u64 {
         let [a, b, c, d] = self.state;
         let result = b.wrapping_mul(5).rotate_left(7).wrapping_mul(9);
         let (c, d) = (c ^ a, d ^ b);
@@ -41,7 +41,7 @@ impl Random {
     pub fn below(&mut self, bound: u64) -> u64 {
         assert!(bound > 0, "a draw needs at least one outcome");
         // The bias of a multiplication is 2^-32 for the bounds used here.
-        ((u128::from(self.next()) * u128::from(bound)) >> 64) as u64
+        ((u128::from(self.bits()) * u128::from(bound)) >> 64) as u64
     }
 
     /// A number from `low` to `high`, both included.
@@ -98,7 +98,7 @@ mod tests {
     #[test]
     fn seed_zero_repeats() {
         let mut random = Random::new(0);
-        let first: Vec<u64> = (0..3).map(|_| random.next()).collect();
+        let first: Vec<u64> = (0..3).map(|_| random.bits()).collect();
         assert_eq!(first, [0x99EC_5F36_CB75_F2B4, 0xBF6E_1F78_4956_452A, 0x1A5F_849D_4933_E6E0]);
     }
 

@@ -20,10 +20,12 @@ fn delivered(change: impl Fn(&mut Delivery)) -> Story {
     story
 }
 
+type Change = fn(&mut Delivery);
+
 /// A delivery is wrong in each of its fields in turn.
 #[test]
 fn deliveries() {
-    let spoil: [(&str, fn(&mut Delivery)); 11] = [
+    let spoil: [(&str, Change); 11] = [
         ("alias never set", |delivery| delivery.topic = None),
         ("alias above the maximum", |delivery| delivery.alias = Some(9)),
         ("too large", |delivery| delivery.bytes = 100_000),

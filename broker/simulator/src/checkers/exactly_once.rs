@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use mqtt::{PacketKind, QoS};
 
 use super::{Findings, Promise};
-use crate::history::{ClientIndex, Delivery, Event, Fact, Got, Link, Message, MessageId, Sent};
+use crate::history::{ClientIndex, Delivery, Event, Fact, Got, Message, MessageId, Sent};
 use crate::ledger::{Ledger, Session};
 use crate::topics;
 
@@ -45,7 +45,7 @@ impl ExactlyOnce {
                 let client = ledger.link(*link).client;
                 let problem = self
                     .on_exchange(client, session, id, delivery)
-                    .or_else(|| self.too_many(*link, session, id, delivery, messages, ledger));
+                    .or_else(|| self.too_many(session, id, delivery, messages, ledger));
                 if let Some(problem) = problem {
                     let text = format!("client {}, message {:08x}: {problem}", client.0, id.0);
                     findings.add(Promise::ExactlyOnce, event.moment, text);
@@ -71,7 +71,6 @@ impl ExactlyOnce {
     /// More copies than subscriptions that may match?
     fn too_many(
         &self,
-        link: Link,
         session: &Session,
         id: MessageId,
         delivery: &Delivery,
@@ -90,8 +89,8 @@ impl ExactlyOnce {
         if matching.iter().any(|each| each.is_shared()) {
             let groups = self.groups.iter().filter(|filter| topics::matches(filter, message.topic)).count();
             let given = state.shared_copies + 1;
-            // What a leaving member has not acknowledged goes to another, but only QoS 1.
-            let passed_on = delivery.qos == QoS::AtLeastOnce && !all_steady(link, id, ledger);
+            // What a leaving member has not acknowledged goes to another, but not what it had with QoS 2.
+            let passed_on = may_be_passed_on(message, ledger) && !all_steady(id, ledger);
             return (given > groups as u32 * sends && !passed_on)
                 .then(|| format!("copy {given} for {groups} groups (sent {sends} times)"));
         }
@@ -109,10 +108,17 @@ impl ExactlyOnce {
     }
 }
 
+/// May a member have had it with QoS 1?
+fn may_be_passed_on(message: &Message, ledger: &Ledger) -> bool {
+    let mut members = ledger.sessions.iter().flat_map(|session| &session.subscriptions);
+    message.qos == QoS::AtLeastOnce
+        || message.qos == QoS::ExactlyOnce
+            && members.any(|each| each.is_shared() && each.qos == QoS::AtLeastOnce)
+}
+
 /// Has no member of any group that may have got the message lost its connection since it was begun?
-fn all_steady(link: Link, id: MessageId, ledger: &Ledger) -> bool {
+fn all_steady(id: MessageId, ledger: &Ledger) -> bool {
     let begun = ledger.message(id).begun;
-    let _ = link;
     ledger.links.iter().all(|state| {
         let over = [state.left, state.ended, state.closing, state.gone].into_iter().flatten().min();
         over.is_none_or(|over| begun.is_some_and(|begun| over < begun))

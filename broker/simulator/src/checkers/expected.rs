@@ -148,7 +148,8 @@ fn due_to_client(
         promise: Promise::Silent,
     };
     for subscription in &session.subscriptions {
-        let own = subscription.options.no_local && message.publisher == client;
+        let own =
+            message.publisher == client && session.may_hide_own(subscription.filter, message.topic, begun);
         if subscription.is_shared() || own || !subscription.must_match(message.topic, begun) {
             continue;
         }

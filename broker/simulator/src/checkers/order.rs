@@ -5,13 +5,13 @@
 //! be a merge of at most n increasing sequences: each message is laid on the pile whose top is the
 //! greatest below it, and an (n + 1)th pile is the finding.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use mqtt::{PacketKind, QoS};
 
 use super::{Findings, Promise};
 use crate::history::{AckFact, ClientIndex, Delivery, Event, Fact, Got, Link, Message, MessageId, Moment};
-use crate::ledger::{Ledger, Request};
+use crate::ledger::{Ledger, Request, Subscription};
 use crate::topics;
 
 /// What has arrived, by lane.
@@ -19,36 +19,42 @@ use crate::topics;
 pub(super) struct Order {
     sessions: BTreeMap<(ClientIndex, u32, Lane), Piles>,
     links: BTreeMap<(Link, Lane), Piles>,
-    /// Who was given a publisher's messages by an `$oshare` filter, and who its members were then.
-    stuck: BTreeMap<(&'static str, ClientIndex), (ClientIndex, Vec<Member>)>,
+    /// Who was given a publisher's last message by an `$oshare` filter, and which.
+    stuck: BTreeMap<(&'static str, ClientIndex), (ClientIndex, MessageId)>,
 }
 
 /// Publisher, topic, QoS it was published with.
 type Lane = (ClientIndex, &'static str, QoS);
 
-/// A member of a group as its publisher's messages may see it: client, session, subscription.
-type Member = (ClientIndex, u32, Option<Link>, Moment, bool);
-
 /// The tops of the increasing sequences, and how often each message came.
 #[derive(Debug, Default)]
 struct Piles {
+    /// Every subscription that matched a message of the lane, by filter and SUBSCRIBE.
+    subscriptions: BTreeSet<(&'static str, Moment)>,
+    /// How often the message was sent that its publisher sent most often.
+    sends_max: usize,
     tops: Vec<MessageId>,
     copies: BTreeMap<MessageId, usize>,
 }
 
 impl Piles {
     /// Lays a message down; the top it should have come before if there is no pile for it.
-    fn lay(&mut self, message: MessageId, sequences: usize) -> Option<MessageId> {
+    ///
+    /// What its publisher had to send again makes another sequence: 1 2 (acknowledgements lost) 1 2. And a
+    /// late message may find piles of messages that were sent more often, or matched otherwise, than itself.
+    fn lay(&mut self, message: MessageId, matching: &[&Subscription], sends: usize) -> Option<MessageId> {
+        self.sends_max = self.sends_max.max(sends);
+        self.subscriptions.extend(matching.iter().map(|each| (each.filter, each.asked)));
         let copies = self.copies.entry(message).or_default();
         *copies += 1;
-        if *copies > sequences {
-            return None; // One too many is the finding of another checker, or a publisher's own resend.
+        if *copies > matching.len().max(1) * sends {
+            return None; // One too many is the finding of another checker.
         }
         if let Some(top) = self.tops.iter_mut().filter(|top| **top < message).max_by_key(|top| **top) {
             *top = message;
             return None;
         }
-        if self.tops.len() < sequences {
+        if self.tops.len() < self.subscriptions.len().max(1) * self.sends_max {
             self.tops.push(message);
             return None;
         }
@@ -70,6 +76,14 @@ impl Order {
                 self.on_delivery(event, *link, delivery, messages, ledger, findings);
             }
             Fact::Got(link, Got::Ack(ack)) => on_ack(event, *link, *ack, messages, ledger, findings),
+            Fact::Quiet { .. } => {
+                // Who is online has everything: nothing older can come, and the lanes begin anew.
+                self.sessions.retain(|(client, number, _), _| {
+                    let session = ledger.session(*client);
+                    session.number == *number && session.online.is_none()
+                });
+                self.links.clear();
+            }
             _ => {}
         }
     }
@@ -96,31 +110,31 @@ impl Order {
                 && topics::is_ordered_share(only.filter)
                 && !session.is_resend(delivery)
             {
-                self.on_ordered_share(event, only.filter, client, message, ledger, findings);
+                self.on_ordered_share(event, only.filter, client, (id, message), ledger, findings);
             }
             return; // A member that leaves passes on what it had: no order is promised then.
         }
-        // What its publisher had to send again makes another sequence: 1 2 (lost) 1 2.
-        let sequences = matching.len().max(1) * state.sends.max(1) as usize;
+        let sends = state.sends.max(1) as usize;
         let lane = (message.publisher, message.topic, message.qos);
-        let mut late = self.links.entry((link, lane)).or_default().lay(id, sequences);
+        let mut late = self.links.entry((link, lane)).or_default().lay(id, &matching, sends);
         if late.is_none() && !session.is_resend(delivery) {
             let piles = self.sessions.entry((client, session.number, lane)).or_default();
-            late = piles.lay(id, sequences);
+            late = piles.lay(id, &matching, sends);
         }
         if let Some(later) = late {
             findings.add(
                 Promise::Order,
                 event.moment,
                 format!(
-                    "client {} got message {:08x} of client {} on {} (QoS {}) after message {:08x}, with {sequences} \
+                    "client {} got message {:08x} of client {} on {} (QoS {}) after message {:08x}, with {} \
                      subscriptions that match",
                     client.0,
                     id.0,
                     message.publisher.0,
                     message.topic,
                     message.qos.bits(),
-                    later.0
+                    later.0,
+                    matching.len()
                 ),
             );
         }
@@ -132,39 +146,39 @@ impl Order {
         event: &Event,
         filter: &'static str,
         client: ClientIndex,
-        message: &Message,
+        (id, message): (MessageId, &Message),
         ledger: &Ledger,
         findings: &mut Findings,
     ) {
-        let members: Vec<Member> = members_of(filter, ledger);
-        let before = self.stuck.insert((filter, message.publisher), (client, members.clone()));
-        if let Some((other, same)) = before
-            && other != client
-            && same == members
-        {
+        let before = self.stuck.insert((filter, message.publisher), (client, id));
+        let Some((other, earlier)) = before.filter(|(other, _)| *other != client) else { return };
+        let begun = |id| ledger.message(id).begun;
+        if begun(earlier).min(begun(id)).is_some_and(|since| is_stable(filter, since, ledger)) {
             findings.add(
                 Promise::Order,
                 event.moment,
                 format!(
-                    "by {filter} client {} got a message of client {}, whose last one went to client {} though \
-                     the members are the same",
-                    client.0, message.publisher.0, other.0
+                    "by {filter} client {} got message {:08x} of client {}, whose message {:08x} went to client \
+                     {}, though the members are the same",
+                    client.0, id.0, message.publisher.0, earlier.0, other.0
                 ),
             );
         }
     }
 }
 
-fn members_of(filter: &str, ledger: &Ledger) -> Vec<Member> {
-    let mut members = Vec::new();
-    for (index, session) in ledger.sessions.iter().enumerate() {
-        for each in session.subscriptions.iter().filter(|each| each.filter == filter && each.ended.is_none())
-        {
-            let client = ClientIndex(index as u16);
-            members.push((client, session.number, session.online, each.asked, each.doubtful.is_some()));
-        }
-    }
-    members
+/// Have the group's members been the same, and online, since then?
+fn is_stable(filter: &str, since: Moment, ledger: &Ledger) -> bool {
+    ledger.sessions.iter().filter(|session| session.number > 0).all(|session| {
+        let online = session.online.and_then(|link| ledger.link(link).greeted);
+        let mut own = session.subscriptions.iter().filter(|each| each.filter == filter);
+        session.began < since
+            && own.all(|each| {
+                let left = each.ended.is_some_and(|ended| ended < since);
+                let stayed = each.doubtful.is_none() && each.certain.is_some_and(|certain| certain < since);
+                left || (stayed && session.is_certain() && online.is_some_and(|(greeted, _)| greeted < since))
+            })
+    })
 }
 
 /// [MQTT-4.6.0-2, -3]

@@ -158,7 +158,7 @@ impl Received {
 
 /// May this PUBLISH use this identifier?
 fn judge(before: Option<&Exchange>, link: Link, delivery: &Delivery) -> Option<&'static str> {
-    let Some(before) = before else { return None };
+    let before = before?;
     let same = before.message == delivery.message && before.qos == delivery.qos;
     match before.step {
         // Its client has answered on this connection, or not at all as far as the broker knows.

@@ -25,7 +25,8 @@ pub(super) fn on(event: &Event, messages: &[Message], ledger: &Ledger, findings:
         let client = ClientIndex(index as u16);
         let live = session.is_certain() && (session.online.is_some() || session.is_persistent());
         let must = session.subscriptions.iter().find(|each| {
-            each.must_match(message.topic, begun) && !(each.options.no_local && message.publisher == client)
+            let own = message.publisher == client && session.may_hide_own(each.filter, message.topic, begun);
+            each.must_match(message.topic, begun) && !own
         });
         if let (true, Some(subscription)) = (live, must) {
             findings.add(

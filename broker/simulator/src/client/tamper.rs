@@ -47,7 +47,7 @@ impl Tamper {
             return vec![packet];
         }
         self.seen += 1;
-        let strikes = self.seen % self.every == 0;
+        let strikes = self.seen.is_multiple_of(self.every);
         match self.fault {
             Fault::WipeDup => {
                 packet[0] &= !0x08;

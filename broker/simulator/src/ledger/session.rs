@@ -120,6 +120,13 @@ impl Session {
         self.subscriptions.iter().filter(move |subscription| subscription.may_match(topic, begun))
     }
 
+    /// May its client's own message have been kept from it by this filter, under an older or newer option?
+    #[must_use]
+    pub fn may_hide_own(&self, filter: &str, topic: &str, begun: Moment) -> bool {
+        let mut versions = self.may_match(topic, Some(begun)).filter(|each| each.filter == filter);
+        versions.any(|each| each.options.no_local)
+    }
+
     /// Does it outlive its connection?
     #[must_use]
     pub fn is_persistent(&self) -> bool {

@@ -144,7 +144,8 @@ impl Node {
         if busy {
             return;
         }
-        let unsent: Vec<u8> = self.cores[core].core.unsent(id).flatten().copied().collect();
+        let slices: Vec<&[u8]> = self.cores[core].core.unsent(id).collect();
+        let unsent = slices.concat();
         if unsent.is_empty() {
             self.flushed(link);
             return;

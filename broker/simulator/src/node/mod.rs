@@ -87,7 +87,7 @@ impl Node {
     /// A node that has just started.
     #[must_use]
     pub fn new(config: &Arc<Config>, habits: Habits, mut random: Random, at: Mono, trace: Trace) -> Node {
-        let seed = random.next();
+        let seed = random.bits();
         let cores = (0..config.cores).map(|id| Hosted {
             core: Core::new(Arc::clone(config), CoreId(id), 1, seed, now(at)),
             slots: Vec::new(),

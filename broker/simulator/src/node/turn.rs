@@ -56,7 +56,7 @@ impl Node {
             let link = Link(index as u32);
             match socket.place {
                 Place::Listening(listener) if usize::from(listener) == core => {
-                    chances.push(Chance::Accept(link))
+                    chances.push(Chance::Accept(link));
                 }
                 Place::Open(place, _) if usize::from(place) == core => {
                     if socket.sent_unreported > 0 || socket.closed_unreported {
@@ -191,7 +191,8 @@ impl Node {
             return;
         }
         let bytes = if thorough { waiting } else { self.split(waiting) };
-        let received: Vec<u8> = self.socket_mut(link).to_node.drain(..bytes).collect();
+        let later = self.socket_mut(link).to_node.split_off(bytes);
+        let received = Vec::from(std::mem::replace(&mut self.socket_mut(link).to_node, later));
         if open {
             self.trace.bytes(at, format_args!("core {core} <- {connection}"), &received);
             self.input(core, at, Input::ClientBytes { connection, bytes: &received });
