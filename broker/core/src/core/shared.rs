@@ -165,7 +165,7 @@ impl Core {
             self.counters.drop_messages(DropReason::Expired, u64::from(expired));
         }
         // An ordered group loses it rather than its order, and dropping the oldest makes room in any queue.
-        if !has_room && !group.ordered && !(forced && limits.drop_oldest) {
+        if !(has_room || group.ordered || forced && limits.drop_oldest) {
             return false;
         }
         // All are slow: so are their publishers from now on.
