@@ -230,10 +230,13 @@ impl Connection {
     }
 }
 
+const _: () = assert!(size_of::<Connection>() <= 264, "README.md says what a connection costs");
+
 /// All connections of a core, by slot.
 #[derive(Debug, Default)]
 pub struct Connections {
-    slots: Vec<Option<Connection>>,
+    /// Boxed, so that the table never moves them and a free slot costs eight bytes.
+    slots: Vec<Option<Box<Connection>>>,
     len: usize,
 }
 
@@ -250,22 +253,22 @@ impl Connections {
             self.slots.resize_with(index + 1, || None);
         }
         assert!(self.slots[index].is_none(), "the host reuses a slot only after ClientClosed");
-        self.slots[index] = Some(connection);
+        self.slots[index] = Some(Box::new(connection));
         self.len += 1;
     }
 
     /// The connection of this name, if it still is.
     pub fn get_mut(&mut self, id: ConnectionId) -> Option<&mut Connection> {
-        self.slots.get_mut(id.slot as usize)?.as_mut().filter(|connection| connection.id == id)
+        self.slots.get_mut(id.slot as usize)?.as_deref_mut().filter(|connection| connection.id == id)
     }
 
     /// The same, to look at.
     pub fn get(&self, id: ConnectionId) -> Option<&Connection> {
-        self.slots.get(id.slot as usize)?.as_ref().filter(|connection| connection.id == id)
+        self.slots.get(id.slot as usize)?.as_deref().filter(|connection| connection.id == id)
     }
 
     /// Removes a connection.
-    pub fn remove(&mut self, id: ConnectionId) -> Option<Connection> {
+    pub fn remove(&mut self, id: ConnectionId) -> Option<Box<Connection>> {
         self.get(id)?;
         self.len -= 1;
         self.slots[id.slot as usize].take()

@@ -97,7 +97,8 @@ pub struct Ended {
 
 /// All sessions at home on this core.
 pub struct Inboxes {
-    sessions: Slab<Inbox>,
+    /// Boxed, so that the table never moves them and a free slot costs little.
+    sessions: Slab<Box<Inbox>>,
     /// Slots by tenant and client id.
     by_client: HashTable<u32>,
     by_incarnation: HashMap<Incarnation, u32, foldhash::fast::FixedState>,
@@ -225,7 +226,8 @@ impl Inboxes {
         let durable = attach.expiry_seconds > 0;
         let session = Inbox::new(Arc::clone(attach.tenant), attach.client, attach.incarnation, durable);
         let hash = self.hash(attach.tenant, attach.client);
-        let slot = u32::try_from(self.sessions.insert(session)).expect("bounded by connections_max");
+        let slot =
+            u32::try_from(self.sessions.insert(Box::new(session))).expect("bounded by connections_max");
         let (sessions, hasher) = (&self.sessions, &self.hasher);
         self.by_client.insert_unique(hash, slot, |slot| {
             let session = &sessions[*slot as usize];
