@@ -102,7 +102,7 @@ impl fmt::Display for StartError {
 pub(crate) fn serve(serve: &Serve) -> Result<ExitCode, StartError> {
     let cpus = cores::choose(serve.cores.as_ref()).map_err(StartError::Cores)?;
     let count = u16::try_from(cpus.0.len()).map_err(|_| StartError::TooManyCores(cpus.0.len()))?;
-    let config = serve.config(count);
+    let config = Config { notices: tracing::enabled!(tracing::Level::DEBUG), ..serve.config(count) };
     config.check().map_err(StartError::Config)?;
     let open_files = sys::raise_open_files().map_err(StartError::System)?;
     tracing::info!("hermod {}", env!("CARGO_PKG_VERSION"));

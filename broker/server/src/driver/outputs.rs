@@ -12,6 +12,7 @@ use std::rc::Rc;
 use broker_core::access::{Decided, Question};
 use broker_core::identity::{ConnectionId, CoreId};
 use broker_core::input::{Close, Handover, Input};
+use broker_core::notice::Notice;
 use socket2::SockRef;
 
 use super::Driver;
@@ -24,6 +25,15 @@ const SLICES_MAX: usize = 64;
 
 /// Calls of that kind for one connection in a turn; what is left then waits for the next.
 const SENDS_MAX: usize = 16;
+
+/// One line for what happened to a connection, on level debug: at the rate of connections, not of messages.
+fn log(core: CoreId, notice: &Notice) {
+    let Notice { connection, peer, client, event } = notice;
+    let peer = peer.map_or_else(|| "?".to_owned(), |peer| peer.to_string());
+    let client = client.as_deref().unwrap_or("?");
+    let (event, reason) = (event.name(), event.reason().value());
+    tracing::debug!(core = core.0, %connection, peer, client, reason = format_args!("0x{reason:02x}"), "{event}");
+}
 
 /// Lists of outputs while they are worked off, kept for their memory.
 #[derive(Debug, Default)]
@@ -87,6 +97,9 @@ impl Driver {
         }
         for id in work.resumed.drain(..) {
             self.resume(id);
+        }
+        for notice in self.outputs.notices.drain(..) {
+            log(self.id, &notice);
         }
         for question in work.questions.drain(..) {
             let verdict = authenticator::decide(&question);
