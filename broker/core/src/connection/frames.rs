@@ -3,7 +3,7 @@
 
 use bytes::Bytes;
 use mqtt::encode::{self, PublishOut};
-use mqtt::{PacketId, QoS, Version};
+use mqtt::{Limits, PacketId, QoS, Version};
 
 use super::{BufferPool, COPIED_BYTES_MAX, Connection};
 use crate::message::Publication;
@@ -153,6 +153,13 @@ impl Frames {
             packet_id: (fields.qos != QoS::AtMostOnce).then_some(PLACEHOLDER),
             ..publish_out(publication, fields, now)
         };
+        let packet_bytes = encode::publish_size(version, &out);
+        if packet_bytes > Limits::PROTOCOL.packet_bytes_max as usize {
+            // As 3.1.1 it fitted; as 5.0 it cannot be written, and is larger than any client takes.
+            let frame = Frame { start: 0, end: 0, packet_id_at: 0, packet_bytes };
+            self.made[index] = Some(frame);
+            return frame;
+        }
         let large = publication.payload.len() > COPIED_BYTES_MAX;
         let encoded = if large {
             encode::publish_header(
@@ -168,7 +175,7 @@ impl Frames {
             start: encoded.start,
             end: encoded.end,
             packet_id_at: encoded.packet_id_at.unwrap_or(encoded.start) - encoded.start,
-            packet_bytes: encoded.end - encoded.start + if large { publication.payload.len() } else { 0 },
+            packet_bytes,
         };
         self.made[index] = Some(frame);
         frame
@@ -190,5 +197,49 @@ fn publish_out<'a>(publication: &Publication<'a>, fields: Fields, now: Wall) -> 
         forwarded: publication.properties,
         payload: publication.payload,
         ..PublishOut::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::identity::ConnectionId;
+    use crate::message::Publisher;
+    use crate::time::Mono;
+    use crate::wheel::Wheel;
+
+    /// [MQTT-3.1.2-24] The largest message that 3.1.1 can carry has no room for the properties of 5.0, nor one of
+    /// QoS 0 for an identifier: it is too large then, and is sent where it fits. Its bytes are never touched.
+    #[test]
+    fn too_large_for_the_protocol() {
+        let payload = vec![0; mqtt::REMAINING_LENGTH_MAX as usize - 3];
+        let tenant = Arc::from("t");
+        let mut publication = Publication::new(&tenant, Publisher::default(), "t", QoS::AtLeastOnce);
+        publication.payload = &payload;
+        let mut wheel = Wheel::new(0);
+        let id = ConnectionId { slot: 0, generation: 0 };
+        let mut connection = Connection::new(id, 0, None, Mono(0), wheel.arm(1, ()));
+        connection.outbound_packet_bytes_max = Limits::PROTOCOL.packet_bytes_max;
+        let mut frames = Frames::default();
+        let mut pool = BufferPool::default();
+        for (version, qos, subscription_id, fits) in [
+            (Version::V311, QoS::AtMostOnce, 0, true),
+            (Version::V311, QoS::AtLeastOnce, 0, false),
+            (Version::V5, QoS::AtMostOnce, 0, false),
+            (Version::V5, QoS::AtMostOnce, 7, false),
+        ] {
+            connection.version = version;
+            let packet_id = (qos != QoS::AtMostOnce).then_some(PLACEHOLDER);
+            let fields = Fields { packet_id, dup: false, qos, retain: false, subscription_id };
+            let frame = frames.frame(version == Version::V5, &publication, fields, Wall(0));
+            assert_eq!(frame.packet_bytes <= Limits::PROTOCOL.packet_bytes_max as usize, fits);
+            if !fits {
+                let sent = frames.send(&mut connection, &mut pool, &publication, fields, Wall(0));
+                assert_eq!(sent, Err(TooLarge));
+                assert!(connection.send.is_empty());
+            }
+        }
     }
 }

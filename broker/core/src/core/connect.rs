@@ -372,7 +372,8 @@ impl Core {
 fn learn(connection: &mut Connection, connect: &Connect<'_>) {
     connection.version = connect.version;
     connection.problem_information = connect.properties.request_problem_information;
-    connection.outbound_packet_bytes_max = connect.properties.maximum_packet_size.unwrap_or(u32::MAX);
+    let named = connect.properties.maximum_packet_size.unwrap_or(u32::MAX);
+    connection.outbound_packet_bytes_max = named.min(PACKET_BYTES_PROTOCOL);
 }
 
 /// What can be said of a CONNECT before its tenant is known.

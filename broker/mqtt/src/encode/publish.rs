@@ -63,10 +63,11 @@ pub fn publish_header(
     write_header(out, version, publish, size)
 }
 
-/// Bytes [`publish`] would append, to hold against the receiver's maximum packet size.
-/// [MQTT-3.1.2-24]
+/// Bytes [`publish`] would append, to hold against the receiver's maximum packet size; more than the
+/// protocol's 256 MiB for what [`publish`] would panic at. [MQTT-3.1.2-24]
 pub fn publish_size(version: Version, publish: &PublishOut<'_>) -> usize {
-    packet_bytes(Size::of(version, publish, publish.payload.len()).body_bytes)
+    let body_bytes = Size::of(version, publish, publish.payload.len()).body_bytes;
+    1 + varint_bytes(body_bytes) + body_bytes
 }
 
 /// Overwrites the packet identifier of a PUBLISH at [`Encoded::packet_id_at`].
