@@ -196,8 +196,7 @@ impl Queue {
             if !limits.drop_oldest || self.fresh >= self.entries.len() || needed > limits.bytes {
                 return Pushed::Full { expired };
             }
-            self.remove_fresh(self.fresh);
-            full += 1;
+            full += u32::from(self.remove_fresh(self.fresh));
         }
         self.live += 1;
         self.bytes += needed;
@@ -357,15 +356,16 @@ impl Queue {
         }
     }
 
-    /// Removes a message that was never sent; its place in the sequence goes to its successor.
-    fn remove_fresh(&mut self, index: usize) {
+    /// Removes a message that has no identifier yet; its place in the sequence goes to its successor. False if
+    /// it is one of QoS 0 that was sent.
+    fn remove_fresh(&mut self, index: usize) -> bool {
         assert!(index >= self.fresh, "an identifier the client knows stays");
-        if let Some(entry) = self.entries.remove(index)
-            && entry.state != State::Done
-        {
+        let waiting = self.entries.remove(index).filter(|entry| entry.state != State::Done);
+        if let Some(entry) = &waiting {
             self.live -= 1;
             self.bytes -= entry.bytes();
         }
+        waiting.is_some()
     }
 
     /// Drops what has expired and was never sent: how many.

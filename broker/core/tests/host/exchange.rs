@@ -129,6 +129,25 @@ impl Client {
         }
     }
 
+    /// Publishes a message and carries its handshake through, though the broker may read this client slowly.
+    pub fn publish_patiently(&mut self, topic: &str, qos: QoS, payload: &str) {
+        let patience = std::time::Duration::from_millis(50);
+        let packet_id = self.publish(topic, qos, payload);
+        self.node.clone().advance(patience);
+        match qos {
+            QoS::AtMostOnce => {}
+            QoS::AtLeastOnce => {
+                self.expect_ack(PacketKind::PubAck, packet_id);
+            }
+            QoS::ExactlyOnce => {
+                self.expect_ack(PacketKind::PubRec, packet_id);
+                self.send_ack(PacketKind::PubRel, packet_id);
+                self.node.clone().advance(patience);
+                self.expect_ack(PacketKind::PubComp, packet_id);
+            }
+        }
+    }
+
     /// Takes messages and finishes each, until no more come.
     pub fn drain(&mut self) -> Vec<Publish<'static>> {
         let mut publishes = Vec::new();
