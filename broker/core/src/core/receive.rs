@@ -12,6 +12,9 @@ use crate::time::Now;
 /// Publishes of one connection that may wait for answers; beyond, its bytes wait unprocessed.
 const WINDOW_MAX: usize = 4096;
 
+/// The same for SUBSCRIBE and UNSUBSCRIBE.
+const REQUESTS_MAX: usize = 256;
+
 /// What the processing of a connection's bytes stopped at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Processed {
@@ -22,6 +25,11 @@ pub(super) enum Processed {
 }
 
 impl Connection {
+    /// SUBSCRIBE and UNSUBSCRIBE packets that wait for routes.
+    fn requests(&self) -> usize {
+        self.extras.as_ref().map_or(0, |extras| extras.requests.len())
+    }
+
     /// Whether bytes that arrive now would be processed now.
     pub(crate) fn wants_bytes(&self) -> bool {
         match self.phase {
@@ -133,7 +141,9 @@ impl Core {
             if connection.is_online() {
                 let send_bytes_max = self.tenants.get(connection.tenant).settings.send_bytes_max as usize;
                 let unread = connection.send.len() / 2 > send_bytes_max;
-                connection.stalled |= unread || connection.window.len() >= WINDOW_MAX;
+                let unanswered =
+                    connection.window.len() >= WINDOW_MAX || connection.requests() >= REQUESTS_MAX;
+                connection.stalled |= unread || unanswered;
             }
             if connection.slowed || connection.stalled {
                 break;
@@ -156,11 +166,12 @@ impl Core {
         Processed::Upto(at)
     }
 
-    /// The window, or the send queue, has room again after it was full.
+    /// The window, the requests or the send queue have room again after they were full.
     pub(super) fn unstall(&mut self, id: ConnectionId) {
         if let Some(connection) = self.connections.get_mut(id)
             && connection.stalled
             && connection.window.len() < WINDOW_MAX / 2
+            && connection.requests() < REQUESTS_MAX / 2
             && connection.send.len() <= self.tenants.get(connection.tenant).settings.send_bytes_max as usize
         {
             connection.stalled = false;

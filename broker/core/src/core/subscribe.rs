@@ -284,6 +284,7 @@ impl Core {
             && let Some(request) = requests.remove(at)
         {
             self.finish_request(wait.connection, request, out);
+            self.unstall(wait.connection);
         }
     }
 
