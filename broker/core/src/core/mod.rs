@@ -146,9 +146,12 @@ impl Core {
             Input::ClientSent { connection, bytes } => self.on_sent(now, connection, bytes, out),
             Input::ClientClosed { connection } => self.on_closed(now, connection, out),
             Input::PeerMessages { from, messages } => {
+                // What other cores' clients cause is bounded by credit, and not on the account of this core's.
+                let deliveries_left = self.deliveries_left;
                 for message in messages {
                     self.on_peer(now, from, message.0, out);
                 }
+                self.deliveries_left = deliveries_left;
             }
             Input::Decided(decided) => self.on_decided(now, decided, out),
             Input::Stop => self.on_stop(now, out),

@@ -86,9 +86,14 @@ impl Core {
         }
     }
 
-    /// Works through the connections that the last turn's budget stopped, one budget for all of them.
+    /// Works through the connections that a budget stopped, first those that have waited longest. They have a
+    /// budget of their own: what comes in anew each turn cannot use it up.
     pub(super) fn process_backlog(&mut self, now: Now, out: &mut Outputs) {
+        self.deliveries_left = self.config.turn_deliveries_max;
         for _ in 0..self.backlog.len() {
+            if self.deliveries_left == 0 {
+                break;
+            }
             let Some(id) = self.backlog.pop_front() else { break };
             let Some(connection) = self.connections.get_mut(id) else { continue };
             connection.in_backlog = false;

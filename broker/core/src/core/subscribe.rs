@@ -41,6 +41,7 @@ impl Core {
             self.refuse(now, id, reason, out);
             return;
         }
+        self.charge_filters(subscribe.filters.len());
         let mut request = self.begin_request(id, subscribe.packet_id, false);
         for filter in subscribe.filters {
             let wait = SubscribeWait { connection: id, request: request.number };
@@ -59,6 +60,7 @@ impl Core {
         unsubscribe: &Unsubscribe<'_>,
         out: &mut Outputs,
     ) {
+        self.charge_filters(unsubscribe.filters.len());
         let mut request = self.begin_request(id, unsubscribe.packet_id, true);
         for filter in unsubscribe.filters {
             let wait = SubscribeWait { connection: id, request: request.number };
@@ -69,6 +71,12 @@ impl Core {
             request.reasons.push(reason);
         }
         self.enter_request(id, request, out);
+    }
+
+    /// A filter costs a turn what a delivery does.
+    fn charge_filters(&mut self, filters: usize) {
+        let filters = u32::try_from(filters).expect("at most 65 535");
+        self.deliveries_left = self.deliveries_left.saturating_sub(filters);
     }
 
     fn begin_request(
