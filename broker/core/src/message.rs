@@ -34,9 +34,10 @@ pub struct Message {
 /// Who published a message.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Publisher {
-    /// The publishing session, for No Local; 0 for what no session published.
+    /// The publishing session; 0 for what no session published.
     pub session: Incarnation,
-    /// Hash of its client id, for shared subscriptions that keep publishers together.
+    /// Hash of its client id, for No Local, which holds over sessions, and for shared subscriptions that keep
+    /// publishers together.
     pub client_hash: u64,
 }
 

@@ -210,6 +210,32 @@ fn no_local() {
     }
 }
 
+/// [MQTT-3.8.3-3] Nor those of its former session that were still on their way: the statement speaks of the client id.
+#[test]
+fn no_local_and_a_former_session() {
+    for lasting_session in [false, true] {
+        let node = Node::new(2);
+        let mut client = node.connect_at_with(0, "client", |client_id| lasting(Version::V5, client_id));
+        node.hold_mail(1, 0);
+        for number in 0..20 {
+            client.publish(&format!("{number}/t"), QoS::AtLeastOnce, "mine");
+        }
+        client.disconnect_with(&mqtt::Disconnect {
+            session_expiry: Some(0),
+            ..mqtt::Disconnect::new(ReasonCode::SUCCESS)
+        });
+        // The same name: the first that is at home there.
+        let mut client = node.connect_at_with(0, "client", |client_id| match lasting_session {
+            true => lasting(Version::V5, client_id),
+            false => mqtt::Connect::new(Version::V5, client_id),
+        });
+        let options = SubscriptionOptions { no_local: true, ..options(QoS::AtLeastOnce) };
+        client.send_subscribe(&[SubscribeFilter { filter: "#", options }], None);
+        node.release_mail();
+        assert!(matches!(client.packets()[..], [mqtt::Packet::SubAck(_)]));
+    }
+}
+
 /// [MQTT-3.8.3-3] Nor do its own retained messages, which were published by a connection of the same client id.
 #[test]
 fn no_local_and_retained_messages() {

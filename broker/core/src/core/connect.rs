@@ -477,6 +477,6 @@ pub(super) fn within_topic_limits(topic: &str, settings: &Settings) -> bool {
 }
 
 /// A number by which shared subscriptions keep a publisher's messages together: the same on every core.
-fn hash_client(client: &str) -> u64 {
+pub(super) fn hash_client(client: &str) -> u64 {
     mix(xxhash_rust::xxh3::xxh3_64(client.as_bytes()))
 }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use mqtt::QoS;
 
 use super::Core;
+use super::connect::hash_client;
 use super::deliver::Sent;
 use super::publish::Routed;
 use super::receive::mark_dirty;
@@ -72,7 +73,7 @@ impl Core {
             let Some(connection) = self.connections.get_mut(target.connection) else { continue };
             if !connection.is_online()
                 || (target.options.no_local()
-                    && connection.publisher.session == publication.publisher.session)
+                    && connection.publisher.client_hash == publication.publisher.client_hash)
             {
                 continue; // [MQTT-3.8.3-3]
             }
@@ -139,7 +140,9 @@ impl Core {
             self.counters.drop_messages(DropReason::UnknownSession, 1);
             return;
         };
-        if target.options.no_local() && target.session == publication.publisher.session {
+        if target.options.no_local()
+            && hash_client(self.inboxes.get(slot).client()) == publication.publisher.client_hash
+        {
             return; // [MQTT-3.8.3-3]
         }
         let (qos, retain) = target.options.apply(publication);
