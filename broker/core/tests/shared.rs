@@ -348,3 +348,23 @@ fn refused_by_a_core_and_tried_on_another() {
     assert_eq!((count, said.len()), (30, 30));
     assert_eq!(publisher.packets().len(), 30);
 }
+
+/// Messages passed on by a leaving member, which fill another's queue, slow no publisher who had nothing to do with them.
+#[test]
+fn passing_on_slows_nobody() {
+    let settings = Settings { queue_messages_max: 20, inflight_max: 1, ..Settings::default() };
+    let node = Node::of_settings(settings);
+    let mut members = members(&node, 2, 1, QoS::AtLeastOnce);
+    members[1].unsubscribe("$share/g/t");
+    let mut publisher = node.connect(Version::V311, "publisher");
+    for number in numbers(0..15) {
+        publisher.publish_patiently("t", QoS::AtLeastOnce, &number);
+    }
+    members[1].subscribe("$share/g/t", QoS::AtLeastOnce);
+    members[1].subscribe("other", QoS::AtMostOnce);
+    let slowed = node.count(|core| core.counters().publishers_slowed);
+    members[0].drop_socket();
+    node.connect(Version::V311, "unrelated").publish("other", QoS::AtMostOnce, "x");
+    assert_eq!(node.count(|core| core.counters().publishers_slowed), slowed);
+    assert_eq!(members[1].drain().len(), 16);
+}

@@ -236,6 +236,7 @@ impl Core {
         if let Some(reply) = reply.filter(|_| waiting == 0) {
             self.on_answer(reply, 0, ReasonCode::SUCCESS, out);
         }
+        self.slow_publisher(now, reply.map(|reply| reply.connection), None);
     }
 
     pub(super) fn on_busy(&mut self, member: Incarnation, busy: bool) {
@@ -283,6 +284,7 @@ impl Core {
         let tenant = self.tenants.index(&message.tenant, &self.config);
         let state = self.shared.state(tenant, &group.key);
         self.dispatch_shared(now, &Publication::from(message), &group, &state, None, out);
+        self.slow_publisher(now, None, None); // who published it has long gone on
     }
 
     /// A session that is at home here, as a member of a group.
