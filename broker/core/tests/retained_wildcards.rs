@@ -197,3 +197,31 @@ fn changes_while_they_are_streamed() {
         assert_eq!(old + new, kept.len());
     }
 }
+
+/// A client that asks for retained messages again and again and takes none is refused with 0x97 at
+/// `tenant.subscriptions_max` requests, and served again when it has taken them.
+#[test]
+fn a_client_asks_and_takes_nothing() {
+    let node = Node::of_settings(Settings { subscriptions_max: 3, ..Settings::default() });
+    fill(&node, QoS::AtLeastOnce);
+    let mut subscriber = node.connect_with(&lasting_with_window("subscriber", 1));
+    let filter = SubscribeFilter { filter: "many/#", options: options(QoS::AtLeastOnce) };
+    let mut refused = 0;
+    let mut publishes = Vec::new();
+    for _ in 0..10 {
+        subscriber.send_subscribe(&[filter], None);
+        for packet in subscriber.packets() {
+            match packet {
+                Packet::SubAck(mut ack) => {
+                    refused += u32::from(ack.reasons.next() == Some(mqtt::ReasonCode::QUOTA_EXCEEDED));
+                }
+                Packet::Publish(publish) => publishes.push(publish),
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+    assert_eq!(refused, 7);
+    subscriber.acknowledge(&publishes[0]);
+    assert_eq!(subscriber.drain().len() as u32 + 1, 3 * COUNT);
+    assert_eq!(subscriber.subscribe_as("many/1", options(QoS::AtMostOnce)), 0);
+}

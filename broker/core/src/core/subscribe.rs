@@ -131,9 +131,10 @@ impl Core {
             return Err(ReasonCode::NOT_AUTHORIZED);
         }
         let subscriptions = &self.inboxes.get(connection.inbox).subscriptions;
-        if subscriptions.len() >= settings.subscriptions_max as usize
-            && !subscriptions.contains_key(filter.filter)
-        {
+        let max = settings.subscriptions_max as usize;
+        // A client that takes none of its retained messages may ask for them as often as it may subscribe.
+        let streams = connection.extras.as_ref().map_or(0, |extras| extras.retained.len());
+        if streams >= max || subscriptions.len() >= max && !subscriptions.contains_key(filter.filter) {
             return Err(ReasonCode::QUOTA_EXCEEDED);
         }
         Ok(parsed)
