@@ -75,7 +75,7 @@ fn expired_in_a_queue() {
     assert_eq!(node.dropped(DropReason::Expired), 5);
 }
 
-/// A message that waits behind a full window of a connected client expires as well; one whose delivery has begun is
+/// [MQTT-4.3.3-7, MQTT-4.3.3-13] A message that waits behind a full window of a connected client expires as well; one whose delivery has begun is
 /// delivered to the end, also when it has to be sent again.
 #[test]
 fn expired_behind_a_window_and_in_flight() {

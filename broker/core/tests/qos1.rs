@@ -73,7 +73,7 @@ fn identifiers_in_flight_are_distinct() {
 }
 
 /// [MQTT-4.4.0-1, MQTT-4.3.2-2, MQTT-3.3.1-1] Unacknowledged messages are sent again on reconnect, and only then, with DUP
-/// and the identifiers they had, in order; acknowledged ones are not [MQTT-4.4.0-2].
+/// and the identifiers they had, in order; acknowledged ones are not.
 #[test]
 fn redelivery_on_reconnect() {
     for version in VERSIONS {
@@ -123,7 +123,7 @@ fn stray_pubacks() {
     }
 }
 
-/// A PUBACK of 0x80 or more finishes the message as well: it is not sent again, and counted.
+/// [MQTT-4.4.0-2] A PUBACK of 0x80 or more finishes the message as well: it is not sent again, and counted.
 #[test]
 fn refused_by_puback() {
     let node = Node::new(1);

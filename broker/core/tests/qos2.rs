@@ -105,7 +105,7 @@ fn handshake_towards_a_subscriber() {
     }
 }
 
-/// [MQTT-4.3.3-7] A PUBREC of 0x80 or more ends the message: no PUBREL, not sent again, counted, its place in the window
+/// [MQTT-4.4.0-2] A PUBREC of 0x80 or more ends the message: no PUBREL, not sent again, counted, its place in the window
 /// free.
 #[test]
 fn refused_by_pubrec() {

@@ -180,7 +180,7 @@ fn replaced_messages_leave_no_timers() {
     assert_eq!(node.timers(), before);
 }
 
-/// [MQTT-3.3.1-13] A live message goes out without the flag, to all that subscribed before, on whatever core; a lasting
+/// [MQTT-3.3.1-12] A live message goes out without the flag, to all that subscribed before, on whatever core; a lasting
 /// session that was away gets it likewise.
 #[test]
 fn live_messages_have_no_retain_flag() {
