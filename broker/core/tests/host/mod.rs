@@ -11,6 +11,7 @@
 mod client;
 pub mod exchange;
 pub mod packets;
+pub mod random;
 mod turns;
 mod world;
 
