@@ -257,6 +257,26 @@ fn exchange_gone_wrong() {
     assert_eq!(client.expect_refused().reason, ReasonCode::NOT_AUTHORIZED);
 }
 
+/// A client that answers before it has read the question waits until it has: no AUTH is lost on the way to its
+/// home core.
+#[test]
+fn answer_before_the_question() {
+    for core in 0..3 {
+        let node = asking(3);
+        let mut client = node.accept_on(core);
+        client.reads(false);
+        client.send_connect(&with_method("client", "m"));
+        node.answer(&ask(&node), Verdict::Continue { data: None });
+        client.send_auth(&auth(CONTINUE, "m", b""));
+        assert!(node.question().is_none());
+        client.reads(true);
+        node.answer(&ask(&node), allow());
+        assert_eq!(client.expect_auth().reason, CONTINUE);
+        assert_eq!(client.expect_connack().reason, ReasonCode::SUCCESS);
+        client.ping();
+    }
+}
+
 /// The time to CONNECT holds for the whole exchange, the host's thinking included; an answer that comes later
 /// changes nothing.
 #[test]

@@ -80,8 +80,8 @@ pub struct Connection {
     pub in_backlog: bool,
     /// Its publisher is slowed: nothing is processed until a timer ends it.
     pub slowed: bool,
-    /// Its completion window is full, or it asks without reading the answers: nothing is processed until there
-    /// is room.
+    /// Its completion window is full, or it goes on without reading what it is sent: nothing is processed
+    /// until there is room.
     pub stalled: bool,
     /// An answer that it has to have is larger than it takes: it is closed when its turn comes.
     pub unanswerable: bool,

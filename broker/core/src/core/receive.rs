@@ -141,7 +141,10 @@ impl Core {
                     }
                     Processed::Gone => return Processed::Gone,
                 },
-                Phase::Online | Phase::Authenticating(_) => {}
+                // An answer that comes before its question has left waits: the next step may be the hand-over,
+                // which leaves nothing behind.
+                Phase::Authenticating(_) => connection.stalled = !connection.send.is_empty(),
+                Phase::Online => {}
             }
             if connection.is_online() {
                 let send_bytes_max = self.tenants.get(connection.tenant).settings.send_bytes_max as usize;
@@ -265,6 +268,9 @@ impl Core {
             self.pump_retained(now, id, out);
             self.relieve_member(id);
             self.unstall(id);
+        } else if connection.stalled && connection.send.is_empty() {
+            connection.stalled = false;
+            self.resume(id);
         }
     }
 
