@@ -16,7 +16,7 @@ use crate::time::Now;
 
 impl Core {
     /// The client broke the protocol or asked for what it may not have. Before CONNACK: a CONNACK with the
-    /// reason [MQTT-3.1.4-?]; after it: DISCONNECT with the reason in 5.0 [MQTT-4.13.1-1], a plain close in
+    /// reason [MQTT-3.1.4-2]; after it: DISCONNECT with the reason in 5.0 [MQTT-4.13.1-1], a plain close in
     /// 3.x [MQTT-4.8.0-1 of 3.1.1].
     pub(super) fn refuse(&mut self, now: Now, id: ConnectionId, reason: ReasonCode, out: &mut Outputs) {
         self.counters.protocol_errors += 1;

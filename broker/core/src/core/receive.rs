@@ -207,7 +207,7 @@ impl Core {
         match packet {
             Packet::Auth(auth) => self.on_auth(now, id, &auth, out),
             Packet::Disconnect(disconnect) => self.on_disconnect(now, id, &disconnect, out),
-            // [MQTT-3.1.4-?]: nothing but AUTH and DISCONNECT while the exchange is going on (4.12).
+            // [MQTT-3.1.4-6]: nothing but AUTH and DISCONNECT while the exchange is going on (4.12).
             _ if !online => self.refuse(now, id, ReasonCode::PROTOCOL_ERROR, out),
             Packet::Publish(publish) => self.on_publish(now, id, &publish, out),
             Packet::PubAck(ack) => self.on_puback(now, id, &ack, out),
