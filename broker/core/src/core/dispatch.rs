@@ -6,8 +6,8 @@ use std::sync::Arc;
 use mqtt::QoS;
 
 use super::Core;
-use super::connect::hash_client;
 use super::deliver::Sent;
+use super::greet::hash_client;
 use super::publish::Routed;
 use super::receive::mark_dirty;
 use crate::connection::Fields;

@@ -12,6 +12,7 @@ mod deliver;
 mod disconnect;
 mod dispatch;
 mod effects;
+mod greet;
 mod lookup;
 mod peers;
 mod publish;

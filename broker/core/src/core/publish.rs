@@ -5,7 +5,7 @@ use std::sync::Arc;
 use mqtt::{PacketId, Publish, QoS, ReasonCode, Version};
 
 use super::Core;
-use super::connect::within_topic_limits;
+use super::greet::within_topic_limits;
 use crate::config::Settings;
 use crate::connection::{Completion, Connection};
 use crate::counters::DropReason;

@@ -10,7 +10,7 @@ use mqtt::{
 use smallvec::SmallVec;
 
 use super::Core;
-use super::connect::within_topic_limits;
+use super::greet::within_topic_limits;
 use super::route_changes::RouteWait;
 use crate::config::Settings;
 use crate::connection::{RetainedStream, SubscribeRequest};

@@ -1,0 +1,262 @@
+//! A client at home: its session, its limits, and the CONNACK that greets it.
+
+use std::sync::Arc;
+
+use mqtt::encode;
+use mqtt::{ConnAck, ConnAckProperties, Connect, QoS, ReasonCode, Version};
+
+use super::Core;
+use crate::access::Identity;
+use crate::config::Settings;
+use crate::connection::{Connection, OutboundAliases, Phase};
+use crate::identity::ConnectionId;
+use crate::inbox::{Attach, Attached, Will};
+use crate::input::Outputs;
+use crate::message::{Message, Publisher};
+use crate::notice::Event;
+use crate::placement::{core_of, inbox_key};
+use crate::random::mix;
+use crate::tenant::TenantIndex;
+use crate::time::Now;
+
+/// Longest will delay or session expiry that counts as such; `u32::MAX` is for ever.
+const FOR_EVER: u32 = u32::MAX;
+
+impl Core {
+    /// Attaches the client to its session and greets it.
+    pub(super) fn admit_at_home(
+        &mut self,
+        now: Now,
+        id: ConnectionId,
+        connect: &Connect<'_>,
+        identity: &Identity,
+        authentication_data: Option<&[u8]>,
+        out: &mut Outputs,
+    ) {
+        let tenant = self.tenants.index(&identity.tenant, &self.config);
+        let settings = Arc::clone(&self.tenants.get(tenant).settings);
+        if let Err(reason) = self.check_admission(connect, identity, &settings) {
+            self.refuse(now, id, reason, out);
+            return;
+        }
+        let assigned = connect.client_id.is_empty().then(|| self.assign_client_id(&identity.tenant));
+        let client = assigned.as_deref().unwrap_or(connect.client_id);
+        let expiry_seconds = session_expiry(connect, &settings);
+        let properties = ConnAckProperties {
+            session_expiry: (expiry_seconds != connect.properties.session_expiry).then_some(expiry_seconds),
+            assigned_client_id: assigned.as_deref(),
+            response_information: identity
+                .response_information
+                .as_deref()
+                .filter(|_| connect.properties.request_response_information),
+            authentication_method: connect.properties.authentication_method,
+            authentication_data,
+            server_keep_alive: announced_keep_alive(connect, &settings),
+            ..announced(&settings)
+        };
+        if connect.properties.maximum_packet_size.is_some_and(|max| connack_bytes(properties) > max as usize)
+        {
+            self.refuse(now, id, ReasonCode::PACKET_TOO_LARGE, out); // [MQTT-3.1.2-24]
+            return;
+        }
+        let attached = self.attach(now, id, connect, (client, expiry_seconds), tenant, out);
+        let connection = self.connections.get_mut(id).expect("is being admitted");
+        connection.phase = Phase::Online;
+        connection.tenant = tenant;
+        connection.inbox = attached.slot;
+        let session = self.inboxes.get(attached.slot).incarnation();
+        connection.publisher = Publisher { session, client_hash: hash_client(client) };
+        connection.permissions = identity.permissions.clone();
+        set_limits(connection, connect, &settings);
+        self.wheel.cancel(connection.timer);
+        self.arm_keep_alive(now, id);
+        self.counters.clients_greeted += 1;
+        self.greet(now, id, attached, properties, out);
+    }
+
+    /// Gives the connection its session, which takes it from a former connection.
+    fn attach(
+        &mut self,
+        now: Now,
+        id: ConnectionId,
+        connect: &Connect<'_>,
+        (client, expiry_seconds): (&str, u32),
+        tenant: TenantIndex,
+        out: &mut Outputs,
+    ) -> Attached {
+        let name = Arc::clone(&self.tenants.get(tenant).name);
+        let incarnation = self.new_incarnation();
+        let publisher = Publisher { session: incarnation, client_hash: hash_client(client) };
+        let will = connect.will.map(|will| Box::new(make_will(&will, Arc::clone(&name), publisher)));
+        let mut effects = std::mem::take(&mut self.effects);
+        let attach = Attach {
+            tenant: &name,
+            client,
+            connection: id,
+            clean_start: connect.clean_start,
+            expiry_seconds,
+            will,
+            incarnation,
+        };
+        let attached = self.inboxes.attach(attach, now.wall, &mut effects);
+        self.settle(now, effects, out);
+        attached
+    }
+
+    fn greet(
+        &mut self,
+        now: Now,
+        id: ConnectionId,
+        attached: Attached,
+        properties: ConnAckProperties<'_>,
+        out: &mut Outputs,
+    ) {
+        let connack =
+            ConnAck { session_present: attached.session_present, reason: ReasonCode::SUCCESS, properties };
+        self.write(id, out, |tail, version| encode::connack(tail, version, &connack));
+        if let Some(connection) = self.connections.get(id) {
+            let event =
+                Event::Greeted { version: connection.version, session_present: attached.session_present };
+            self.notice(id, event, out);
+        }
+        self.pump(now, id, out);
+    }
+
+    /// What the tenant's settings and the client's permissions say about a CONNECT.
+    fn check_admission(
+        &self,
+        connect: &Connect<'_>,
+        identity: &Identity,
+        settings: &Settings,
+    ) -> Result<(), ReasonCode> {
+        if self.stopping.is_some() {
+            return Err(ReasonCode::SERVER_UNAVAILABLE); // 0x8B is for DISCONNECT alone
+        }
+        let Some(will) = &connect.will else { return Ok(()) };
+        if will.qos > settings.qos_max {
+            return Err(ReasonCode::QOS_NOT_SUPPORTED); // [MQTT-3.2.2-12]
+        }
+        if will.retain && !settings.retain {
+            return Err(ReasonCode::RETAIN_NOT_SUPPORTED); // [MQTT-3.2.2-13]
+        }
+        if will.payload.len() > settings.will_bytes_max as usize {
+            return Err(ReasonCode::QUOTA_EXCEEDED);
+        }
+        if !within_topic_limits(will.topic, settings) {
+            return Err(ReasonCode::TOPIC_NAME_INVALID);
+        }
+        if !identity.permissions.may_publish(will.topic) {
+            return Err(ReasonCode::NOT_AUTHORIZED);
+        }
+        if settings.payload_format_check
+            && will.properties.payload_format_utf8
+            && std::str::from_utf8(will.payload).is_err()
+        {
+            return Err(ReasonCode::PAYLOAD_FORMAT_INVALID);
+        }
+        Ok(())
+    }
+
+    /// A client id that nobody has, of a client that is at home here.
+    fn assign_client_id(&mut self, tenant: &str) -> String {
+        loop {
+            let client = format!("hermod-{:016x}", self.random.next());
+            if core_of(inbox_key(tenant, &client), self.config.cores) == self.id {
+                return client;
+            }
+        }
+    }
+}
+
+fn session_expiry(connect: &Connect<'_>, settings: &Settings) -> u32 {
+    let wanted = match connect.version {
+        Version::V5 => connect.properties.session_expiry,
+        Version::V31 | Version::V311 if connect.clean_start => 0,
+        Version::V31 | Version::V311 => FOR_EVER,
+    };
+    wanted.min(settings.session_expiry_seconds_max)
+}
+
+fn make_will(will: &mqtt::Will<'_>, tenant: Arc<str>, publisher: Publisher) -> Will {
+    let mut properties = Vec::with_capacity(will.properties.forwarded_bytes());
+    will.properties.write_forwarded(&mut properties);
+    Will {
+        message: Message {
+            tenant,
+            publisher,
+            topic: will.topic.into(),
+            properties: properties.into(),
+            payload: bytes::Bytes::copy_from_slice(will.payload),
+            expires: None,
+            qos: will.qos,
+            retain: will.retain,
+        },
+        delay_seconds: will.delay_interval,
+        expiry_seconds: will.properties.message_expiry,
+    }
+}
+
+/// The size of a CONNACK that lets a 5.0 client in.
+fn connack_bytes(properties: ConnAckProperties<'_>) -> usize {
+    let mut bytes = Vec::new();
+    encode::connack(&mut bytes, Version::V5, &ConnAck { properties, ..ConnAck::default() });
+    bytes.len()
+}
+
+/// Takes over what the client and the settings say about flow and sizes.
+fn set_limits(connection: &mut Connection, connect: &Connect<'_>, settings: &Settings) {
+    let properties = &connect.properties;
+    // Its absence means 65 535, which permits less.
+    connection.outbound_inflight_max = match properties.receive_maximum {
+        u16::MAX => settings.inflight_max,
+        named => named,
+    };
+    let aliases = properties.topic_alias_maximum.min(settings.topic_alias_outbound_max);
+    if aliases > 0 {
+        connection.extras().outbound_aliases = OutboundAliases::new(aliases);
+    }
+    if let Some(method) = properties.authentication_method {
+        connection.extras().authentication_method = Some(method.into());
+    }
+    let keep_alive = announced_keep_alive(connect, settings).unwrap_or(connect.keep_alive);
+    connection.keep_alive_ms = u32::from(keep_alive) * 1500;
+}
+
+/// The keep alive that replaces the client's, if it asks for a longer one than the settings allow. A 3.x
+/// client cannot be told, and keeps its own.
+fn announced_keep_alive(connect: &Connect<'_>, settings: &Settings) -> Option<u16> {
+    let max = settings.keep_alive_seconds_max;
+    let beyond = connect.keep_alive == 0 || connect.keep_alive > max;
+    (max > 0 && beyond && connect.version == Version::V5).then_some(max)
+}
+
+/// What CONNACK announces of a tenant's settings.
+fn announced(settings: &Settings) -> ConnAckProperties<'static> {
+    ConnAckProperties {
+        receive_maximum: settings.receive_maximum,
+        maximum_qos: settings.qos_max.min(QoS::ExactlyOnce),
+        retain_available: settings.retain,
+        maximum_packet_size: (settings.packet_bytes_max < PACKET_BYTES_PROTOCOL)
+            .then_some(settings.packet_bytes_max),
+        topic_alias_maximum: settings.topic_alias_max,
+        wildcard_subscriptions_available: settings.wildcard_subscriptions,
+        subscription_ids_available: settings.subscription_identifiers,
+        shared_subscriptions_available: settings.shared_subscriptions,
+        ..ConnAckProperties::default()
+    }
+}
+
+/// The largest packet the protocol can express: 268 435 455 bytes after a header of five.
+pub(super) const PACKET_BYTES_PROTOCOL: u32 = mqtt::REMAINING_LENGTH_MAX + 5;
+
+/// Whether a topic or filter is within the tenant's limits of length and depth.
+pub(super) fn within_topic_limits(topic: &str, settings: &Settings) -> bool {
+    topic.len() <= usize::from(settings.topic_bytes_max)
+        && (settings.topic_levels_max == u16::MAX
+            || topic.bytes().filter(|byte| *byte == b'/').count() < usize::from(settings.topic_levels_max))
+}
+
+/// A number by which shared subscriptions keep a publisher's messages together: the same on every core.
+pub(super) fn hash_client(client: &str) -> u64 {
+    mix(xxhash_rust::xxh3::xxh3_64(client.as_bytes()))
+}
