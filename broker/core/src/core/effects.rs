@@ -59,11 +59,11 @@ impl Core {
         let Some(slot) = self.inboxes.find(incarnation) else { return };
         self.disarm_session(slot);
         let timer = self.wheel.arm(due(now, at).0, Timer::Session(incarnation));
-        self.inboxes.at(slot).timer = Some(timer);
+        self.inboxes.at(slot).set_timer(timer);
     }
 
     pub(super) fn disarm_session(&mut self, slot: InboxSlot) {
-        if let Some(timer) = self.inboxes.at(slot).timer.take() {
+        if let Some(timer) = self.inboxes.at(slot).take_timer() {
             self.wheel.cancel(timer);
         }
     }

@@ -41,12 +41,8 @@ pub struct Inbox {
     durable: bool,
     expiry_seconds: u32,
     will: Option<Box<Will>>,
-    /// While away: when the will is to be published.
-    will_due: Option<Wall>,
-    /// While away: when the session ends.
-    expires: Option<Wall>,
-    /// The timer that the core armed for the earlier of the two; not part of the session's state.
-    pub timer: Option<TimerId>,
+    /// There while the client is away.
+    away: Option<Box<Away>>,
     /// Subscriptions by filter as the client spelled it, share name included.
     pub subscriptions: BTreeMap<Box<str>, DeliveryOptions>,
     /// Messages for the client.
@@ -55,7 +51,18 @@ pub struct Inbox {
     taken: Vec<PacketId>,
 }
 
-const _: () = assert!(size_of::<Inbox>() <= 232, "README.md says what a session costs");
+/// What is due while a client is away.
+#[derive(Debug, Default)]
+struct Away {
+    /// When the will is to be published.
+    will_due: Option<Wall>,
+    /// When the session ends.
+    expires: Option<Wall>,
+    /// The timer that the core armed for the earlier of the two; not part of the session's state.
+    timer: Option<TimerId>,
+}
+
+const _: () = assert!(size_of::<Inbox>() <= 200, "README.md says what a session costs");
 
 impl Inbox {
     pub(super) fn new(tenant: Arc<str>, client: &str, incarnation: Incarnation, durable: bool) -> Inbox {
@@ -67,9 +74,7 @@ impl Inbox {
             durable,
             expiry_seconds: 0,
             will: None,
-            will_due: None,
-            expires: None,
-            timer: None,
+            away: None,
             subscriptions: BTreeMap::new(),
             queue: Queue::default(),
             taken: Vec::new(),
@@ -113,15 +118,14 @@ impl Inbox {
             will.message.publisher.session = self.incarnation;
             will
         });
-        self.will_due = None;
-        self.expires = None;
+        self.away = None;
         self.queue.rewind();
     }
 
     /// Another connection takes the session over, and it goes on: a will without delay is published; one
     /// with a delay is not, for the client has come back in time [MQTT-3.1.3-9].
     pub(super) fn leave(&mut self, now: Wall, effects: &mut Vec<Effect>) {
-        let due = match self.will_due {
+        let due = match self.away.as_ref().and_then(|away| away.will_due) {
             Some(due) => due <= now,
             None => self.will.as_ref().is_some_and(|will| will.delay_seconds == 0),
         };
@@ -135,22 +139,27 @@ impl Inbox {
     pub(super) fn wait(&mut self, now: Wall, effects: &mut Vec<Effect>) {
         self.connection = None;
         self.queue.rewind();
-        self.expires = (self.expiry_seconds != u32::MAX).then(|| now.after_seconds(self.expiry_seconds));
-        self.will_due = self.will.as_ref().map(|will| now.after_seconds(will.delay_seconds));
+        self.away = Some(Box::new(Away {
+            will_due: self.will.as_ref().map(|will| now.after_seconds(will.delay_seconds)),
+            expires: (self.expiry_seconds != u32::MAX).then(|| now.after_seconds(self.expiry_seconds)),
+            timer: self.take_timer(),
+        }));
         self.publish_due_will(now, effects);
         self.ask_for_due(effects);
     }
 
     /// Asks to be told of the next moment at which something is due.
     pub(super) fn ask_for_due(&self, effects: &mut Vec<Effect>) {
-        if let Some(due) = self.will_due.into_iter().chain(self.expires).min() {
+        let Some(away) = &self.away else { return };
+        if let Some(due) = away.will_due.into_iter().chain(away.expires).min() {
             effects.push(Effect::Due(self.incarnation, due));
         }
     }
 
     pub(super) fn publish_due_will(&mut self, now: Wall, effects: &mut Vec<Effect>) {
-        if self.will_due.is_some_and(|due| due <= now) {
-            self.will_due = None;
+        let Some(away) = &mut self.away else { return };
+        if away.will_due.is_some_and(|due| due <= now) {
+            away.will_due = None;
             if let Some(will) = self.will.take() {
                 effects.push(Effect::Publish(will.into_message(now)));
             }
@@ -158,7 +167,20 @@ impl Inbox {
     }
 
     pub(super) fn is_expired(&self, now: Wall) -> bool {
-        self.connection.is_none() && self.expires.is_some_and(|expires| expires <= now)
+        let expires = self.away.as_ref().and_then(|away| away.expires);
+        self.connection.is_none() && expires.is_some_and(|expires| expires <= now)
+    }
+
+    /// Remembers the timer that was armed for what is due; meaningless while the client is here.
+    pub fn set_timer(&mut self, timer: TimerId) {
+        if let Some(away) = &mut self.away {
+            away.timer = Some(timer);
+        }
+    }
+
+    /// The timer armed for what is due, to be cancelled.
+    pub fn take_timer(&mut self) -> Option<TimerId> {
+        self.away.as_mut().and_then(|away| away.timer.take())
     }
 
     /// Its time has passed, or passes with the connection that it has [MQTT-4.1.0-2].
@@ -204,13 +226,14 @@ impl Inbox {
         found.is_ok()
     }
 
-    pub(super) fn into_ended(self) -> Ended {
+    pub(super) fn into_ended(mut self) -> Ended {
+        let timer = self.take_timer();
         Ended {
             tenant: self.tenant,
             incarnation: self.incarnation,
             durable: self.durable,
             connection: self.connection,
-            timer: self.timer,
+            timer,
             filters: self.subscriptions.into_keys().collect(),
             leftovers: self.queue.into_leftovers(),
         }
