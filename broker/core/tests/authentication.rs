@@ -91,7 +91,7 @@ fn password_alone() {
     assert_eq!((question.username, question.password.as_deref()), (None, Some(&b"secret"[..])));
 }
 
-/// [MQTT-3.2.2-7, MQTT-3.2.2-8] and [MQTT-3.2.2-4 of 3.1.1]: a refusal is told in the version's own words, and
+/// [MQTT-3.2.2-6, MQTT-3.2.2-7, MQTT-3.2.2-8, MQTT-4.13.2-1] and [MQTT-3.2.2-4 of 3.1.1]: a refusal is told in the version's own words, and
 /// closes. Whatever the host says, the packet holds a code that it may hold.
 #[test]
 fn refusals() {

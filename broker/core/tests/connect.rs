@@ -187,7 +187,7 @@ fn assigned_client_ids() {
     }
 }
 
-/// [MQTT-3.2.2-9] and 3.2.2.3: CONNACK announces what differs from what the protocol takes for granted, and
+/// [MQTT-3.2.2-1, MQTT-3.2.2-9] and 3.2.2.3: CONNACK announces what differs from what the protocol takes for granted, and
 /// nothing else.
 #[test]
 fn connack_announces_settings() {

@@ -94,7 +94,7 @@ fn keep_alive_0() {
     }
 }
 
-/// [MQTT-3.2.2-21] A server keep alive replaces what the client asked for, if that was more, or nothing; a 3.x
+/// [MQTT-3.2.2-21, MQTT-3.2.2-22] A server keep alive replaces what the client asked for, if that was more, or nothing; a 3.x
 /// client cannot be told, and keeps its own.
 #[test]
 fn server_keep_alive() {

@@ -67,7 +67,7 @@ fn session_present() {
     }
 }
 
-/// 3.1.2.11.2: Clean Start 0 finds the session of a client that still is connected, unless that one was to end
+/// [MQTT-3.1.4-4] and 3.1.2.11.2: Clean Start 0 finds the session of a client that still is connected, unless that one was to end
 /// with its connection.
 #[test]
 fn session_present_on_take_over() {

@@ -273,6 +273,7 @@ impl Client {
     pub fn expect_disconnect(&mut self) -> Disconnect<'static> {
         match self.expect() {
             Packet::Disconnect(disconnect) => {
+                assert_eq!(disconnect.session_expiry, None); // [MQTT-3.14.2-2]
                 self.expect_closed();
                 disconnect
             }
