@@ -17,6 +17,7 @@ use rustix::fs::{FallocateFlags, OFlags, fallocate, statvfs};
 
 use crate::identity::{LogId, SegmentId};
 use crate::mapping::SegmentBytes;
+use crate::recovery::Unproven;
 use crate::request::FlushError;
 
 /// First line of the file `format`, with the version behind it.
@@ -198,11 +199,17 @@ pub fn map_segment(directory: &Path, segment: SegmentId) -> io::Result<Arc<Segme
     SegmentBytes::map(&File::open(segment_path(directory, segment))?).map(Arc::new)
 }
 
-/// Makes what recovery reads durable, before anything is done with it: after `kill -9` the newest records
-/// may be in the page cache alone.
-pub fn sync_segments(directory: &Path, segments: &[SegmentId]) -> io::Result<()> {
-    for segment in segments {
-        File::open(segment_path(directory, *segment))?.sync_data()?;
+/// Makes what recovery read durable, before anything is done with it: after `kill -9` the newest records may
+/// be in the page cache alone, and after a failed fsync the kernel calls pages clean that are not on the
+/// disk, so they are written again.
+pub fn settle(directory: &Path, unproven: &[Unproven]) -> io::Result<()> {
+    for range in unproven {
+        let path = segment_path(directory, range.segment);
+        let file = OpenOptions::new().read(true).write(true).open(path)?;
+        let mut bytes = vec![0; usize::try_from(range.bytes).expect("segments are below 4 GiB")];
+        file.read_exact_at(&mut bytes, range.offset)?;
+        file.write_all_at(&bytes, range.offset)?;
+        file.sync_data()?;
     }
     sync_directory(directory)
 }

@@ -14,6 +14,7 @@ mod quarantine;
 mod records;
 mod scan;
 
+use crate::format::BLOCK_BYTES;
 use crate::format::segment_table::Entry;
 use crate::identity::{LogIdentity, Lsn, RangeId, SegmentId};
 use crate::log::chain::Chain;
@@ -143,9 +144,19 @@ pub struct Resume {
     pub(crate) chain: Chain,
 }
 
+/// Bytes that recovery read and that nothing proves to be on the disk: in whole blocks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Unproven {
+    /// The file.
+    pub segment: SegmentId,
+    /// From here …
+    pub offset: u64,
+    /// … so many bytes.
+    pub bytes: u64,
+}
+
 /// Reads the segments of one log, in any order, and judges what counts. Before anything recovered is acted
-/// upon the host syncs the files ([`files::sync_segments`](crate::files::sync_segments)): what was read may
-/// have come from memory.
+/// upon the host makes it durable ([`Recovery::unproven`]): what was read may have come from memory.
 pub fn recover<'a>(
     identity: &LogIdentity,
     segments: &[SegmentInput<'a>],
@@ -205,6 +216,26 @@ impl<'a> Recovery<'a> {
     /// The files whose bytes the log needs, oldest first.
     pub fn segments_kept(&self) -> impl Iterator<Item = SegmentId> + '_ {
         self.kept.iter().map(|entry| entry.segment)
+    }
+
+    /// What of the log is beyond D, and so perhaps in the page cache alone: to be written again and synced
+    /// ([`files::settle`](crate::files::settle)) before anything recovered is acted upon. A sync alone would
+    /// not do: after a failed one the kernel calls pages clean that never reached the disk.
+    #[must_use]
+    pub fn unproven(&self) -> Vec<Unproven> {
+        let mut unproven: Vec<Unproven> = Vec::new();
+        for record in Records::since(self, self.durable) {
+            let segment = record.position.segment;
+            let header = &record.header;
+            let begun = self.kept.iter().any(|entry| entry.segment == segment && entry.base == header.lsn);
+            let begin = if begun { 0 } else { record.position.offset() / BLOCK_BYTES * BLOCK_BYTES } as u64;
+            let end = (record.position.offset() + header.framed_bytes()).next_multiple_of(BLOCK_BYTES) as u64;
+            match unproven.last_mut() {
+                Some(last) if last.segment == segment => last.bytes = end - last.offset,
+                _ => unproven.push(Unproven { segment, offset: begin, bytes: end - begin }),
+            }
+        }
+        unproven
     }
 
     /// What the log goes on with. Walks the headers of all records that were read.

@@ -41,6 +41,16 @@ impl<'a, 'r> Records<'a, 'r> {
         Records { all: true, ..Records::new(recovery) }
     }
 
+    /// All with an LSN above.
+    pub(crate) fn since(
+        recovery: &'r Recovery<'a>,
+        lsn: Lsn,
+    ) -> impl Iterator<Item = Record<'a>> + use<'a, 'r> {
+        let mut records = Records::all(recovery);
+        records.run = recovery.runs.partition_point(|run| run.last <= lsn);
+        records.skip_while(move |record| record.header.lsn <= lsn)
+    }
+
     fn next_of_all(&mut self) -> Option<Record<'a>> {
         let run = self.recovery.runs.get(self.run)?;
         let input = &self.recovery.segments[run.input];
