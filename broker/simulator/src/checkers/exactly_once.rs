@@ -18,6 +18,8 @@ pub(super) struct ExactlyOnce {
     exchanges: BTreeMap<(ClientIndex, u16), (u32, MessageId, bool)>,
     /// Every shared filter that was ever asked for.
     groups: BTreeSet<&'static str>,
+    /// Those of them that somebody asked for with QoS 1.
+    passing: BTreeSet<&'static str>,
 }
 
 impl ExactlyOnce {
@@ -31,8 +33,13 @@ impl ExactlyOnce {
     ) {
         match &event.fact {
             Fact::Sent(_, Sent::Subscribe { filters, .. }) => {
-                let shared = filters.iter().map(|(filter, _)| *filter);
-                self.groups.extend(shared.filter(|filter| topics::split_share(filter).0.is_some()));
+                for (filter, options) in filters.iter().filter(|each| topics::split_share(each.0).0.is_some())
+                {
+                    self.groups.insert(filter);
+                    if options.qos == QoS::AtLeastOnce {
+                        self.passing.insert(filter);
+                    }
+                }
             }
             Fact::Got(link, Got::Ack(ack)) if ack.kind == PacketKind::PubRel => {
                 let key = (ledger.link(*link).client, ack.packet_id);
@@ -68,6 +75,15 @@ impl ExactlyOnce {
         again.then(|| format!("QoS 2 packet {packet_id} was sent again after its PUBREL"))
     }
 
+    /// May a member have had it with QoS 1?
+    fn may_be_passed_on(&self, message: &Message) -> bool {
+        match message.qos {
+            QoS::AtMostOnce => false,
+            QoS::AtLeastOnce => true,
+            QoS::ExactlyOnce => self.passing.iter().any(|filter| topics::matches(filter, message.topic)),
+        }
+    }
+
     /// More copies than subscriptions that may match?
     fn too_many(
         &self,
@@ -90,7 +106,7 @@ impl ExactlyOnce {
             let groups = self.groups.iter().filter(|filter| topics::matches(filter, message.topic)).count();
             let given = state.shared_copies + 1;
             // What a leaving member has not acknowledged goes to another, but not what it had with QoS 2.
-            let passed_on = may_be_passed_on(message, ledger) && !all_steady(id, ledger);
+            let passed_on = self.may_be_passed_on(message) && !all_steady(id, ledger);
             return (given > groups as u32 * sends && !passed_on)
                 .then(|| format!("copy {given} for {groups} groups (sent {sends} times)"));
         }
@@ -106,14 +122,6 @@ impl ExactlyOnce {
         let given = copies.flagged + 1;
         (given > flagged_max).then(|| format!("retained copy {given} where at most {flagged_max} are due"))
     }
-}
-
-/// May a member have had it with QoS 1?
-fn may_be_passed_on(message: &Message, ledger: &Ledger) -> bool {
-    let mut members = ledger.sessions.iter().flat_map(|session| &session.subscriptions);
-    message.qos == QoS::AtLeastOnce
-        || message.qos == QoS::ExactlyOnce
-            && members.any(|each| each.is_shared() && each.qos == QoS::AtLeastOnce)
 }
 
 /// Has no member of any group that may have got the message lost its connection since it was begun?

@@ -204,7 +204,7 @@ impl Topic {
         let of = |id: MessageId| &messages[id.0 as usize];
         let alone = self.writes.iter().all(|id| of(*id).publisher == of(last).publisher);
         let certain = self.writes.iter().all(|id| ledger.message(*id).outcome == Outcome::Accepted);
-        self.writes.clear();
+        self.writes.retain(|id| ledger.may_still_come(*id, messages));
         self.known = match (alone && certain, of(last).payload.is_empty()) {
             (false, _) => Known::Unknown,
             (true, true) => Known::Nothing,

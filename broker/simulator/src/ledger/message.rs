@@ -23,6 +23,8 @@ pub struct MessageState {
     pub sends: u32,
     /// On which connection last.
     pub link: Option<Link>,
+    /// In which of its publisher's sessions.
+    pub session: u32,
     /// Has the broker taken it?
     pub outcome: Outcome,
     /// The packet identifier of a QoS 2 message that has its PUBREC and waits for its PUBCOMP.

@@ -212,7 +212,7 @@ impl Ledger {
                 self.link_mut(*link).gone = Some(moment);
                 self.on_over(*link, moment, at);
             }
-            Fact::Quiet { .. } => self.on_quiet(moment),
+            Fact::Quiet { .. } => self.on_quiet(moment, messages),
             Fact::Undecodable(..) | Fact::Unsent { .. } | Fact::Contract(_) | Fact::Overflow(_) => {}
         }
     }
@@ -235,7 +235,10 @@ impl Ledger {
             }
             Sent::Publish(outgoing) => {
                 let qos = messages[outgoing.message.0 as usize].qos;
-                self.messages[outgoing.message.0 as usize].on_sent(link, moment);
+                let session = self.session(client).number;
+                let message = &mut self.messages[outgoing.message.0 as usize];
+                message.on_sent(link, moment);
+                message.session = session;
                 let request = match outgoing.packet_id {
                     Some(packet_id) if qos > QoS::AtMostOnce => Request::Publish(packet_id, outgoing.message),
                     _ => Request::Plain(outgoing.message),
@@ -414,12 +417,24 @@ impl Ledger {
         self.sessions[usize::from(state.client.0)].on_over(link, moment, at);
     }
 
-    fn on_quiet(&mut self, moment: Moment) {
-        for message in &mut self.messages {
-            if message.begun.is_some() && message.settled.is_none() {
+    fn on_quiet(&mut self, moment: Moment, messages: &[Message]) {
+        for index in 0..self.messages.len() {
+            let open = self.may_still_come(MessageId(index as u32), messages);
+            let message = &mut self.messages[index];
+            if message.begun.is_some() && message.settled.is_none() && !open {
                 message.settled = Some(moment);
             }
         }
         self.quiet = moment;
+    }
+
+    /// Though nothing moves: may the message be routed later? A will may wait for its delay; a publisher with
+    /// a session may send again what was not acknowledged.
+    #[must_use]
+    pub fn may_still_come(&self, id: MessageId, messages: &[Message]) -> bool {
+        let (message, state) = (&messages[id.0 as usize], self.message(id));
+        let publisher = self.session(message.publisher);
+        let resends = message.qos > QoS::AtMostOnce && publisher.number == state.session;
+        state.outcome == Outcome::Unknown && (message.will || resends)
     }
 }
