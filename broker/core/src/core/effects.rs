@@ -8,7 +8,7 @@ use super::timers::{Timer, due};
 use crate::counters::DropReason;
 use crate::dist::Route;
 use crate::identity::{ConnectionId, Incarnation};
-use crate::inbox::{Effect, Ended, InboxSlot};
+use crate::inbox::{Effect, Ended};
 use crate::input::{Close, Outputs};
 use crate::message::{Message, Publication};
 use crate::notice::{Event, Notice};
@@ -57,15 +57,11 @@ impl Core {
     /// A session has one timer at most, however often its client comes and goes.
     fn arm_session(&mut self, now: Now, incarnation: Incarnation, at: Wall) {
         let Some(slot) = self.inboxes.find(incarnation) else { return };
-        self.disarm_session(slot);
-        let timer = self.wheel.arm(due(now, at).0, Timer::Session(incarnation));
-        self.inboxes.at(slot).set_timer(timer);
-    }
-
-    pub(super) fn disarm_session(&mut self, slot: InboxSlot) {
         if let Some(timer) = self.inboxes.at(slot).take_timer() {
             self.wheel.cancel(timer);
         }
+        let timer = self.wheel.arm(due(now, at).0, Timer::Session(incarnation));
+        self.inboxes.at(slot).set_timer(timer);
     }
 
     /// [MQTT-3.1.4-3]: the former connection is told and closed, before the new one hears anything.

@@ -100,6 +100,9 @@ impl Core {
         };
         let attached = self.inboxes.attach(attach, now.wall, &mut effects);
         self.settle(now, effects, out);
+        if let Some(timer) = attached.timer {
+            self.wheel.cancel(timer);
+        }
         attached
     }
 

@@ -61,6 +61,8 @@ pub struct Attached {
     pub slot: InboxSlot,
     /// There was one before.
     pub session_present: bool,
+    /// The timer of what was due for it, to be cancelled.
+    pub timer: Option<TimerId>,
 }
 
 /// What follows from a command.
@@ -139,7 +141,7 @@ impl Inboxes {
 
     /// A client connects: its session is resumed or begun, its former connection loses it.
     pub fn attach(&mut self, attach: Attach<'_>, now: Wall, effects: &mut Vec<Effect>) -> Attached {
-        let mut resumed = None;
+        let (mut resumed, mut timer) = (None, None);
         if let Some(slot) = self.find_client(attach.tenant, attach.client) {
             let session = &mut self.sessions[slot.index()];
             if let Some(connection) = session.connection() {
@@ -149,13 +151,14 @@ impl Inboxes {
                 self.end(slot, now, effects);
             } else {
                 session.leave(now, effects);
+                timer = session.take_timer();
                 resumed = Some(slot);
             }
         }
         let session_present = resumed.is_some();
         let slot = resumed.unwrap_or_else(|| self.begin(&attach));
         self.sessions[slot.index()].enter(attach.connection, attach.expiry_seconds, attach.will);
-        Attached { slot, session_present }
+        Attached { slot, session_present, timer }
     }
 
     /// A connection has ended. `keep_will` is false after a DISCONNECT that said so [MQTT-3.14.4-3];

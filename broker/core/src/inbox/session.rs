@@ -118,7 +118,10 @@ impl Inbox {
             will.message.publisher.session = self.incarnation;
             will
         });
-        self.away = None;
+        if let Some(away) = &mut self.away {
+            // Its timer is still armed: it goes when that is taken.
+            (away.will_due, away.expires) = (None, None);
+        }
         self.queue.rewind();
     }
 
@@ -180,7 +183,11 @@ impl Inbox {
 
     /// The timer armed for what is due, to be cancelled.
     pub fn take_timer(&mut self) -> Option<TimerId> {
-        self.away.as_mut().and_then(|away| away.timer.take())
+        let timer = self.away.as_mut().and_then(|away| away.timer.take());
+        if self.connection.is_some() {
+            self.away = None;
+        }
+        timer
     }
 
     /// Its time has passed, or passes with the connection that it has [MQTT-4.1.0-2].
