@@ -173,7 +173,9 @@ impl Retained {
         if !steady || !topic.writes.is_empty() || topic.restless || message.expiry.is_some() {
             return None;
         }
-        let same = |other: &&Due| other.client == each.client && other.message == each.message;
+        let same = |other: &&Due| {
+            other.client == each.client && other.session == each.session && other.message == each.message
+        };
         let earlier = all.iter().filter(same).filter(|other| other.asked < each.asked);
         // A wildcard and a literal filter in one SUBSCRIBE are two; told apart by their filters' order.
         let beside =

@@ -262,7 +262,9 @@ impl Ledger {
             Sent::Disconnect { reason, expiry } => {
                 self.link_mut(link).disconnect = Some(*reason);
                 if let Some(expiry) = expiry {
-                    self.sessions[usize::from(client.0)].expiry = *expiry;
+                    // Whether the broker reads it is not known: the shorter one is certain.
+                    let session = &mut self.sessions[usize::from(client.0)];
+                    session.expiry = session.expiry.min(*expiry);
                 }
             }
             Sent::Garbage => {
