@@ -118,10 +118,7 @@ impl Inbox {
             will.message.publisher.session = self.incarnation;
             will
         });
-        if let Some(away) = &mut self.away {
-            // Its timer is still armed: it goes when that is taken.
-            (away.will_due, away.expires) = (None, None);
-        }
+        self.away = None; // its timer was taken when the client was found
         self.queue.rewind();
     }
 
@@ -183,11 +180,7 @@ impl Inbox {
 
     /// The timer armed for what is due, to be cancelled.
     pub fn take_timer(&mut self) -> Option<TimerId> {
-        let timer = self.away.as_mut().and_then(|away| away.timer.take());
-        if self.connection.is_some() {
-            self.away = None;
-        }
-        timer
+        self.away.as_mut().and_then(|away| away.timer.take())
     }
 
     /// Its time has passed, or passes with the connection that it has [MQTT-4.1.0-2].
