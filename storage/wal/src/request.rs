@@ -1,0 +1,85 @@
+//! What a log asks of its host, and what the host answers: plain data.
+
+use smallvec::SmallVec;
+
+use crate::identity::{CommitNumber, LogId, Lsn, SegmentId};
+
+/// One thing for the host to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Request {
+    /// Write and fdatasync; answered once by [`Log::on_flushed`](crate::Log::on_flushed).
+    Flush(Commit),
+    /// Prepare a segment file: created, zeroed and synced, or, with `recycle`, a file of that size that is
+    /// no longer needed renamed to the new name. Answered by
+    /// [`Log::on_segment_ready`](crate::Log::on_segment_ready) or
+    /// [`Log::on_segment_failed`](crate::Log::on_segment_failed).
+    AllocateSegment {
+        /// The file's name.
+        segment: SegmentId,
+        /// Its size.
+        bytes: u64,
+        /// The file to make it from.
+        recycle: Option<SegmentId>,
+    },
+    /// Delete a file that is no longer needed. Not answered.
+    RemoveSegment(SegmentId),
+    /// All of the segment is durable: map it; answered by [`Log::on_mapped`](crate::Log::on_mapped). Until
+    /// then its memory is kept.
+    MapSegment(SegmentId),
+    /// Read the segment's pages in, because reclaiming is about to walk it; answered by
+    /// [`Log::on_prefetched`](crate::Log::on_prefetched).
+    Prefetch(SegmentId),
+}
+
+/// Everything that was appended since the last one, as writes that are all to be done, each linked to an
+/// fdatasync of its file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Commit {
+    /// Which log.
+    pub log: LogId,
+    /// To be named in the answer.
+    pub number: CommitNumber,
+    /// The last record in it.
+    pub last: Lsn,
+    /// One, or one per segment where a segment filled up.
+    pub writes: SmallVec<[Write; 1]>,
+}
+
+/// A range of one segment file, in whole blocks. Its bytes are
+/// [`Log::bytes_to_write`](crate::Log::bytes_to_write): they stay in place, unchanged, until the commit is
+/// answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Write {
+    /// The file.
+    pub segment: SegmentId,
+    /// Where, a multiple of 4096.
+    pub offset: u64,
+    /// How much, a multiple of 4096.
+    pub bytes: u32,
+}
+
+/// Why a commit is not on disk. Each ends the log: after a failed fsync the kernel may have dropped the
+/// pages and call the next one a success.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FlushError {
+    /// The write failed with this errno.
+    Write(i32),
+    /// The write ended early, which also breaks the link to its fdatasync.
+    Short {
+        /// Bytes written.
+        written: u32,
+        /// Bytes asked for.
+        asked: u32,
+    },
+    /// The fdatasync failed with this errno.
+    Sync(i32),
+}
+
+/// Why a segment file could not be prepared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SegmentError {
+    /// No space, or below the watermark.
+    Full,
+    /// Anything else, with its errno.
+    Io(i32),
+}
