@@ -205,6 +205,7 @@ fn will_was_withdrawn(message: &Message, id: MessageId, ledger: &Ledger) -> bool
         carries
             && state.client == message.publisher
             && state.withdrew_will
+            && !state.raced
             && over.is_some_and(|over| later.all(|later| later.opened > over))
     })
 }

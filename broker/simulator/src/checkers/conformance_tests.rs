@@ -134,3 +134,25 @@ fn will_of_the_living() {
     story.deliver(subscriber, will, QoS::AtMostOnce, 0);
     assert!(story.found(Promise::Conformance));
 }
+
+/// A will is not published after DISCONNECT, unless another CONNECT of the client was on its way, which may have
+/// taken the session over before DISCONNECT was read.
+#[test]
+fn withdrawn_will() {
+    for raced in [false, true] {
+        let mut story = Story::new();
+        let subscriber = story.online(0, true);
+        story.subscribe(subscriber, 1, "a", QoS::AtMostOnce);
+        let other = raced.then(|| story.sends_connect(1, true, None));
+        let will = story.register_will(1, "a");
+        let link = story.sends_connect(1, true, Some(will));
+        story.is_let_in(link, false);
+        story.sent(link, Sent::Disconnect { reason: 0, expiry: None });
+        story.leave(link);
+        if let Some(other) = other {
+            story.fact(Fact::Greeted { link: other, accepted: true });
+        }
+        story.deliver(subscriber, will, QoS::AtMostOnce, 0);
+        assert_eq!(story.found(Promise::Conformance), !raced, "{:?}", story.findings());
+    }
+}

@@ -9,7 +9,7 @@ use mqtt::{QoS, RetainHandling};
 use super::expected::{Missing, reasons_for};
 use super::{Findings, Promise};
 use crate::history::{ClientIndex, Delivery, Event, Fact, Got, Link, Message, MessageId, Moment, Sent};
-use crate::ledger::{Ledger, Outcome};
+use crate::ledger::{Ledger, Outcome, Session, Subscription};
 use crate::topics;
 
 /// What is retained, topic by topic.
@@ -73,6 +73,11 @@ impl Retained {
                     assert_eq!(messages[will.message.0 as usize].publisher, client);
                     self.write(will.message, messages, true);
                 }
+            }
+            Fact::Sent(link, Sent::Unsubscribe { filters, .. }) => {
+                // What was not sent yet is not wanted any more [MQTT-3.10.4-2].
+                let client = ledger.link(*link).client;
+                self.due.retain(|due| due.client != client || !filters.contains(&due.filter));
             }
             Fact::Sent(link, Sent::Subscribe { filters, .. }) => {
                 for (filter, options) in filters {
@@ -167,14 +172,13 @@ impl Retained {
         let steady = session.number == each.session && session.online == Some(each.link);
         let message = &messages[each.message.0 as usize];
         let topic = &self.topics[message.topic];
-        let granted =
-            session.subscriptions.iter().find(|own| own.filter == each.filter && own.asked == each.asked);
-        let granted = granted.filter(|own| own.granted.is_some() && own.doubtful.is_none())?;
+        let granted = granted(each, session)?;
         if !steady || !topic.writes.is_empty() || topic.restless || message.expiry.is_some() {
             return None;
         }
         let same = |other: &&Due| {
-            other.client == each.client && other.session == each.session && other.message == each.message
+            let mine = other.client == each.client && other.session == each.session;
+            mine && other.message == each.message && self::granted(other, session).is_some()
         };
         let earlier = all.iter().filter(same).filter(|other| other.asked < each.asked);
         // A wildcard and a literal filter in one SUBSCRIBE are two; told apart by their filters' order.
@@ -195,6 +199,12 @@ impl Retained {
     }
 }
 
+/// The subscription that a SUBSCRIBE made, though another of the same filter may have taken its place since.
+fn granted<'a>(due: &Due, session: &'a Session) -> Option<&'a Subscription> {
+    let mut own = session.subscriptions.iter();
+    own.find(|own| own.filter == due.filter && own.asked == due.asked && own.granted.is_some())
+}
+
 impl Topic {
     /// Nothing moves: is it certain what is retained?
     fn settle(&mut self, messages: &[Message], ledger: &Ledger, replaced: &mut BTreeMap<MessageId, Moment>) {
@@ -204,9 +214,15 @@ impl Topic {
         }
         let Some(last) = self.writes.last().copied() else { return };
         let of = |id: MessageId| &messages[id.0 as usize];
-        let alone = self.writes.iter().all(|id| of(*id).publisher == of(last).publisher);
+        // What was sent again may have been written again, or not, if the first had come through.
+        let again = self.writes.iter().any(|id| ledger.message(*id).sends > 1);
+        let other = |id: &MessageId| *id != last && (again || of(*id).publisher != of(last).publisher);
+        let alone = !self.writes.iter().any(other);
         let certain = self.writes.iter().all(|id| ledger.message(*id).outcome == Outcome::Accepted);
-        self.writes.retain(|id| ledger.may_still_come(*id, messages));
+        // What may still come may be told from what was written beside it only if that is remembered.
+        if !self.writes.iter().any(|id| ledger.may_still_come(*id, messages)) {
+            self.writes.clear();
+        }
         self.known = match (alone && certain, of(last).payload.is_empty()) {
             (false, _) => Known::Unknown,
             (true, true) => Known::Nothing,
@@ -227,6 +243,7 @@ mod tests {
 
     use super::super::Promise;
     use super::super::story::Story;
+    use crate::history::{Got, Sent};
 
     fn retained() -> (Story, crate::history::MessageId, crate::history::MessageId) {
         let mut story = Story::new();
@@ -263,5 +280,63 @@ mod tests {
         story.subscribe(subscriber, 1, "a", QoS::AtMostOnce);
         story.deliver_retained(subscriber, old, QoS::AtMostOnce, 0);
         assert!(story.found(Promise::Retained));
+    }
+
+    /// A filter that was given up is owed nothing, and does not make another one's copy count for less.
+    #[test]
+    fn given_up_before_it_was_sent() {
+        for sent in [false, true] {
+            let (mut story, _, new) = retained();
+            let subscriber = story.online(0, true);
+            story.subscribe(subscriber, 1, "#", QoS::AtMostOnce);
+            story.sent(subscriber, Sent::Unsubscribe { packet_id: 2, filters: vec!["#"] });
+            story.got(subscriber, Got::UnsubAck { packet_id: 2, reasons: vec![0] });
+            story.subscribe(subscriber, 3, "a", QoS::AtMostOnce);
+            if sent {
+                story.deliver_retained(subscriber, new, QoS::AtMostOnce, 0);
+            }
+            story.quiet();
+            assert_eq!(story.found(Promise::Retained), !sent, "{:?}", story.findings());
+        }
+    }
+
+    /// Subscribing again before the first answer is owed two copies.
+    #[test]
+    fn asked_for_twice() {
+        for copies in [1, 2] {
+            let (mut story, _, new) = retained();
+            let subscriber = story.online(0, true);
+            story.subscribe(subscriber, 1, "a", QoS::AtMostOnce);
+            story.subscribe(subscriber, 2, "a", QoS::AtMostOnce);
+            for _ in 0..copies {
+                story.deliver_retained(subscriber, new, QoS::AtMostOnce, 0);
+            }
+            story.quiet();
+            assert_eq!(story.found(Promise::Retained), copies == 1, "{:?}", story.findings());
+        }
+    }
+
+    /// A QoS 2 message whose answer was lost is sent again after a later one: whether it is retained anew depends on
+    /// whether the first had come through, and is still open when nothing moves in between.
+    #[test]
+    fn sent_again_after_a_later_one() {
+        let mut story = Story::new();
+        let publisher = story.online(1, false);
+        let first = story.publish_retained(publisher, 1, "a", QoS::ExactlyOnce);
+        let second = story.publish_retained(publisher, 2, "a", QoS::AtLeastOnce);
+        story.broker_acks(publisher, PacketKind::PubAck, 2, 0);
+        story.leave(publisher);
+        story.quiet();
+        let publisher = story.resume(1);
+        story.publish_again(publisher, 1, first);
+        story.broker_acks(publisher, PacketKind::PubRec, 1, 0);
+        story.client_acks(publisher, PacketKind::PubRel, 1, 0);
+        story.broker_acks(publisher, PacketKind::PubComp, 1, 0);
+        story.quiet();
+        let subscriber = story.online(0, true);
+        story.subscribe(subscriber, 1, "a", QoS::AtMostOnce);
+        story.deliver_retained(subscriber, second, QoS::AtMostOnce, 0);
+        story.quiet();
+        assert!(!story.found(Promise::Retained), "{:?}", story.findings());
     }
 }

@@ -10,7 +10,7 @@ use mqtt::{PacketKind, QoS, SubscriptionOptions, Version};
 use super::{Checkers, Finding, Promise};
 use crate::history::{
     AckFact, ClientIndex, Delivery, Fact, Got, Greeting, History, Link, Message, MessageId, Outgoing, Sent,
-    Welcome,
+    Welcome, WillFact,
 };
 use crate::ledger::Ledger;
 
@@ -84,6 +84,12 @@ impl Story {
     // Connections.
 
     pub(crate) fn connect(&mut self, client: u16, clean: bool, session_present: bool) -> Link {
+        let link = self.sends_connect(client, clean, None);
+        self.is_let_in(link, session_present);
+        link
+    }
+
+    pub(crate) fn sends_connect(&mut self, client: u16, clean: bool, will: Option<MessageId>) -> Link {
         let link = Link(self.links);
         self.links += 1;
         self.fact(Fact::Opened { link, client: ClientIndex(client), core: 0 });
@@ -95,9 +101,13 @@ impl Story {
             receive_maximum: Some(4),
             packet_bytes_max: Some(1000),
             alias_max: 4,
-            will: None,
+            will: will.map(|message| WillFact { message, delay: 0 }),
         };
         self.sent(link, Sent::Connect(greeting));
+        link
+    }
+
+    pub(crate) fn is_let_in(&mut self, link: Link, session_present: bool) {
         self.fact(Fact::Greeted { link, accepted: true });
         let welcome = Welcome {
             reason: 0,
@@ -109,7 +119,6 @@ impl Story {
             packet_bytes_max: None,
         };
         self.got(link, Got::ConnAck(welcome));
-        link
     }
 
     pub(crate) fn online(&mut self, client: u16, clean: bool) -> Link {
