@@ -6,7 +6,6 @@ use std::sync::Arc;
 use bytes::Bytes;
 use mqtt::QoS;
 
-use crate::identity::Incarnation;
 use crate::time::Wall;
 
 /// A message that outlives its receive buffer: queued, retained, or on its way to another core. Shared by
@@ -34,8 +33,6 @@ pub struct Message {
 /// Who published a message.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Publisher {
-    /// The publishing session; 0 for what no session published.
-    pub session: Incarnation,
     /// Hash of its client id, for No Local, which holds over sessions, and for shared subscriptions that keep
     /// publishers together.
     pub client_hash: u64,

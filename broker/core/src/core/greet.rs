@@ -64,8 +64,7 @@ impl Core {
         connection.phase = Phase::Online;
         connection.tenant = tenant;
         connection.inbox = attached.slot;
-        let session = self.inboxes.get(attached.slot).incarnation();
-        connection.publisher = Publisher { session, client_hash: hash_client(client) };
+        connection.publisher = Publisher { client_hash: hash_client(client) };
         connection.permissions = identity.permissions.clone();
         set_limits(connection, connect, &settings);
         self.wheel.cancel(connection.timer);
@@ -86,7 +85,7 @@ impl Core {
     ) -> Attached {
         let name = Arc::clone(&self.tenants.get(tenant).name);
         let incarnation = self.new_incarnation();
-        let publisher = Publisher { session: incarnation, client_hash: hash_client(client) };
+        let publisher = Publisher { client_hash: hash_client(client) };
         let will = connect.will.map(|will| Box::new(make_will(&will, Arc::clone(&name), publisher)));
         let mut effects = std::mem::take(&mut self.effects);
         let attach = Attach {

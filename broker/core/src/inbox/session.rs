@@ -114,10 +114,7 @@ impl Inbox {
     pub(super) fn enter(&mut self, connection: ConnectionId, expiry_seconds: u32, will: Option<Box<Will>>) {
         self.connection = Some(connection);
         self.expiry_seconds = expiry_seconds;
-        self.will = will.map(|mut will| {
-            will.message.publisher.session = self.incarnation;
-            will
-        });
+        self.will = will;
         self.away = None; // its timer was taken when the client was found
         self.queue.rewind();
     }
