@@ -96,7 +96,7 @@ pub struct Settings {
     pub queue_bytes_max: u64,
     /// Which message a full queue gives up.
     pub queue_drop: QueueDrop,
-    /// Whether QoS 0 messages are queued for sessions that are away.
+    /// Whether QoS 0 messages are queued for sessions that are away, as subscribers and as members of groups.
     pub queue_qos0: bool,
     /// Bytes unsent towards a client beyond which QoS 0 messages to it are dropped, and the rest waits in
     /// its queue. At twice as many, acknowledgements that it does not read, it is not read either.
@@ -124,7 +124,8 @@ pub enum SharedStrategy {
     HashClient,
     /// By topic.
     HashTopic,
-    /// To the member with the fewest unacknowledged messages.
+    /// To the member with the fewest messages in its queue, those in flight included, wherever it is and
+    /// wherever they come from; equal ones take turns. A member on another core tells its number once a turn.
     LeastInflight,
 }
 

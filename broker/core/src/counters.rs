@@ -14,7 +14,7 @@ pub enum DropReason {
     SlowReader,
     /// Larger than the receiver's Maximum Packet Size [MQTT-3.1.2-24].
     TooLarge,
-    /// QoS 0 for a session that is away (`tenant.queue_qos0`).
+    /// QoS 0 for a session that is away, or for a group whose members all are (`tenant.queue_qos0`).
     Away,
     /// The session ended with messages still queued or unacknowledged.
     SessionEnded,

@@ -46,7 +46,33 @@ pub(crate) struct SharedDelivery {
     pub(crate) tried: SmallVec<[Incarnation; 2]>,
     /// No member is free: it is to wait in this one's queue.
     pub(crate) forced: bool,
+    /// The member was chosen by its load, and is to tell it.
+    pub(crate) counted: bool,
+    /// What stood against the members tried under `forced`.
+    pub(crate) refusal: Refusal,
     pub(crate) reply: Option<Reply>,
+    pub(crate) publisher: Option<ConnectionId>,
+}
+
+/// Why a member cannot take a message; of several, the greatest tells what the group was like.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Refusal {
+    /// It is no more.
+    Gone,
+    /// Its client is away, and the message is not one that waits.
+    Away,
+    /// It has too much before it.
+    Full,
+}
+
+/// What a member of a shared subscription has before it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct MemberLoad {
+    pub(crate) member: Incarnation,
+    /// Messages in its queue, those in flight included.
+    pub(crate) queued: u32,
+    /// Messages that it had seen of the receiving core; wraps.
+    pub(crate) seen: u32,
 }
 
 #[derive(Debug)]
@@ -147,6 +173,14 @@ pub(crate) enum Body {
     Busy {
         member: Incarnation,
         busy: bool,
+    },
+    /// A member of a shared subscription is no more.
+    MemberGone {
+        member: Incarnation,
+    },
+    /// What members of shared subscriptions have before them.
+    Loads {
+        loads: Vec<MemberLoad>,
     },
     /// So many bytes of data are processed.
     Credit {

@@ -8,7 +8,7 @@ use broker_core::config::{Config, Settings};
 use broker_core::counters::DropReason;
 use host::Node;
 use host::exchange::numbers;
-use mqtt::{QoS, Version};
+use mqtt::{PacketKind, QoS, Version};
 
 /// Every member is full by `shared_queue_max`, on one core and on several: found by the load harness, which
 /// lost what no member was free for.
@@ -39,5 +39,40 @@ fn full_members_lose_nothing() {
         payloads.sort_by_key(|payload| payload.parse::<u32>().expect("a number"));
         assert_eq!(payloads, numbers(0..100), "{cores} cores");
         assert_eq!(node.dropped(DropReason::NoMember), 0);
+    }
+}
+
+/// A message that one member refused and another, slow one took slows its own publisher, and not the one whose
+/// message comes next; QoS 0 has no answer to find its publisher by, and slowed nobody.
+#[test]
+fn tried_again_slows_only_its_own_publisher() {
+    for qos in [QoS::AtMostOnce, QoS::AtLeastOnce] {
+        let settings =
+            Settings { shared_queue_max: 2, queue_messages_max: 100, inflight_max: 1, ..Settings::default() };
+        let node = Node::of_settings_and_cores(settings, 2);
+        let mut member = node.connect_at(1, Version::V311, "member");
+        member.subscribe("$share/group/t", QoS::AtLeastOnce);
+        member.subscribe("other", QoS::AtMostOnce);
+        let mut filler = node.connect_at(1, Version::V311, "filler");
+        for number in numbers(0..3) {
+            filler.publish_fully("t", QoS::AtLeastOnce, &number);
+        }
+        node.advance(std::time::Duration::from_millis(100));
+        let slowed = node.count(|core| core.counters().publishers_slowed);
+        let mut own = node.connect_at(0, Version::V311, "own");
+        let mut unrelated = node.connect_at(1, Version::V311, "unrelated");
+        own.publish("t", qos, "slow"); // refused at first, then forced
+        assert_eq!(node.count(|core| core.counters().publishers_slowed), slowed + 1, "{qos:?}");
+        for publisher in [&mut unrelated, &mut node.connect_at(0, Version::V311, "another")] {
+            publisher.publish("other", QoS::AtLeastOnce, "x");
+            publisher.publish("nobody", QoS::AtLeastOnce, "x");
+            assert_eq!(publisher.packets().len(), 2, "read without delay");
+        }
+        assert_eq!(node.count(|core| core.counters().publishers_slowed), slowed + 1);
+        let before = own.packets().len();
+        own.publish("nobody", QoS::AtLeastOnce, "x");
+        assert_eq!(own.packets().len(), 0, "read at the next tick");
+        node.advance(std::time::Duration::from_millis(100));
+        own.expect_ack(PacketKind::PubAck, if before == 0 { 1 } else { 2 });
     }
 }

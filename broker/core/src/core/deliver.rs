@@ -33,6 +33,17 @@ pub(super) enum Sent {
     Away,
 }
 
+/// What became of a QoS 0 message for a session that may be away.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Unqueued {
+    /// It is sent, or lost and counted.
+    Done,
+    /// It is to wait in the session's queue.
+    ToQueue,
+    /// The session is away, and QoS 0 does not wait (`tenant.queue_qos0`).
+    Away,
+}
+
 impl Connection {
     /// Whether the client still takes what it is sent.
     pub(super) fn is_progressing(&self, now: Mono) -> bool {
@@ -69,6 +80,29 @@ impl Core {
         self.counters.publishes_sent[0] += 1;
         mark_dirty(connection, out);
         Sent::Done
+    }
+
+    /// Sends a QoS 0 message to a session, or says that it is to be queued for it.
+    pub(super) fn send_or_queue(
+        &mut self,
+        now: Now,
+        slot: InboxSlot,
+        publication: &Publication<'_>,
+        fields: Fields,
+        out: &mut Outputs,
+    ) -> Unqueued {
+        let tenant = self.tenants.index(publication.tenant, &self.config);
+        let queued = self.tenants.get(tenant).settings.queue_qos0;
+        let session = self.inboxes.get(slot);
+        // What waits in the queue since the client was away must not be overtaken [MQTT-4.6.0-5].
+        if queued && session.queue.has_next() {
+            return Unqueued::ToQueue;
+        }
+        match self.send_unqueued(now, session.connection(), publication, fields, out) {
+            Sent::Done | Sent::Dropped => Unqueued::Done,
+            Sent::Away if queued => Unqueued::ToQueue,
+            Sent::Away => Unqueued::Away,
+        }
     }
 
     /// Puts a message into a session's queue, under its tenant's limits; what is lost is counted. True if

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use mqtt::QoS;
 
 use super::Core;
-use super::deliver::Sent;
+use super::deliver::Unqueued;
 use super::greet::hash_client;
 use super::publish::Routed;
 use super::receive::mark_dirty;
@@ -147,22 +147,13 @@ impl Core {
         }
         let (qos, retain) = target.options.apply(publication);
         let subscription_id = target.options.subscription_id();
-        let session = self.inboxes.get(slot);
-        let connection = session.connection();
+        let connection = self.inboxes.get(slot).connection();
         if qos == QoS::AtMostOnce {
-            let tenant = self.tenants.index(publication.tenant, &self.config);
-            let queued = self.tenants.get(tenant).settings.queue_qos0;
-            // What waits in the queue since the client was away must not be overtaken [MQTT-4.6.0-5].
-            if !queued || !session.queue.has_next() {
-                let fields = Fields { packet_id: None, dup: false, qos, retain, subscription_id };
-                match self.send_unqueued(now, connection, publication, fields, out) {
-                    Sent::Done | Sent::Dropped => return,
-                    Sent::Away if queued => {}
-                    Sent::Away => {
-                        self.counters.drop_messages(DropReason::Away, 1);
-                        return;
-                    }
-                }
+            let fields = Fields { packet_id: None, dup: false, qos, retain, subscription_id };
+            match self.send_or_queue(now, slot, publication, fields, out) {
+                Unqueued::Done => return,
+                Unqueued::ToQueue => {}
+                Unqueued::Away => return self.counters.drop_messages(DropReason::Away, 1),
             }
         }
         self.enqueue(now, slot, Entry::new(Arc::clone(publication.share()), qos, retain, subscription_id));

@@ -14,6 +14,7 @@ mod dispatch;
 mod effects;
 mod greet;
 mod lookup;
+mod members;
 mod peers;
 mod publish;
 mod receive;
@@ -173,6 +174,7 @@ impl Core {
         self.on_own_messages(now, out);
         self.remove_ended_routes(out);
         self.on_own_messages(now, out);
+        self.tell_loads();
         self.send_posted(out);
         for connection in &out.dirty {
             if let Some(connection) = self.connections.get_mut(*connection) {
@@ -225,6 +227,7 @@ impl Core {
             sessions: self.inboxes.len(),
             cached_topics: self.cache.len(),
             timers: self.wheel.len(),
+            watched_members: self.shared.loads.len(),
         }
     }
 
@@ -252,4 +255,6 @@ pub struct Usage {
     pub cached_topics: usize,
     /// Timers armed.
     pub timers: usize,
+    /// Members of shared subscriptions on other cores whose load is followed.
+    pub watched_members: usize,
 }

@@ -116,6 +116,8 @@ impl Core {
             Body::Answer { reply, reason } => self.on_answer(reply, 0, reason, out),
             Body::Slow { connection } => self.slow(now, connection),
             Body::Busy { member, busy } => self.on_busy(member, busy),
+            Body::MemberGone { member } => self.on_member_gone(member),
+            Body::Loads { loads } => self.on_loads(loads),
             Body::Credit { bytes } => {
                 let unprocessed = &mut self.peers.unprocessed[from.index()];
                 *unprocessed = unprocessed.saturating_sub(bytes);

@@ -1,7 +1,14 @@
-//! Hot path. Shared subscriptions: one member gets the message; one that is away, slow or full is passed
-//! over; what a member leaves unfinished goes to another (MQTT 5.0, section 4.8.2).
+//! Hot path. Shared subscriptions, where a message comes from: one member gets it; one that is away, slow or
+//! full is passed over; what a member leaves unfinished goes to another (MQTT 5.0, section 4.8.2). What
+//! happens at the member's home is in `members.rs`.
+//!
+//! - Members that are there and have room are asked first, in the strategy's order.
+//! - When there is none, the message waits in some member's queue as far as that goes, again in the
+//!   strategy's order: QoS 1 and 2 with a member whose session lasts, QoS 0 only where `tenant.queue_qos0`
+//!   says so.
+//! - What nobody takes is dropped: as `away` if it is for QoS 0 and only absence stood against it, as
+//!   `no_member` otherwise.
 
-use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -10,16 +17,15 @@ use mqtt::{QoS, ReasonCode, Share};
 use smallvec::SmallVec;
 
 use super::Core;
-use super::deliver::{Sent, queue_limits};
-use crate::connection::Fields;
+use super::members::{Loads, Members, takes};
+use crate::config::SharedStrategy;
 use crate::counters::DropReason;
 use crate::delivery::DeliveryOptions;
 use crate::dist::{Choice, GroupKey, GroupRoute, GroupState, Member, Target, choose};
-use crate::identity::{ConnectionId, CoreId, Incarnation};
-use crate::inbox::{Entry, InboxSlot};
+use crate::identity::{ConnectionId, Incarnation};
 use crate::input::Outputs;
 use crate::message::{Message, Publication};
-use crate::peer::{Body, Reply, SharedDelivery};
+use crate::peer::{Body, Refusal, Reply, SharedDelivery};
 use crate::placement::{core_of, route_key};
 use crate::tenant::TenantIndex;
 use crate::time::Now;
@@ -30,9 +36,11 @@ pub(super) struct SharedGroups {
     /// States after which those that no cached topic uses are forgotten.
     states_max: usize,
     /// Members elsewhere that said they cannot take more.
-    busy: HashSet<Incarnation, foldhash::fast::FixedState>,
-    /// Members here that said so, and to whom.
-    told: BTreeMap<Incarnation, SmallVec<[CoreId; 2]>>,
+    pub(super) busy: HashSet<Incarnation, foldhash::fast::FixedState>,
+    /// How much members elsewhere have before them, for the strategy that asks for it.
+    pub(super) loads: Loads,
+    /// The members at home here.
+    pub(super) members: Members,
 }
 
 const STATES_MIN: usize = 1024;
@@ -44,7 +52,8 @@ impl SharedGroups {
             states: HashMap::with_hasher(hasher.clone()),
             states_max: STATES_MIN,
             busy: HashSet::with_hasher(hasher),
-            told: BTreeMap::new(),
+            loads: Loads::new(seed),
+            members: Members::default(),
         }
     }
 
@@ -74,7 +83,9 @@ impl Core {
             members: &group.members,
             tried: SmallVec::new(),
             forced: false,
+            refusal: Refusal::Gone,
             reply: reply.filter(|_| publication.qos != QoS::AtMostOnce),
+            publisher: reply.map(|reply| reply.connection),
         };
         self.attempt(now, publication, state, &mut delivery, out)
     }
@@ -88,185 +99,92 @@ impl Core {
         attempt: &mut Attempt<'_>,
         out: &mut Outputs,
     ) -> u16 {
+        let tenant = self.tenants.index(publication.tenant, &self.config);
+        let strategy = self.tenants.get(tenant).settings.shared_strategy;
+        let counted = strategy == SharedStrategy::LeastInflight && !attempt.group.ordered;
         loop {
-            let Some(member) = self.choose_member(publication, state, attempt) else {
+            let Some(member) = self.choose_member(publication, strategy, state, attempt) else {
                 if attempt.forced {
-                    self.counters.drop_messages(DropReason::NoMember, 1);
+                    self.counters.drop_messages(attempt.refusal.reason(), 1);
                     return 0;
                 }
                 // Nobody is free: it waits in some member's queue, as far as that goes.
                 attempt.forced = true;
+                attempt.refusal = Refusal::Gone;
                 attempt.tried.clear();
                 continue;
             };
             if member.target.core != self.id {
                 self.counters.messages_crossed += 1;
-                let delivery = attempt.delivery(publication, member);
+                if counted {
+                    self.shared.loads.on_sent(member.target.session);
+                }
+                let delivery = attempt.delivery(publication, member, counted);
                 self.post(member.target.core, Body::Shared(Box::new(delivery)));
                 return u16::from(attempt.reply.is_some());
             }
-            if self.offer_member(now, publication, attempt.group, member, attempt.forced, out) {
-                return 0;
+            match self.offer_member(now, publication, attempt.group, member, attempt.forced, out) {
+                Ok(()) => return 0,
+                Err(refusal) => attempt.refuse(member, refusal),
             }
-            attempt.tried.push(member.target.session);
         }
     }
 
     fn choose_member(
         &mut self,
         publication: &Publication<'_>,
+        strategy: SharedStrategy,
         state: &GroupState,
         attempt: &Attempt<'_>,
     ) -> Option<Member> {
-        let tenant = self.tenants.index(publication.tenant, &self.config);
         let choice = Choice {
-            strategy: self.tenants.get(tenant).settings.shared_strategy,
+            strategy,
             ordered: attempt.group.ordered,
             client_hash: publication.publisher.client_hash,
             topic: publication.topic,
         };
-        let (busy, inboxes) = (&self.shared.busy, &self.inboxes);
+        let (id, inboxes) = (self.id, &self.inboxes);
+        let (busy, loads) = (&self.shared.busy, &self.shared.loads);
+        let (connections, tenants) = (&self.connections, &self.tenants);
+        let waits = attempt.forced || attempt.group.ordered;
+        // Judged before the choice, so that the strategy does not move on from a member that is not free.
         let free = |member: &Member| {
-            let untried = !attempt.tried.contains(&member.target.session);
-            let ignored = attempt.forced || attempt.group.ordered;
-            untried && (ignored || !busy.contains(&member.target.session))
+            let session = member.target.session;
+            if waits || attempt.tried.contains(&session) {
+                return !attempt.tried.contains(&session);
+            }
+            if member.target.core == id {
+                inboxes
+                    .find(session)
+                    .is_some_and(|slot| takes(inboxes.get(slot), connections, tenants).is_ok())
+            } else {
+                !busy.contains(&session)
+            }
         };
         let load = |member: &Member| {
-            inboxes.find(member.target.session).map_or(0, |slot| inboxes.get(slot).queue.len())
+            let session = member.target.session;
+            if member.target.core == id {
+                inboxes.find(session).map_or(0, |slot| inboxes.get(slot).queue.len())
+            } else {
+                loads.of(session)
+            }
         };
         choose(state, choice, attempt.members, &mut self.random, free, load)
     }
 
-    /// Gives a message to a member that is at home here; false if it cannot take it.
-    fn offer_member(
-        &mut self,
-        now: Now,
-        publication: &Publication<'_>,
-        group: &Arc<GroupKey>,
-        member: Member,
-        forced: bool,
-        out: &mut Outputs,
-    ) -> bool {
-        self.deliveries_left = self.deliveries_left.saturating_sub(1);
-        let Some(slot) = self.inboxes.find(member.target.session) else { return false };
-        let connection = self.inboxes.get(slot).connection();
-        // One publisher's messages stay with one member: an ordered group waits for it.
-        let waits = forced || group.ordered;
-        if !waits && (connection.is_none() || self.is_full(slot)) {
-            return false;
-        }
-        let tenant = self.tenants.index(publication.tenant, &self.config);
-        let limits = queue_limits(&self.tenants.get(tenant).settings);
-        let queue = &mut self.inboxes.at(slot).queue;
-        let mut has_room = queue.has_room(publication.bytes(), &limits);
-        if !has_room {
-            let expired = queue.purge_expired(now.wall);
-            has_room = queue.has_room(publication.bytes(), &limits);
-            self.counters.drop_messages(DropReason::Expired, u64::from(expired));
-        }
-        // An ordered group loses it rather than its order, and dropping the oldest makes room in any queue.
-        if !(has_room || group.ordered || forced && limits.drop_oldest) {
-            return false;
-        }
-        // All are slow: so are their publishers from now on.
-        self.pressure |= forced && connection.is_some();
-        let (qos, retain) = member.target.options.apply(publication);
-        let subscription_id = member.target.options.subscription_id();
-        if qos == QoS::AtMostOnce {
-            let fields = Fields { packet_id: None, dup: false, qos, retain, subscription_id };
-            return self.send_unqueued(now, connection, publication, fields, out) != Sent::Away;
-        }
-        let message = Arc::clone(publication.share());
-        let entry = Entry::new(message, qos, retain, subscription_id).shared_by(Arc::clone(group));
-        self.enqueue(now, slot, entry);
-        if let Some(connection) = connection {
-            self.pump(now, connection, out);
-        }
-        true
-    }
-
-    /// Whether a member has so much before it that others are preferred.
-    fn is_full(&self, slot: InboxSlot) -> bool {
-        let session = self.inboxes.get(slot);
-        let Some(connection) = session.connection().and_then(|id| self.connections.get(id)) else {
-            return false;
-        };
-        let settings = &self.tenants.get(connection.tenant).settings;
-        session.queue.len() >= settings.shared_queue_max
-            || connection.send.len() > settings.send_bytes_max as usize / 2
-    }
-
-    /// Another core chose a member that is at home here.
-    pub(super) fn on_shared(
-        &mut self,
-        now: Now,
-        from: CoreId,
-        mut delivery: Box<SharedDelivery>,
-        out: &mut Outputs,
-    ) {
-        let publication = Publication::from(&delivery.message);
-        let member = delivery.member;
-        if self.offer_member(now, &publication, &delivery.group, member, delivery.forced, out) {
-            if let Some(reply) = delivery.reply {
-                self.post(from, Body::Answer { reply, reason: ReasonCode::SUCCESS });
-            }
-            let publisher = delivery.reply.map(|reply| reply.connection);
-            self.slow_publisher(now, publisher, Some(from));
-            return;
-        }
-        let session = member.target.session;
-        if self.inboxes.find(session).is_some() {
-            let told = self.shared.told.entry(session).or_default();
-            if !told.contains(&from) {
-                told.push(from);
-                self.post(from, Body::Busy { member: session, busy: true });
-            }
-        }
-        delivery.tried.push(session);
-        self.post(from, Body::SharedRefused(delivery));
-    }
-
     /// A member elsewhere could not take a message: the next one is tried.
     pub(super) fn on_shared_refused(&mut self, now: Now, delivery: SharedDelivery, out: &mut Outputs) {
-        let SharedDelivery { message, group, members, tried, forced, reply, .. } = delivery;
+        let SharedDelivery { message, group, members, tried, forced, refusal, reply, publisher, .. } =
+            delivery;
         let tenant = self.tenants.index(&message.tenant, &self.config);
         let state = self.shared.state(tenant, &group);
-        let mut attempt = Attempt { group: &group, members: &members, tried, forced, reply };
+        let mut attempt =
+            Attempt { group: &group, members: &members, tried, forced, refusal, reply, publisher };
         let waiting = self.attempt(now, &Publication::from(&message), &state, &mut attempt, out);
         if let Some(reply) = reply.filter(|_| waiting == 0) {
             self.on_answer(reply, 0, ReasonCode::SUCCESS, out);
         }
-        self.slow_publisher(now, reply.map(|reply| reply.connection), None);
-    }
-
-    pub(super) fn on_busy(&mut self, member: Incarnation, busy: bool) {
-        if busy {
-            self.shared.busy.insert(member);
-        } else {
-            self.shared.busy.remove(&member);
-        }
-    }
-
-    /// A client has taken messages: cores that were told its session is full hear that it is not any more.
-    pub(super) fn relieve_member(&mut self, id: ConnectionId) {
-        if self.shared.told.is_empty() {
-            return;
-        }
-        let Some(connection) = self.connections.get(id) else { return };
-        let settings = &self.tenants.get(connection.tenant).settings;
-        let session = self.inboxes.get(connection.inbox);
-        let relieved = session.queue.len() <= settings.shared_queue_max / 2
-            && connection.send.len() <= settings.send_bytes_max as usize / 4;
-        if relieved {
-            self.forget_member(session.incarnation());
-        }
-    }
-
-    /// A member is free again, or gone.
-    pub(super) fn forget_member(&mut self, member: Incarnation) {
-        for core in self.shared.told.remove(&member).into_iter().flatten() {
-            self.post(core, Body::Busy { member, busy: false });
-        }
+        self.slow_publisher(now, publisher, None);
     }
 
     /// A member has left with a message unfinished.
@@ -311,11 +229,18 @@ struct Attempt<'a> {
     members: &'a Arc<[Member]>,
     tried: SmallVec<[Incarnation; 2]>,
     forced: bool,
+    refusal: Refusal,
     reply: Option<Reply>,
+    publisher: Option<ConnectionId>,
 }
 
 impl Attempt<'_> {
-    fn delivery(&self, publication: &Publication<'_>, member: Member) -> SharedDelivery {
+    fn refuse(&mut self, member: Member, refusal: Refusal) {
+        self.tried.push(member.target.session);
+        self.refusal = self.refusal.max(refusal);
+    }
+
+    fn delivery(&self, publication: &Publication<'_>, member: Member, counted: bool) -> SharedDelivery {
         SharedDelivery {
             message: Arc::clone(publication.share()),
             group: Arc::clone(self.group),
@@ -323,7 +248,10 @@ impl Attempt<'_> {
             members: Arc::clone(self.members),
             tried: self.tried.clone(),
             forced: self.forced,
+            counted,
+            refusal: self.refusal,
             reply: self.reply,
+            publisher: self.publisher,
         }
     }
 }

@@ -59,12 +59,12 @@ pub fn choose(
         SharedStrategy::LeastInflight => {
             // Equal ones take turns.
             let start = state.next.get();
-            state.next.set(start.wrapping_add(1));
-            (0..members.len())
+            let member = (0..members.len())
                 .map(|offset| &members[start.wrapping_add(offset) % members.len()])
                 .filter(|member| free(member))
-                .min_by_key(|member| load(member))
-                .copied()
+                .min_by_key(|member| load(member))?;
+            state.next.set(start.wrapping_add(1));
+            Some(*member)
         }
     }
 }

@@ -20,11 +20,20 @@ pub struct Client {
     /// Received and not looked at yet.
     packets: VecDeque<Packet<'static>>,
     next_packet_id: u16,
+    /// The client id, where [`Node::connect_at_with`] chose it.
+    pub client_id: String,
 }
 
 impl Client {
     pub(super) fn new(node: Node, index: usize) -> Client {
-        Client { node, index, version: Version::V311, packets: VecDeque::new(), next_packet_id: 1 }
+        Client {
+            node,
+            index,
+            version: Version::V311,
+            packets: VecDeque::new(),
+            next_packet_id: 1,
+            client_id: String::new(),
+        }
     }
 
     // Sending.

@@ -52,7 +52,9 @@ impl Node {
             let mut probe = probe;
             probe.disconnect(ReasonCode::SUCCESS);
             if at_home {
-                return self.connect_with(&connect(&client_id));
+                let mut client = self.connect_with(&connect(&client_id));
+                client.client_id = client_id;
+                return client;
             }
         }
         unreachable!("no core is home of none of a thousand clients");

@@ -162,6 +162,11 @@ impl Node {
         self.world.borrow().cores.iter().map(|core| core.usage().connections).sum()
     }
 
+    /// Members of shared subscriptions whose loads are followed from other cores.
+    pub fn watched_members(&self) -> usize {
+        self.world.borrow().cores.iter().map(|core| core.usage().watched_members).sum()
+    }
+
     /// Timers armed on all cores.
     pub fn timers(&self) -> usize {
         self.world.borrow().cores.iter().map(|core| core.usage().timers).sum()
