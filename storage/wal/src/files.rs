@@ -133,7 +133,12 @@ pub fn allocate_segment(
             fs::rename(former, path)?;
             return sync_directory(directory);
         }
-        fs::remove_file(former)?;
+        // It may be gone: an attempt before may have renamed it and then failed.
+        if let Err(error) = fs::remove_file(former)
+            && error.kind() != io::ErrorKind::NotFound
+        {
+            return Err(error);
+        }
     }
     let unfinished = directory.join(format!("{segment}.new"));
     let result = write_zeros(&unfinished, bytes).and_then(|()| fs::rename(&unfinished, &path));

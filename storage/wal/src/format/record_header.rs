@@ -15,6 +15,8 @@
 //! * `behind` is LSN − durable LSN at the time of the append: how far the log was then known to be flushed.
 //! * `previous` is the LSN of the same range's record before this one, 0 for the first: where records are
 //!   lost, the survivors' `previous` says whose they were.
+//! * `kind` has its highest bit set in a copy that reclaiming made: the record was appended once, at some
+//!   smaller LSN, and this is where it is now. It changes nothing else of its owner's.
 //! * `length` counts content bytes, `metadata` those of them that come first.
 
 use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
@@ -24,6 +26,10 @@ use crate::identity::{Lsn, RangeId};
 
 const _: () = assert!(RECORD_HEADER_BYTES == 8 + 8 + 8 + 8 + 16 + 4 + 4 + 4 + 2 + 2);
 const _: () = assert!(RECORD_HEADER_BYTES.is_multiple_of(RECORD_ALIGN_BYTES));
+
+/// The greatest kind; the bit above says that the record was moved.
+pub const KIND_MAX: u16 = 0x7fff;
+const KIND_MOVED: u16 = 0x8000;
 
 /// What a record says about itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,6 +52,8 @@ pub struct RecordHeader {
     pub kind: u16,
     /// Version of that kind's metadata.
     pub version: u16,
+    /// A copy that reclaiming made of an earlier record.
+    pub moved: bool,
 }
 
 impl RecordHeader {
@@ -67,7 +75,9 @@ impl RecordHeader {
         put(bytes, 48, self.length.to_le_bytes());
         put(bytes, 52, self.metadata_length.to_le_bytes());
         put(bytes, 56, behind.to_le_bytes());
-        put(bytes, 60, self.kind.to_le_bytes());
+        assert!(self.kind <= KIND_MAX, "the highest bit of a kind says that the record was moved");
+        let kind = self.kind | if self.moved { KIND_MOVED } else { 0 };
+        put(bytes, 60, kind.to_le_bytes());
         put(bytes, 62, self.version.to_le_bytes());
         let check = xxh3_64_with_seed(&bytes[8..], salt);
         put(bytes, 0, check.to_le_bytes());
@@ -104,8 +114,9 @@ impl RecordHeader {
             length,
             metadata_length,
             durable: Lsn(lsn - behind),
-            kind: u16_at(bytes, 60),
+            kind: u16_at(bytes, 60) & KIND_MAX,
             version: u16_at(bytes, 62),
+            moved: u16_at(bytes, 60) & KIND_MOVED != 0,
         })
     }
 

@@ -1,11 +1,12 @@
 //! Hot path. Appending: a record is copied into the tail, or refused with the reason.
 
-use crate::format::segment_table::{self, Entry};
+use crate::format::record_header::KIND_MAX;
+use crate::format::segment_table;
 use crate::format::{RECORD_HEADER_BYTES, SEGMENT_HEADER_BYTES, SegmentHeader, framed_bytes};
 use crate::identity::{Lsn, Mono, Position, RangeId};
 use crate::image::Image;
 
-use super::tail::Tail;
+use super::tail::{Place, Tail};
 use super::{Log, Poison};
 
 /// A record to be. Metadata and payload are opaque to the log and written one behind the other.
@@ -13,7 +14,7 @@ use super::{Log, Poison};
 pub struct NewRecord<'a> {
     /// Whose.
     pub range: RangeId,
-    /// What; not 0, which is the log's own.
+    /// What: 1 to [`KIND_MAX`]; 0 is the log's own.
     pub kind: u16,
     /// Version of the kind.
     pub version: u16,
@@ -79,7 +80,7 @@ impl Log {
     /// Takes a record into the next commit. It counts as live until [`Log::dead`] says otherwise.
     ///
     /// # Panics
-    /// When the kind is 0 or the range is the log's own.
+    /// When the kind is 0 or above [`KIND_MAX`], or the range is the log's own.
     pub fn append(
         &mut self,
         now: Mono,
@@ -87,16 +88,28 @@ impl Log {
         record: &NewRecord<'_>,
     ) -> Result<Appended, AppendError> {
         assert!(record.kind != segment_table::KIND, "kind 0 is the log's own");
+        assert!(record.kind <= KIND_MAX, "kinds are below 2^15");
         assert!(record.range != RangeId::LOG, "range 0 is the log's own");
+        self.append_or_move(now, class, record, false)
+    }
+
+    /// [`Log::append`] also for copies that reclaiming makes.
+    pub(super) fn append_or_move(
+        &mut self,
+        now: Mono,
+        class: Class,
+        record: &NewRecord<'_>,
+        moved: bool,
+    ) -> Result<Appended, AppendError> {
         let content_bytes = record.metadata.len() + record.payload.len();
         self.check_limits(class, content_bytes)?;
         let shared = framed_bytes(content_bytes) <= self.config.shared_record_bytes_max();
         if !shared {
-            self.roll_own(now, class, content_bytes)?;
+            self.roll_own(class, content_bytes)?;
         } else if !self.tail.as_ref().is_some_and(|tail| tail.has_room(content_bytes)) {
             self.roll(now, class)?;
         }
-        Ok(self.push(now, record))
+        Ok(self.push(now, record, moved))
     }
 
     /// Writes the segment table again, which carries how far the log is durable: everything acknowledged so
@@ -105,7 +118,8 @@ impl Log {
         if let Some(poison) = self.poison {
             return Err(AppendError::Poisoned(poison));
         }
-        let content_bytes = self.sealed.entries_count() * segment_table::ENTRY_BYTES;
+        let content_bytes =
+            segment_table::content_bytes(self.sealed.entries_count(), self.sealed.forgotten_count());
         if self.tail.as_ref().is_some_and(|tail| tail.has_room(content_bytes)) {
             self.push_table(now);
         } else {
@@ -121,7 +135,8 @@ impl Log {
         }
         let bytes = (RECORD_HEADER_BYTES + content_bytes) as u64;
         let bytes_max = self.config.record_bytes_max;
-        if bytes > u64::from(bytes_max) {
+        // What was taken once is moved whatever the limit is now.
+        if bytes > u64::from(bytes_max) && class != Class::Reclaim {
             return Err(AppendError::TooLarge { bytes, bytes_max });
         }
         let unflushed = self.unflushed_bytes();
@@ -130,20 +145,19 @@ impl Log {
         if unflushed > bytes_max + slack {
             return Err(AppendError::DiskBehind { bytes: unflushed, bytes_max });
         }
-        if class == Class::Ordinary && self.sealed.entries_count() >= self.config.segments_max() {
-            return Err(AppendError::SegmentsMax);
-        }
-        if self.sealed.entries_count() + 2 >= 2 * self.config.segments_max() {
+        let listed = self.sealed.entries_count() + self.sealed.forgotten_count();
+        let listed_max = self.config.segments_max();
+        if class == Class::Ordinary && listed >= listed_max || listed + 2 >= 2 * listed_max {
             return Err(AppendError::SegmentsMax);
         }
         Ok(())
     }
 
-    fn push(&mut self, now: Mono, record: &NewRecord<'_>) -> Appended {
+    fn push(&mut self, now: Mono, record: &NewRecord<'_>, moved: bool) -> Appended {
         let tail = self.tail.as_mut().expect("a segment with room");
         let lsn = self.next_lsn;
-        let previous = self.chain.advance(record.range, lsn);
-        let offset = tail.push(record, lsn, previous, self.durable);
+        let range_previous = self.chain.advance(record.range, lsn);
+        let offset = tail.push(record, &Place { lsn, range_previous, durable: self.durable, moved });
         let bytes = tail.end() - offset;
         let position = Position::new(tail.segment, offset);
         self.next_lsn = lsn.next();
@@ -162,22 +176,22 @@ impl Log {
         self.seal();
         let bytes = self.config.segment_bytes as usize;
         let image = self.image_unused.take().unwrap_or_else(|| Image::new(bytes));
-        self.begin(spare.segment, spare.salt, image);
+        self.begin(spare.segment, spare.salt, image, false);
         self.push_table(now);
         Ok(())
     }
 
     /// Seals the tail and begins a segment for one large record.
-    fn roll_own(&mut self, _now: Mono, class: Class, content_bytes: usize) -> Result<(), AppendError> {
+    fn roll_own(&mut self, class: Class, content_bytes: usize) -> Result<(), AppendError> {
         let bytes = SEGMENT_HEADER_BYTES + framed_bytes(content_bytes);
         let spare = self.spares.take_own(&self.config, class, bytes as u64)?;
         self.seal();
         let image = Image::new(usize::try_from(spare.bytes).expect("bounded by record_bytes_max"));
-        self.begin(spare.segment, spare.salt, image);
+        self.begin(spare.segment, spare.salt, image, true);
         Ok(())
     }
 
-    fn begin(&mut self, segment: crate::SegmentId, salt: u64, image: Image) {
+    fn begin(&mut self, segment: crate::SegmentId, salt: u64, image: Image, own: bool) {
         let header = SegmentHeader {
             identity: self.config.identity,
             segment,
@@ -187,7 +201,7 @@ impl Log {
             next_segment: self.spares.next_segment(),
         };
         self.next_sequence += 1;
-        self.tail = Some(Tail::begin(&header, image));
+        self.tail = Some(Tail::begin(&header, image, own));
     }
 
     fn seal(&mut self) {
@@ -200,8 +214,8 @@ impl Log {
     /// Appends the table; the tail has room. Segments that are leaving are not in it, so when it is durable
     /// they are free.
     pub(super) fn push_table(&mut self, now: Mono) {
-        let mut content = Vec::with_capacity(self.sealed.entries_count() * segment_table::ENTRY_BYTES);
-        self.sealed.for_each_entry(|entry: &Entry| segment_table::encode(entry, &mut content));
+        let tail_base = self.tail.as_ref().map_or(self.next_lsn, |tail| tail.base);
+        let content = segment_table::encode(&self.sealed.entries(), self.sealed.forgotten(tail_base));
         let record = NewRecord {
             range: RangeId::LOG,
             kind: segment_table::KIND,
@@ -209,13 +223,13 @@ impl Log {
             metadata: &content,
             payload: &[],
         };
-        let appended = self.push(now, &record);
+        let appended = self.push(now, &record, false);
         self.sealed.on_table(appended.lsn);
     }
 
-    /// Appends a table if segments are waiting for one, so that they can be recycled.
-    pub(super) fn push_table_if_leaving(&mut self, now: Mono) {
-        if self.sealed.is_leaving() {
+    /// Appends a table if there is news for it: segments that wait to be recycled, ranges that have left.
+    pub(super) fn push_table_if_wanted(&mut self, now: Mono) {
+        if self.sealed.is_table_wanted() {
             // Without room the next attempt comes with the next flush; every new segment begins with one.
             let _ = self.append_mark(now);
         }

@@ -27,6 +27,16 @@ impl Chain {
         std::mem::replace(&mut entry.into_mut().1, lsn)
     }
 
+    /// Forgets the range if it has written nothing after `last`.
+    pub(crate) fn forget_up_to(&mut self, range: RangeId, last: Lsn) {
+        let entry = self.entries.find_entry(hash(range), |(other, _)| *other == range);
+        if let Ok(entry) = entry
+            && entry.get().1 <= last
+        {
+            entry.remove();
+        }
+    }
+
     pub(crate) fn forget(&mut self, range: RangeId) {
         if let Ok(entry) = self.entries.find_entry(hash(range), |(other, _)| *other == range) {
             entry.remove();

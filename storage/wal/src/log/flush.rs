@@ -15,7 +15,7 @@ impl Log {
         if self.poison.is_some() {
             return;
         }
-        self.push_table_if_leaving(now);
+        self.push_table_if_wanted(now);
         if self.flush_at().is_some_and(|at| at <= now) {
             out.push(Request::Flush(self.begin_commit(now)));
         }

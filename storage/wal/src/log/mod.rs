@@ -25,7 +25,7 @@ use std::sync::Arc;
 use smallvec::SmallVec;
 
 use crate::config::Config;
-use crate::identity::{CommitNumber, Lsn, Mono, SegmentId};
+use crate::identity::{CommitNumber, Lsn, Mono, RangeId, SegmentId};
 use crate::image::Image;
 use crate::mapping::SegmentBytes;
 use crate::recovery::Resume;
@@ -128,6 +128,7 @@ impl Log {
             let (_, bytes) = segments.swap_remove(at.expect("the bytes of every kept segment"));
             sealed.insert_recovered(&entry, bytes);
         }
+        sealed.restore_forgotten(resume.forgotten, resume.forgotten_new);
         Log {
             next_lsn: resume.last.next(),
             durable: resume.last,
@@ -196,9 +197,17 @@ impl Log {
         }
     }
 
-    /// A range has left this log; its last LSN need not be remembered.
-    pub fn forget_range(&mut self, range: crate::RangeId) {
+    /// A range has left this log: no recovery shows a record it has had so far, from the next commit on.
+    /// Those that live are still to be named dead. The range may come back; it then begins anew.
+    pub fn forget_range(&mut self, range: RangeId) {
         self.chain.forget(range);
+        self.sealed.forget(range, self.next_lsn.previous());
+    }
+
+    /// A recovery now would show no record below this: what revokes only records below is needed no more.
+    #[must_use]
+    pub fn oldest_lsn(&self) -> Lsn {
+        self.sealed.oldest(self.tail.as_ref().map_or(self.next_lsn, |tail| tail.base))
     }
 
     /// When [`Log::flush`] should be called again though nothing happened.

@@ -82,7 +82,7 @@ impl Touched {
 impl Log {
     /// The record at a position. Its header is checked every time, its content in debug builds and when it
     /// is read for the first time since the segment was mapped.
-    pub fn read(&mut self, position: Position) -> Result<Read<'_>, ReadError> {
+    pub fn read(&self, position: Position) -> Result<Read<'_>, ReadError> {
         let offset = position.offset();
         if offset < SEGMENT_HEADER_BYTES {
             return Err(ReadError::Damaged);
@@ -92,14 +92,14 @@ impl Log {
         {
             return read_memory(&tail.image.bytes()[..tail.end()], tail.salt, offset);
         }
-        let segment = self.sealed.get_mut(position.segment).ok_or(ReadError::UnknownSegment)?;
+        let segment = self.sealed.get(position.segment).ok_or(ReadError::UnknownSegment)?;
         let salt = segment.salt;
         match &segment.content {
             Content::Memory(image) => read_memory(image.bytes(), salt, offset),
             Content::Mapped(bytes) => {
                 let rest = bytes.get(offset..).ok_or(ReadError::Damaged)?;
                 let header = RecordHeader::decode(salt, rest).ok_or(ReadError::Damaged)?;
-                let before = segment.touched.insert(offset, bytes.len());
+                let before = segment.touched.borrow_mut().insert(offset, bytes.len());
                 if (cfg!(debug_assertions) || !before) && !header.content_is_whole(header.content(rest)) {
                     return Err(ReadError::Damaged);
                 }

@@ -3,8 +3,8 @@
 
 use std::sync::Arc;
 
-use crate::format::SEGMENT_HEADER_BYTES;
 use crate::format::record_header::{RecordHeader, find_record};
+use crate::format::{SEGMENT_HEADER_BYTES, segment_table};
 use crate::identity::{Lsn, Mono, Position, SegmentId};
 use crate::mapping::SegmentBytes;
 use crate::request::Request;
@@ -27,6 +27,8 @@ struct Victim {
     last: Lsn,
     /// Where to go on.
     cursor: usize,
+    /// Live records that could not be copied in earlier turns.
+    damaged: u32,
     prefetch_asked: bool,
     prefetched: bool,
 }
@@ -60,6 +62,8 @@ pub struct Reclaimed {
     pub bytes: u64,
     /// There is more to do at once.
     pub more: bool,
+    /// Live records that could not be copied, because the disk has changed under them. Their segment stays.
+    pub damaged: u32,
 }
 
 impl Log {
@@ -120,11 +124,12 @@ impl Log {
 
     /// The one with the least life per byte, the oldest of equals: the cheapest space.
     fn choose_victim(&self) -> Option<Victim> {
-        let least = self.sealed.candidates().filter(|segment| !segment.entry.damaged).min_by(|a, b| {
-            let share_a = u128::from(a.live_bytes) * u128::from(b.file_bytes);
-            let share_b = u128::from(b.live_bytes) * u128::from(a.file_bytes);
-            share_a.cmp(&share_b).then(a.entry.sequence.cmp(&b.entry.sequence))
-        })?;
+        let least =
+            self.sealed.candidates().filter(|segment| segment.is_worth_copying()).min_by(|a, b| {
+                let share_a = u128::from(a.live_bytes) * u128::from(b.file_bytes);
+                let share_b = u128::from(b.live_bytes) * u128::from(a.file_bytes);
+                share_a.cmp(&share_b).then(a.entry.sequence.cmp(&b.entry.sequence))
+            })?;
         let Content::Mapped(bytes) = &least.content else { return None };
         let sparse = least.live_bytes * 100 < least.file_bytes * u64::from(self.config.live_percent_target);
         sparse.then(|| Victim {
@@ -133,6 +138,7 @@ impl Log {
             salt: least.salt,
             last: least.entry.last,
             cursor: SEGMENT_HEADER_BYTES,
+            damaged: 0,
             prefetch_asked: false,
             prefetched: false,
         })
@@ -157,14 +163,13 @@ impl Log {
         let result = self.walk(now, budget, &mut victim, &mut is_live, moved, &mut reclaimed);
         if !matches!(result, Ok(Walk::End)) {
             reclaimed.more = true;
+            victim.damaged += reclaimed.damaged;
             self.reclaim.victim = Some(victim);
         } else if let Some(segment) = self.sealed.get_mut(victim.segment)
             && segment.live_bytes > 0
         {
-            // The owner counts as live what it says is not, or a record of it is damaged: kept for good,
-            // and never a victim again in this life of the log.
-            debug_assert!(false, "the owner's account of {} is wrong", victim.segment);
-            segment.entry.damaged = true;
+            assert!(reclaimed.damaged + victim.damaged > 0, "the owner has said live of what it says is not");
+            segment.is_stuck = true;
         }
         result.map(|_| reclaimed)
     }
@@ -192,17 +197,18 @@ impl Log {
             let (metadata, payload) = header.content(rest).split_at(header.metadata_length as usize);
             let position = Position::new(victim.segment, offset);
             let candidate = Candidate { position, header, metadata };
-            if header.kind != crate::format::segment_table::KIND
-                && is_live(&candidate)
-                && header.content_is_whole(header.content(rest))
-            {
-                let (range, kind, version) = (header.range, header.kind, header.version);
-                let record = NewRecord { range, kind, version, metadata, payload };
-                let appended = self.append(now, Class::Reclaim, &record)?;
-                moved.push((position, appended));
-                self.dead(position, appended.bytes);
-                reclaimed.records += 1;
-                reclaimed.bytes += u64::from(appended.bytes);
+            if header.kind != segment_table::KIND && is_live(&candidate) {
+                if header.content_is_whole(header.content(rest)) {
+                    let (range, kind, version) = (header.range, header.kind, header.version);
+                    let record = NewRecord { range, kind, version, metadata, payload };
+                    let appended = self.append_or_move(now, Class::Reclaim, &record, true)?;
+                    moved.push((position, appended));
+                    self.dead(position, appended.bytes);
+                    reclaimed.records += 1;
+                    reclaimed.bytes += u64::from(appended.bytes);
+                } else {
+                    reclaimed.damaged += 1;
+                }
             }
             victim.cursor = offset + header.framed_bytes();
             if header.lsn == victim.last {

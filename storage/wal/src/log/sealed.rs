@@ -7,11 +7,13 @@
 //!                                                                        given back to the spares
 //! ```
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::format::segment_table::Entry;
-use crate::identity::{Lsn, SegmentId};
+use crate::format::SEGMENT_HEADER_BYTES;
+use crate::format::segment_table::{Entry, Forgotten};
+use crate::identity::{Lsn, RangeId, SegmentId};
 use crate::image::Image;
 use crate::mapping::SegmentBytes;
 use crate::request::Request;
@@ -37,6 +39,9 @@ pub(crate) struct Sealed {
     live_bytes: u64,
     /// Liveness is known: nothing leaves before.
     may_leave: bool,
+    forgotten: Vec<Forgotten>,
+    /// A range has been forgotten since the last table.
+    forgotten_new: bool,
 }
 
 pub(crate) struct Segment {
@@ -45,7 +50,9 @@ pub(crate) struct Segment {
     pub(crate) file_bytes: u64,
     pub(crate) live_bytes: u64,
     pub(crate) content: Content,
-    pub(crate) touched: Touched,
+    pub(crate) touched: RefCell<Touched>,
+    /// Reclaiming could not empty it: a record in it is damaged.
+    pub(crate) is_stuck: bool,
     state: State,
     map_asked: bool,
 }
@@ -63,6 +70,13 @@ enum State {
 }
 
 impl Segment {
+    /// Would its live records, copied, take fewer files' bytes? Those of a large record's own file would
+    /// not, unless the file is far too big for it.
+    pub(crate) fn is_worth_copying(&self) -> bool {
+        let is_own = self.entry.base == self.entry.last;
+        !self.is_stuck && (!is_own || (SEGMENT_HEADER_BYTES as u64 + self.live_bytes) * 2 < self.file_bytes)
+    }
+
     pub(crate) fn is_kept(&self) -> bool {
         self.state == State::Kept
     }
@@ -95,7 +109,8 @@ impl Sealed {
             file_bytes,
             live_bytes,
             content,
-            touched: Touched::default(),
+            touched: RefCell::default(),
+            is_stuck: false,
             state: State::Kept,
             map_asked: false,
         };
@@ -123,15 +138,41 @@ impl Sealed {
         self.kept
     }
 
-    pub(crate) fn for_each_entry(&self, mut each: impl FnMut(&Entry)) {
-        let mut entries: Vec<&Entry> = self
-            .segments
-            .values()
-            .filter(|segment| segment.is_kept())
-            .map(|segment| &segment.entry)
-            .collect();
+    /// What the table lists, in the order of the LSNs.
+    pub(crate) fn entries(&self) -> Vec<Entry> {
+        let kept = self.segments.values().filter(|segment| segment.is_kept());
+        let mut entries: Vec<Entry> = kept.map(|segment| segment.entry).collect();
         entries.sort_unstable_by_key(|entry| entry.sequence);
-        entries.into_iter().for_each(&mut each);
+        entries
+    }
+
+    /// The smallest LSN in any file that recovery would still read; `tail` is the first of the tail.
+    pub(crate) fn oldest(&self, tail: Lsn) -> Lsn {
+        self.segments.values().map(|segment| segment.entry.base).min().unwrap_or(tail)
+    }
+
+    pub(crate) fn forget(&mut self, range: RangeId, last: Lsn) {
+        match self.forgotten.binary_search_by_key(&range, |forgotten| forgotten.range) {
+            Ok(at) => self.forgotten[at].last = last,
+            Err(at) => self.forgotten.insert(at, Forgotten { range, last }),
+        }
+        self.forgotten_new = true;
+    }
+
+    pub(crate) fn restore_forgotten(&mut self, forgotten: Vec<Forgotten>, new: bool) {
+        self.forgotten = forgotten;
+        self.forgotten_new = new;
+    }
+
+    pub(crate) fn forgotten_count(&self) -> usize {
+        self.forgotten.len()
+    }
+
+    /// Ranges of which records may still be in some file.
+    pub(crate) fn forgotten(&mut self, tail: Lsn) -> &[Forgotten] {
+        let oldest = self.oldest(tail);
+        self.forgotten.retain(|forgotten| forgotten.last >= oldest);
+        &self.forgotten
     }
 
     /// Kept files' bytes, and how many of them are live.
@@ -190,13 +231,14 @@ impl Sealed {
         self.maybe_dead = maybe_dead;
     }
 
-    /// Does a segment wait for a table without it?
-    pub(crate) fn is_leaving(&self) -> bool {
-        self.leaving.iter().any(|id| self.segments[id].state == State::Leaving)
+    /// Does a segment wait for a table without it, or a range for one that tells that it has left?
+    pub(crate) fn is_table_wanted(&self) -> bool {
+        self.forgotten_new || self.leaving.iter().any(|id| self.segments[id].state == State::Leaving)
     }
 
     /// A table was appended; it does not list what is leaving.
     pub(crate) fn on_table(&mut self, lsn: Lsn) {
+        self.forgotten_new = false;
         for id in &self.leaving {
             let segment = self.segments.get_mut(id).expect("leaving segments are still here");
             if segment.state == State::Leaving {

@@ -14,15 +14,25 @@ pub(crate) struct Tail {
     pub(crate) salt: u64,
     pub(crate) base: Lsn,
     pub(crate) image: Image,
+    /// For one large record and nothing else.
+    own: bool,
     /// Where the next record goes.
     end: usize,
     /// Everything before is in some commit; a multiple of 4096.
     taken: usize,
 }
 
+/// What the log adds to a record.
+pub(crate) struct Place {
+    pub(crate) lsn: Lsn,
+    pub(crate) range_previous: Lsn,
+    pub(crate) durable: Lsn,
+    pub(crate) moved: bool,
+}
+
 impl Tail {
     /// Begins a segment; its header is written with the first commit.
-    pub(crate) fn begin(header: &SegmentHeader, mut image: Image) -> Tail {
+    pub(crate) fn begin(header: &SegmentHeader, mut image: Image, own: bool) -> Tail {
         header.encode(&mut image.bytes_mut()[..SEGMENT_HEADER_BYTES]);
         Tail {
             segment: header.segment,
@@ -30,6 +40,7 @@ impl Tail {
             salt: header.salt,
             base: header.base,
             image,
+            own,
             end: SEGMENT_HEADER_BYTES,
             taken: 0,
         }
@@ -43,12 +54,13 @@ impl Tail {
         self.end
     }
 
+    /// Is there room for one more record of so much content?
     pub(crate) fn has_room(&self, content_bytes: usize) -> bool {
-        framed_bytes(content_bytes) <= self.image.bytes().len() - self.end
+        !self.own && framed_bytes(content_bytes) <= self.image.bytes().len() - self.end
     }
 
     /// Copies a record in and answers where it begins. There is room.
-    pub(crate) fn push(&mut self, record: &NewRecord<'_>, lsn: Lsn, previous: Lsn, durable: Lsn) -> usize {
+    pub(crate) fn push(&mut self, record: &NewRecord<'_>, place: &Place) -> usize {
         let length = record.metadata.len() + record.payload.len();
         let begin = self.end;
         let end = begin + framed_bytes(length);
@@ -61,18 +73,19 @@ impl Tail {
         padding.fill(0);
         RecordHeader {
             content_check: xxhash_rust::xxh3::xxh3_64(&content[..length]),
-            lsn,
-            range_previous: previous,
+            lsn: place.lsn,
+            range_previous: place.range_previous,
             range: record.range,
             length: u32::try_from(length).expect("bounded by record_bytes_max"),
             metadata_length: u32::try_from(record.metadata.len()).expect("bounded by record_bytes_max"),
-            durable,
+            durable: place.durable,
             kind: record.kind,
             version: record.version,
+            moved: place.moved,
         }
         .encode(self.salt, header);
         debug_assert!(
-            RecordHeader::decode(self.salt, bytes).is_some_and(|header| header.lsn == lsn),
+            RecordHeader::decode(self.salt, bytes).is_some_and(|header| header.lsn == place.lsn),
             "what was written can be read"
         );
         self.end = end;

@@ -1,6 +1,6 @@
 //! The judgement: D, the end of the log, what should be there below D, and what is not.
 
-use crate::format::segment_table::{self, Entry};
+use crate::format::segment_table::{self, Entry, SegmentTable};
 use crate::format::{HeaderError, RecordHeader, SEGMENT_HEADER_BYTES, SegmentHeader};
 use crate::identity::{LogIdentity, Lsn, SegmentId};
 
@@ -74,6 +74,7 @@ pub(crate) fn judge<'a>(
         segments: segments.to_vec(),
         runs: clip(runs, last),
         kept,
+        forgotten: table.map_or_else(Vec::new, |table| table.content.forgotten),
     };
     if !recovery.damage.is_empty() {
         let broken = candidates.iter().filter_map(|candidate| candidate.scan.as_ref());
@@ -143,10 +144,10 @@ fn end(runs: &[Run], durable: Lsn) -> Lsn {
     last
 }
 
-/// The newest table that counts, with its own place.
+/// The newest table that counts, and the sequence of its own segment.
 struct Table {
     sequence: u64,
-    entries: Vec<Entry>,
+    content: SegmentTable,
 }
 
 fn newest_table(candidates: &[Candidate], segments: &[SegmentInput<'_>], last: Lsn) -> Option<Table> {
@@ -159,8 +160,8 @@ fn newest_table(candidates: &[Candidate], segments: &[SegmentInput<'_>], last: L
     let (_, offset, candidate) = tables.max_by_key(|(lsn, _, _)| *lsn)?;
     let rest = &segments[candidate.input].bytes[offset..];
     let header = RecordHeader::decode(candidate.header.salt, rest).expect("the scan found it");
-    let entries = segment_table::decode(header.content(rest)).collect();
-    Some(Table { sequence: candidate.header.sequence, entries })
+    let content = segment_table::decode(header.content(rest)).expect("the scan has decoded it");
+    Some(Table { sequence: candidate.header.sequence, content })
 }
 
 /// What should be there up to D, and the segments the log consists of.
@@ -172,7 +173,7 @@ fn expectations(
     last: Lsn,
 ) -> (Vec<Expected>, Vec<Entry>) {
     let (mut expected, mut kept) = (Vec::new(), Vec::new());
-    for entry in table.map_or(&[][..], |table| &table.entries) {
+    for entry in table.map_or(&[][..], |table| &table.content.entries) {
         let candidate = candidates.iter().find(|candidate| {
             candidate.header.segment == entry.segment && candidate.header.sequence == entry.sequence
         });

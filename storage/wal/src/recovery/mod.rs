@@ -15,7 +15,7 @@ mod records;
 mod scan;
 
 use crate::format::BLOCK_BYTES;
-use crate::format::segment_table::Entry;
+use crate::format::segment_table::{Entry, Forgotten};
 use crate::identity::{LogIdentity, Lsn, RangeId, SegmentId};
 use crate::log::chain::Chain;
 
@@ -128,6 +128,7 @@ pub struct Recovery<'a> {
     pub(crate) salts: Vec<u64>,
     pub(crate) runs: Vec<Run>,
     pub(crate) kept: Vec<Entry>,
+    pub(crate) forgotten: Vec<Forgotten>,
     pub(crate) free: Vec<(SegmentId, u64)>,
     pub(crate) next_sequence: u64,
     pub(crate) next_segment: SegmentId,
@@ -142,6 +143,9 @@ pub struct Resume {
     pub(crate) kept: Vec<Entry>,
     pub(crate) free: Vec<(SegmentId, u64)>,
     pub(crate) chain: Chain,
+    pub(crate) forgotten: Vec<Forgotten>,
+    /// There are some that no table on disk tells of.
+    pub(crate) forgotten_new: bool,
 }
 
 /// Bytes that recovery read and that nothing proves to be on the disk: in whole blocks.
@@ -170,8 +174,8 @@ pub fn recover<'a>(
 }
 
 impl<'a> Recovery<'a> {
-    /// The records in the order of their LSNs, without the log's own and without those of quarantined
-    /// ranges.
+    /// The records in the order of their LSNs, without the log's own and without those of ranges that have
+    /// left or are quarantined.
     #[must_use]
     pub fn records(&self) -> Records<'a, '_> {
         Records::new(self)
@@ -205,6 +209,12 @@ impl<'a> Recovery<'a> {
     #[must_use]
     pub fn damage_accepted(&self) -> &[Damage] {
         &self.damage_accepted
+    }
+
+    /// Is a record of this range with this LSN left out, because the range has left since or is quarantined?
+    pub(crate) fn is_left_out(&self, range: RangeId, lsn: Lsn) -> bool {
+        let forgotten = self.forgotten.binary_search_by_key(&range, |forgotten| forgotten.range);
+        forgotten.is_ok_and(|at| lsn <= self.forgotten[at].last) || self.quarantine.contains(range)
     }
 
     /// The ranges left out.
@@ -245,6 +255,16 @@ impl<'a> Recovery<'a> {
         for record in Records::all(self) {
             chain.advance(record.header.range, record.header.lsn);
         }
+        let mut forgotten = self.forgotten.clone();
+        let left_out = self.quarantine.touched.iter().chain(&self.quarantine.suspected);
+        for range in left_out {
+            forgotten.retain(|forgotten| forgotten.range != *range);
+            forgotten.push(Forgotten { range: *range, last: self.last });
+        }
+        forgotten.sort_unstable_by_key(|forgotten| forgotten.range);
+        for Forgotten { range, last } in &forgotten {
+            chain.forget_up_to(*range, *last);
+        }
         Resume {
             last: self.last,
             next_sequence: self.next_sequence,
@@ -252,6 +272,8 @@ impl<'a> Recovery<'a> {
             kept: self.kept.clone(),
             free: self.free.clone(),
             chain,
+            forgotten,
+            forgotten_new: !self.damage.is_empty(),
         }
     }
 }

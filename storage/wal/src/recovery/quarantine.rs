@@ -13,13 +13,12 @@ pub(super) fn name(recovery: &Recovery<'_>, lost: &[Damage], broken: &[RecordHea
     let mut touched = BTreeSet::new();
     let mut identified = BTreeSet::new();
     let mut note = |header: &RecordHeader| {
-        if is_lost(header.lsn) {
-            identified.insert(header.lsn);
-            touched.insert(header.range);
-        }
-        if is_lost(header.range_previous) {
-            identified.insert(header.range_previous);
-            touched.insert(header.range);
+        for lsn in [header.lsn, header.range_previous].into_iter().filter(|lsn| is_lost(*lsn)) {
+            identified.insert(lsn);
+            // A range that has left loses nothing.
+            if !recovery.is_left_out(header.range, lsn) {
+                touched.insert(header.range);
+            }
         }
     };
     broken.iter().for_each(&mut note);
@@ -60,6 +59,9 @@ fn without_record_after(recovery: &Recovery<'_>, lsn: Lsn) -> BTreeSet<RangeId> 
     let mut before = BTreeSet::new();
     let mut after = BTreeSet::new();
     for record in Records::all(recovery) {
+        if recovery.is_left_out(record.header.range, record.header.lsn) {
+            continue;
+        }
         if record.header.lsn < lsn {
             before.insert(record.header.range)
         } else {

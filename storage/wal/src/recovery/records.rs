@@ -36,7 +36,7 @@ impl<'a, 'r> Records<'a, 'r> {
         Records { recovery, all: false, run: 0, offset: 0 }
     }
 
-    /// With the log's own records and the quarantined ones.
+    /// With the log's own records and those that are left out.
     pub(crate) fn all(recovery: &'r Recovery<'a>) -> Records<'a, 'r> {
         Records { all: true, ..Records::new(recovery) }
     }
@@ -84,7 +84,7 @@ impl<'a> Iterator for Records<'a, '_> {
             debug_assert!(record.header.lsn > Lsn::NONE, "LSNs count from 1");
             let header = &record.header;
             let own = header.kind == segment_table::KIND;
-            if self.all || !(own || self.recovery.quarantine.contains(header.range)) {
+            if self.all || !(own || self.recovery.is_left_out(header.range, header.lsn)) {
                 return Some(record);
             }
         }

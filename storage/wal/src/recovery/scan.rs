@@ -23,7 +23,7 @@ pub struct Run {
 #[derive(Debug, Default)]
 pub(crate) struct Scan {
     pub(crate) runs: Vec<Run>,
-    /// The greatest durable LSN in any whole record.
+    /// The greatest durable LSN in any whole header.
     pub(crate) durable: Lsn,
     /// Whole segment tables: LSN and offset.
     pub(crate) tables: Vec<(Lsn, usize)>,
@@ -45,14 +45,15 @@ pub(crate) fn scan(input: usize, bytes: &[u8], header: &SegmentHeader) -> Scan {
             continue;
         }
         from = end;
+        // Its own check covers what a header says, so this counts even where the content is lost.
+        scan.durable = scan.durable.max(record.durable);
         if !record.content_is_whole(record.content(rest)) {
             // The header is right about the length, so what lies in the content is not searched.
             scan.broken.push(record);
             continue;
         }
         newest = record.lsn;
-        scan.durable = scan.durable.max(record.durable);
-        if record.kind == segment_table::KIND {
+        if record.kind == segment_table::KIND && segment_table::decode(record.content(rest)).is_some() {
             scan.tables.push((record.lsn, offset));
         }
         match scan.runs.last_mut() {
