@@ -35,7 +35,7 @@ impl Clock {
         Wall(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
     }
 
-    /// A moment as the runtime's timers want it.
+    /// A moment as the standard library's deadlines want it.
     pub(crate) fn instant(&self, moment: Mono) -> Instant {
         self.origin + moment.since(Mono::default())
     }

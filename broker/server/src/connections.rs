@@ -3,21 +3,19 @@
 //!
 //! Hot path.
 
-use std::rc::Rc;
+use std::os::fd::OwnedFd;
 
 use broker_core::identity::ConnectionId;
-
-use crate::runtime::Descriptor;
-use crate::watch::WatchKey;
 
 /// What the shell keeps of a connection. Lives on the core that serves it.
 #[derive(Debug)]
 pub(crate) struct Connection {
-    pub(crate) descriptor: Rc<Descriptor>,
-    pub(crate) watch: WatchKey,
+    pub(crate) socket: OwnedFd,
     pub(crate) stage: Stage,
     pub(crate) receiving: Receiving,
     pub(crate) sending: Sending,
+    /// Nothing comes after what there is to receive, and no report will say so again.
+    pub(crate) hung_up: bool,
 }
 
 /// How far a connection is from its end.
@@ -29,8 +27,6 @@ pub(crate) enum Stage {
     Flushing,
     /// All is sent and the sending side shut down; what comes is discarded.
     Lingering,
-    /// Gone, as far as the state machine is concerned; the slot waits for the watch to end.
-    Closed,
 }
 
 /// What a connection's next bytes wait for.
@@ -51,7 +47,7 @@ pub(crate) enum Sending {
     Prompt,
     /// The next round or turn: it is in the list of those to send to.
     Postponed,
-    /// The kernel to take them; a task waits for that.
+    /// The kernel to take them; a report will say so.
     Blocked,
 }
 
@@ -61,8 +57,8 @@ struct Slot {
     connection: Option<Connection>,
 }
 
-// With the descriptor, its watch and the task that waits on it: what an idle connection costs the shell.
-const _: () = assert!(size_of::<Slot>() <= 24);
+// All that an idle connection costs the shell.
+const _: () = assert!(size_of::<Slot>() <= 12);
 
 /// All connections of one core.
 #[derive(Debug, Default)]
@@ -88,45 +84,81 @@ impl Connections {
     }
 
     /// Puts a connection where [`Connections::next_id`] said.
-    pub(crate) fn insert(&mut self, descriptor: Rc<Descriptor>, watch: WatchKey) {
+    pub(crate) fn insert(&mut self, socket: OwnedFd) {
         let ConnectionId { slot, .. } = self.next_id();
         self.free.pop();
         self.slots[slot as usize].connection = Some(Connection {
-            descriptor,
-            watch,
+            socket,
             stage: Stage::Open,
             receiving: Receiving::Watched,
             sending: Sending::Prompt,
+            hung_up: false,
         });
     }
 
-    /// How many slots are in use.
+    /// How many there are.
     pub(crate) fn len(&self) -> usize {
         self.slots.len() - self.free.len()
     }
 
-    /// The connection of this name, unless it is closed.
+    /// The connection of this name, if it still is.
     pub(crate) fn get_mut(&mut self, id: ConnectionId) -> Option<&mut Connection> {
-        let slot = self.slots.get_mut(id.slot as usize).filter(|slot| slot.generation == id.generation)?;
-        slot.connection.as_mut().filter(|connection| connection.stage != Stage::Closed)
+        self.slots
+            .get_mut(id.slot as usize)
+            .filter(|slot| slot.generation == id.generation)?
+            .connection
+            .as_mut()
     }
 
-    /// The connection in this slot, unless it is closed.
-    pub(crate) fn at_mut(&mut self, slot: u32) -> Option<(ConnectionId, &mut Connection)> {
-        let Slot { generation, connection } = self.slots.get_mut(slot as usize)?;
-        let connection = connection.as_mut().filter(|connection| connection.stage != Stage::Closed)?;
-        Some((ConnectionId { slot, generation: *generation }, connection))
-    }
-
-    /// Frees the slot of a closed connection for another one, under a new generation. A slot that has no
+    /// Removes a connection, and leaves its slot to another one, under a new generation. A slot that has no
     /// generation left is not used again.
-    pub(crate) fn free(&mut self, index: u32) {
-        let slot = &mut self.slots[index as usize];
-        let connection = slot.connection.take();
-        assert!(connection.is_some_and(|connection| connection.stage == Stage::Closed));
+    pub(crate) fn remove(&mut self, id: ConnectionId) -> Option<OwnedFd> {
+        let slot = self.slots.get_mut(id.slot as usize).filter(|slot| slot.generation == id.generation)?;
+        let connection = slot.connection.take()?;
         if let Some(generation) = slot.generation.checked_add(1) {
             slot.generation = generation;
-            self.free.push(index);
+            self.free.push(id.slot);
         }
+        Some(connection.socket)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn descriptor() -> OwnedFd {
+        std::fs::File::open("/dev/null").unwrap().into()
+    }
+
+    /// The next connection in a slot has another name, and nothing finds it under the old one.
+    #[test]
+    fn slots_are_reused_under_new_names() {
+        let mut connections = Connections::default();
+        let first = connections.next_id();
+        connections.insert(descriptor());
+        let other = connections.next_id();
+        connections.insert(descriptor());
+        assert_ne!(first.slot, other.slot);
+        assert!(connections.remove(first).is_some());
+        assert!(connections.remove(first).is_none());
+        let second = connections.next_id();
+        assert_eq!((second.slot, second.generation), (first.slot, first.generation + 1));
+        connections.insert(descriptor());
+        assert!(connections.get_mut(first).is_none() && connections.remove(first).is_none());
+        assert!(connections.get_mut(second).is_some());
+        assert_eq!(connections.len(), 2);
+    }
+
+    /// A slot whose generations are used up is left empty: its next connection would have an old name.
+    #[test]
+    fn worn_out_slot_stays_empty() {
+        let mut connections = Connections::default();
+        connections.next_id();
+        connections.slots[0].generation = u32::MAX;
+        let last = connections.next_id();
+        connections.insert(descriptor());
+        assert!(connections.remove(last).is_some());
+        assert_eq!(connections.next_id().slot, 1);
     }
 }

@@ -68,7 +68,7 @@ fn bind_address(listener: u16, mut address: SocketAddr, cores: u16) -> io::Resul
         socket.set_tcp_nodelay(true)?;
         socket.bind(&address.into())?;
         socket.listen(BACKLOG.cast_signed())?;
-        // Accepting goes on until nothing waits; the ring only polls this descriptor.
+        // Accepting goes on until nothing waits.
         socket.set_nonblocking(true)?;
         sockets.push(socket.into());
     }

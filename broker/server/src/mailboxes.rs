@@ -58,7 +58,7 @@ struct Peer {
 /// The mailboxes of all cores of a node, by core.
 pub(crate) fn mesh(cores: u16) -> io::Result<Vec<Mailboxes>> {
     let wakes = (0..cores)
-        .map(|_| Ok(Wake { flag: Arc::new(WakeFlag::new()), event: Arc::new(EventFd::new(0)?) }))
+        .map(|_| Ok(Wake { flag: Arc::new(WakeFlag::new()), event: Arc::new(EventFd::new()?) }))
         .collect::<io::Result<Vec<Wake>>>()?;
     let mut peers: Vec<Vec<Option<Peer>>> = wakes.iter().map(|_| Vec::new()).collect();
     for a in 0..wakes.len() {

@@ -1,5 +1,5 @@
 //! Hermod, the broker's process: the shell around the cores' state machines. Only this crate has threads,
-//! sockets, clocks and `async`; what MQTT says is decided in `broker_core`.
+//! sockets and clocks; what MQTT says is decided in `broker_core`.
 //!
 //! Read on in `node.rs` (the process), then `driver/mod.rs` (a core's turn).
 
@@ -14,10 +14,9 @@ mod listener;
 mod log;
 mod mailboxes;
 mod node;
-mod runtime;
+mod poller;
 mod signals;
 mod sys;
-mod watch;
 mod watchdog;
 
 use std::io::{self, Write};

@@ -23,7 +23,7 @@ use crate::cores::{self, CoresError, CpuList};
 use crate::driver::{Driver, Parts};
 use crate::listener::{self, BindError, Bound};
 use crate::mailboxes::{self, Mailboxes};
-use crate::runtime::{self, Waiting, Yielder};
+use crate::poller::{Poller, Waiting};
 use crate::signals::{self, Signal};
 use crate::sys::{self, EventFd};
 use crate::watchdog::TurnHistogram;
@@ -284,10 +284,7 @@ impl CoreHandle {
 
 fn log_waiting(core: CoreId, waiting: &Waiting) {
     match waiting {
-        Waiting::Ring { deferred: true } => tracing::info!("core {}: io_uring", core.0),
-        Waiting::Ring { deferred: false } => {
-            tracing::info!("core {}: io_uring, without deferred task work (Linux 6.1 has it)", core.0);
-        }
+        Waiting::Ring => tracing::info!("core {}: io_uring", core.0),
         Waiting::Epoll { why: None } => tracing::info!("core {}: epoll, as asked for", core.0),
         Waiting::Epoll { why: Some(error) } => {
             tracing::warn!("core {}: epoll, because io_uring is not to be had: {error}", core.0);
@@ -327,28 +324,22 @@ fn run_core(place: Place) {
 
 fn start_core(place: Place) -> io::Result<()> {
     sys::pin(place.cpu)?;
-    let (runtime, waiting) = runtime::build(place.io)?;
-    // Never dropped: after a panic its tasks are in no state to be, and the process ends soon anyway.
-    let mut runtime = std::mem::ManuallyDrop::new(runtime);
-    let now = place.clock.now();
-    let core = Core::new(place.config, place.mailboxes.own(), place.incarnation, place.seed, now);
-    runtime.block_on(async {
-        let id = place.mailboxes.own();
-        let parts = Parts {
-            core,
-            clock: place.clock,
-            mailboxes: place.mailboxes,
-            listeners: place.listeners,
-            control: place.control,
-            events: place.events.clone(),
-            histogram: place.histogram,
-        };
-        let driver = Driver::new(parts, Yielder::new(&waiting)?)?;
-        let _ = place.events.send(Event::Started(id, waiting));
-        // A task of its own: the runtime asks the kernel once more before it looks at the outermost one.
-        monoio::spawn(driver.run()).await;
-        Ok(())
-    })
+    let (poller, waiting) = Poller::new(place.io)?;
+    let (id, events) = (place.mailboxes.own(), place.events.clone());
+    let core = Core::new(place.config, id, place.incarnation, place.seed, place.clock.now());
+    let parts = Parts {
+        core,
+        clock: place.clock,
+        mailboxes: place.mailboxes,
+        listeners: place.listeners,
+        control: place.control,
+        events: place.events,
+        histogram: place.histogram,
+    };
+    let driver = Driver::new(parts, poller)?;
+    let _ = events.send(Event::Started(id, waiting));
+    driver.run();
+    Ok(())
 }
 
 /// A panic's payload may panic when it is dropped.

@@ -1,127 +1,78 @@
-//! System calls that neither the standard library nor socket2 wraps, each behind a safe signature. It
-//! keeps no state and decides nothing; every other file of the shell is free of `unsafe`.
+//! System calls that neither the standard library nor socket2 wraps, with the shell's defaults. It keeps no
+//! state and decides nothing.
 
-#![expect(unsafe_code, reason = "system calls without a safe wrapper: affinity, limits, eventfd, recv flags")]
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use std::fs::File;
-use std::io::{self, Read, Write};
-use std::mem::{MaybeUninit, size_of};
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
-
-use monoio::net::udp::UdpSocket;
+use rustix::event::{EventfdFlags, eventfd};
+use rustix::io::retry_on_intr;
+use rustix::net::{RecvFlags, recv};
+use rustix::process::{Resource, getrlimit, setrlimit};
+use rustix::rand::{GetRandomFlags, getrandom};
+use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
 /// Receives what is there, without waiting: `WouldBlock` if nothing is, 0 at the end of the stream.
 pub(crate) fn receive(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<usize> {
-    loop {
-        // SAFETY: the pointer and length are those of a live, exclusively borrowed buffer, and the
-        // descriptor stays open while it is borrowed.
-        let received = unsafe {
-            libc::recv(socket.as_raw_fd(), buffer.as_mut_ptr().cast(), buffer.len(), libc::MSG_DONTWAIT)
-        };
-        match usize::try_from(received) {
-            Ok(bytes) => return Ok(bytes),
-            Err(_) => match io::Error::last_os_error() {
-                error if error.kind() == io::ErrorKind::Interrupted => {}
-                error => return Err(error),
-            },
-        }
-    }
+    let (bytes, _) = retry_on_intr(|| recv(socket, &mut *buffer, RecvFlags::DONTWAIT))?;
+    Ok(bytes)
 }
 
-/// The descriptor inside a runtime's socket, which has no `AsFd` of its own.
-pub(crate) fn borrow(socket: &UdpSocket) -> BorrowedFd<'_> {
-    // SAFETY: the socket owns its descriptor and is borrowed for as long as the result lives.
-    unsafe { BorrowedFd::borrow_raw(socket.as_raw_fd()) }
-}
-
-/// A counter in the kernel that is readable while it is not zero: how a sleeping core is woken.
+/// A counter in the kernel that reports each time it is raised: how a sleeping core is woken.
 #[derive(Debug)]
-pub(crate) struct EventFd(File);
+pub(crate) struct EventFd(OwnedFd);
 
 impl EventFd {
-    /// A new one, at `initial`.
-    pub(crate) fn new(initial: u32) -> io::Result<EventFd> {
-        // SAFETY: no pointers are passed.
-        let descriptor = unsafe { libc::eventfd(initial, libc::EFD_CLOEXEC | libc::EFD_NONBLOCK) };
-        if descriptor < 0 {
-            return Err(io::Error::last_os_error());
-        }
-        // SAFETY: the call above has just returned it, so nobody else owns it.
-        Ok(EventFd(unsafe { File::from_raw_fd(descriptor) }))
+    /// A new one.
+    pub(crate) fn new() -> io::Result<EventFd> {
+        Ok(EventFd(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?))
     }
 
-    /// Makes it readable.
+    /// Raises it. Nobody lowers it: it is full after 2^64 of these.
     pub(crate) fn signal(&self) {
-        // Full is the only failure, and a full counter is readable, too.
-        let _ = (&self.0).write(&1_u64.to_ne_bytes());
+        // Full is the only failure.
+        let _ = rustix::io::write(&self.0, &1_u64.to_ne_bytes());
     }
+}
 
-    /// Makes it unreadable until it is signalled again.
-    pub(crate) fn drain(&self) {
-        // The only failure is that nobody has signalled it.
-        let _ = (&self.0).read(&mut [0; size_of::<u64>()]);
-    }
-
-    /// Another descriptor of the same counter.
-    pub(crate) fn duplicate(&self) -> io::Result<OwnedFd> {
-        Ok(self.0.try_clone()?.into())
+impl AsFd for EventFd {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
     }
 }
 
 /// The CPUs this thread may run on, ascending.
 pub(crate) fn affinity() -> io::Result<Vec<usize>> {
-    let mut set = MaybeUninit::<libc::cpu_set_t>::zeroed();
-    // SAFETY: the pointer and size are those of `set`; 0 is the calling thread.
-    let result = unsafe { libc::sched_getaffinity(0, size_of::<libc::cpu_set_t>(), set.as_mut_ptr()) };
-    if result != 0 {
-        return Err(io::Error::last_os_error());
-    }
-    // SAFETY: all-zero is a valid set, and the call has filled it since.
-    let set = unsafe { set.assume_init() };
-    let cpus = 0..usize::try_from(libc::CPU_SETSIZE).unwrap_or_default();
-    // SAFETY: the index is below CPU_SETSIZE.
-    Ok(cpus.filter(|&cpu| unsafe { libc::CPU_ISSET(cpu, &set) }).collect())
+    let set = sched_getaffinity(None)?;
+    Ok((0..CpuSet::MAX_CPU).filter(|&cpu| set.is_set(cpu)).collect())
 }
 
 /// Binds the calling thread to one CPU.
 pub(crate) fn pin(cpu: usize) -> io::Result<()> {
-    if cpu >= usize::try_from(libc::CPU_SETSIZE).unwrap_or_default() {
+    if cpu >= CpuSet::MAX_CPU {
         return Err(io::ErrorKind::InvalidInput.into());
     }
-    let mut set = MaybeUninit::<libc::cpu_set_t>::zeroed();
-    // SAFETY: all-zero is a valid, empty set.
-    let set = unsafe { set.assume_init_mut() };
-    // SAFETY: the index is below CPU_SETSIZE.
-    unsafe { libc::CPU_SET(cpu, set) };
-    // SAFETY: the pointer and size are those of `set`; 0 is the calling thread.
-    let result = unsafe { libc::sched_setaffinity(0, size_of::<libc::cpu_set_t>(), set) };
-    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+    let mut set = CpuSet::new();
+    set.set(cpu);
+    Ok(sched_setaffinity(None, &set)?)
 }
 
 /// Raises the soft limit of open descriptors to the hard one, and returns it.
 pub(crate) fn raise_open_files() -> io::Result<u64> {
-    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
-    // SAFETY: the pointer is that of a live, exclusively borrowed struct.
-    if unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) } != 0 {
-        return Err(io::Error::last_os_error());
+    let mut limit = getrlimit(Resource::Nofile);
+    if limit.current != limit.maximum {
+        limit.current = limit.maximum;
+        setrlimit(Resource::Nofile, limit)?;
     }
-    if limit.rlim_cur < limit.rlim_max {
-        limit.rlim_cur = limit.rlim_max;
-        // SAFETY: the pointer is that of a live struct.
-        if unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit) } != 0 {
-            return Err(io::Error::last_os_error());
-        }
-    }
-    Ok(limit.rlim_cur)
+    // The kernel knows no infinity here, but the type does.
+    Ok(limit.current.unwrap_or(u64::MAX))
 }
 
 /// Random bits from the kernel.
 pub(crate) fn random() -> io::Result<u64> {
     let mut bytes = [0_u8; size_of::<u64>()];
-    // SAFETY: the pointer and length are those of `bytes`.
-    let filled = unsafe { libc::getrandom(bytes.as_mut_ptr().cast(), bytes.len(), 0) };
     // Up to 256 bytes are delivered whole or not at all.
-    if filled < 0 { Err(io::Error::last_os_error()) } else { Ok(u64::from_ne_bytes(bytes)) }
+    getrandom(&mut bytes, GetRandomFlags::empty())?;
+    Ok(u64::from_ne_bytes(bytes))
 }
 
 #[cfg(test)]
@@ -138,19 +89,6 @@ mod tests {
             assert_eq!(affinity().unwrap(), [cpu]);
         }
         assert!(pin(usize::MAX).is_err());
-    }
-
-    /// A signalled eventfd is drained once, however often it was signalled.
-    #[test]
-    fn eventfd_counts_and_drains() {
-        let event = EventFd::new(0).unwrap();
-        event.signal();
-        event.signal();
-        event.drain();
-        event.drain();
-        let mut buffer = [0; 8];
-        let error = (&event.0).read(&mut buffer).unwrap_err();
-        assert_eq!(error.kind(), io::ErrorKind::WouldBlock);
     }
 
     /// Two draws differ.

@@ -2,10 +2,10 @@
 //!
 //! Hot path.
 
-use std::io;
+use std::net::Shutdown;
 use std::os::fd::{AsFd, OwnedFd};
-use std::rc::Rc;
 use std::time::Duration;
+use std::{io, mem};
 
 use broker_core::identity::{ConnectionId, CoreId};
 use broker_core::input::Input;
@@ -16,9 +16,8 @@ use crate::connections::{Receiving, Sending, Stage};
 use crate::listener::{self, Accepted};
 use crate::mailboxes::Item;
 use crate::node::Control;
-use crate::runtime::Descriptor;
+use crate::poller::{Poller, Readiness, Report, Source, What};
 use crate::sys;
-use crate::watch::{Source, WatchKey, Watches};
 
 /// Items taken from one core's mailbox in a turn.
 const MAIL_TURN_MAX: usize = 256;
@@ -43,56 +42,87 @@ const ACCEPT_WARN_INTERVAL: Duration = Duration::from_secs(60);
 pub(super) struct Listener {
     /// Which of the configured ones.
     listener: u16,
-    descriptor: Rc<Descriptor>,
-    watch: WatchKey,
+    socket: OwnedFd,
 }
 
 /// Begins to wait for connections.
 pub(super) fn start_listeners(
-    watches: &Rc<Watches>,
+    poller: &mut Poller,
     sockets: Vec<(u16, OwnedFd)>,
-) -> io::Result<Vec<Option<Listener>>> {
-    let start = |(index, (listener, socket))| {
-        let descriptor = Rc::new(Descriptor::new(socket)?);
-        let watch = watches.start(Source::Listener(index), Rc::clone(&descriptor));
-        Ok(Some(Listener { listener, descriptor, watch }))
+) -> io::Result<Vec<Listener>> {
+    let start = |(index, (listener, socket)): (u16, (u16, OwnedFd))| {
+        poller.watch(Source::Listener(index), socket.as_fd())?;
+        Ok(Listener { listener, socket })
     };
     (0..).zip(sockets).map(start).collect()
 }
 
 impl Driver {
-    /// Takes what the waiting tasks have reported.
+    /// Takes what the kernel has reported.
     pub(super) fn take_reports(&mut self) {
-        self.watches.take(&mut self.reports);
-        for source in self.reports.ready.drain(..) {
+        let mut reports = mem::take(&mut self.reports);
+        for Report { source, what } in reports.drain(..) {
             match source {
-                Source::Connection(slot) => {
-                    if let Some((_, connection)) = self.connections.at_mut(slot)
-                        && connection.receiving == Receiving::Watched
-                    {
-                        connection.receiving = Receiving::Listed;
-                        self.ready.push_back(slot);
+                Source::Connection(id) => self.on_connection(id, what),
+                Source::Listener(index) => self.on_listener(index, what),
+                // Other threads have left mail or orders, which every turn looks for. The counter is not
+                // read: it need not be zero to be reported when it is raised again.
+                Source::Wake => {
+                    if !matches!(what, What::Ready(_)) {
+                        self.rewatch(source);
                     }
                 }
-                Source::Listener(index) => self.acceptable.push(index),
-                Source::Wake => {
-                    self.mailboxes.wake().event.drain();
-                    self.watches.rearm(self.wake_watch);
+            }
+        }
+        self.reports = reports;
+    }
+
+    fn on_connection(&mut self, id: ConnectionId, what: What) {
+        let Some(connection) = self.connections.get_mut(id) else { return };
+        match what {
+            What::Ready(Readiness { readable, hung_up, writable }) => {
+                connection.hung_up |= hung_up;
+                if readable && connection.receiving == Receiving::Watched {
+                    connection.receiving = Receiving::Listed;
+                    self.ready.push_back(id);
+                }
+                if writable && connection.sending == Sending::Blocked {
+                    self.postpone(id);
                 }
             }
-        }
-        for id in self.reports.writable.drain(..) {
-            if let Some(connection) = self.connections.get_mut(id) {
-                connection.sending = Sending::Postponed;
-                self.sendable.push(id);
+            What::Lapsed => self.rewatch(Source::Connection(id)),
+            What::Failed(error) => {
+                warn_unwatchable(self.id, &io::Error::from_raw_os_error(error));
+                self.close_now(id);
             }
         }
-        for source in self.reports.ended.drain(..) {
-            match source {
-                Source::Connection(slot) => self.connections.free(slot),
-                Source::Listener(index) => self.listeners[usize::from(index)] = None,
-                Source::Wake => unreachable!("the wake watch is never ended"),
+    }
+
+    fn on_listener(&mut self, index: u16, what: What) {
+        match what {
+            What::Ready(_) => {
+                if !self.acceptable.contains(&index) {
+                    self.acceptable.push(index);
+                }
             }
+            What::Lapsed | What::Failed(_) => self.rewatch(Source::Listener(index)),
+        }
+    }
+
+    /// Waits again on what the kernel has stopped waiting on by itself.
+    fn rewatch(&mut self, source: Source) {
+        let descriptor = match source {
+            Source::Connection(id) => {
+                self.connections.get_mut(id).map(|connection| connection.socket.as_fd())
+            }
+            Source::Listener(index) => {
+                self.listeners.get(usize::from(index)).map(|listener| listener.socket.as_fd())
+            }
+            Source::Wake => Some(self.mailboxes.wake().event.as_fd()),
+        };
+        if let Some(descriptor) = descriptor {
+            // With epoll, where it might fail, nothing ever stops by itself.
+            let _ = self.poller.watch(source, descriptor);
         }
     }
 
@@ -104,10 +134,10 @@ impl Driver {
                     self.stop = Stop::Stopping;
                     self.acceptable.clear();
                     self.accept_at = None;
-                    for listener in self.listeners.iter().flatten() {
-                        // At once; the descriptor is closed when the watch has ended.
-                        let _ = SockRef::from(&*listener.descriptor).shutdown(std::net::Shutdown::Both);
-                        self.watches.end(listener.watch);
+                    for (index, listener) in (0..).zip(mem::take(&mut self.listeners)) {
+                        // At once; closing waits for the kernel to have forgotten the poll.
+                        let _ = SockRef::from(&listener.socket).shutdown(Shutdown::Both);
+                        self.poller.forget(Source::Listener(index), listener.socket.as_fd());
                     }
                     self.input(Input::Stop);
                 }
@@ -123,13 +153,11 @@ impl Driver {
             for _ in 0..MAIL_TURN_MAX {
                 match self.mailboxes.receive(from) {
                     Some(Item::Messages(messages)) => self.input(Input::PeerMessages { from, messages }),
-                    Some(Item::Socket(handover, socket)) => match Descriptor::new(socket) {
-                        Ok(descriptor) => {
-                            let connection = self.add(descriptor);
+                    Some(Item::Socket(handover, socket)) => {
+                        if let Some(connection) = self.add(socket) {
                             self.input(Input::ClientHandedOver { connection, handover });
                         }
-                        Err(error) => warn_unwatchable(self.id, &error),
-                    },
+                    }
                     None => break,
                 }
             }
@@ -143,7 +171,7 @@ impl Driver {
             return false;
         }
         self.accept_at = None;
-        let mut listeners = std::mem::take(&mut self.acceptable);
+        let mut listeners = mem::take(&mut self.acceptable);
         listeners.retain(|&index| self.accept_from(index));
         self.acceptable = listeners;
         !self.acceptable.is_empty() && self.accept_at.is_none()
@@ -152,26 +180,19 @@ impl Driver {
     /// Accepts from one listener. True when more may wait there.
     fn accept_from(&mut self, index: u16) -> bool {
         for _ in 0..ACCEPT_TURN_MAX {
-            let Some(listener) = &self.listeners[usize::from(index)] else { return false };
-            match listener::accept(&*listener.descriptor) {
-                Accepted::Socket(socket, peer) => match Descriptor::new(socket) {
-                    Ok(descriptor) => {
-                        let listener = listener.listener;
-                        let connection = self.add(descriptor);
+            let Listener { listener, ref socket } = self.listeners[usize::from(index)];
+            match listener::accept(socket) {
+                Accepted::Socket(socket, peer) => {
+                    if let Some(connection) = self.add(socket) {
                         self.input(Input::ClientAccepted { connection, listener, peer });
                     }
-                    Err(error) => warn_unwatchable(self.id, &error),
-                },
-                Accepted::Gone => {}
-                Accepted::Empty => {
-                    self.watches.rearm(listener.watch);
-                    return false;
                 }
+                Accepted::Gone => {}
                 Accepted::Exhausted(error) => {
                     self.pause_accepting(&error);
                     return true;
                 }
-                Accepted::Closed => return false,
+                Accepted::Empty | Accepted::Closed => return false,
             }
         }
         true
@@ -192,12 +213,14 @@ impl Driver {
     }
 
     /// Gives a new connection its slot, and begins to wait for its bytes.
-    fn add(&mut self, descriptor: Descriptor) -> ConnectionId {
+    fn add(&mut self, socket: OwnedFd) -> Option<ConnectionId> {
         let id = self.connections.next_id();
-        let descriptor = Rc::new(descriptor);
-        let watch = self.watches.start(Source::Connection(id.slot), Rc::clone(&descriptor));
-        self.connections.insert(descriptor, watch);
-        id
+        if let Err(error) = self.poller.watch(Source::Connection(id), socket.as_fd()) {
+            warn_unwatchable(self.id, &error);
+            return None;
+        }
+        self.connections.insert(socket);
+        Some(id)
     }
 
     /// Receives from connections that are ready, each once, as far as the budget goes: who has still more
@@ -205,8 +228,8 @@ impl Driver {
     pub(super) fn receive(&mut self) {
         let mut bytes_left = RECEIVE_TURN_BYTES_MAX;
         for _ in 0..self.ready.len().min(RECEIVE_TURN_CONNECTIONS_MAX) {
-            let Some(slot) = self.ready.pop_front() else { break };
-            bytes_left = bytes_left.saturating_sub(self.receive_from(slot));
+            let Some(id) = self.ready.pop_front() else { break };
+            bytes_left = bytes_left.saturating_sub(self.receive_from(id));
             if bytes_left == 0 {
                 break;
             }
@@ -214,23 +237,22 @@ impl Driver {
     }
 
     /// Receives from one connection. Returns how many bytes.
-    fn receive_from(&mut self, slot: u32) -> usize {
-        let Some((id, connection)) = self.connections.at_mut(slot) else { return 0 };
+    fn receive_from(&mut self, id: ConnectionId) -> usize {
+        let Some(connection) = self.connections.get_mut(id) else { return 0 };
         connection.receiving = Receiving::Watched;
         let open = connection.stage == Stage::Open;
         if open && !self.core.wants_bytes(id) {
             connection.receiving = Receiving::Held;
             return 0;
         }
-        match sys::receive(connection.descriptor.as_fd(), &mut self.scratch) {
+        match sys::receive(connection.socket.as_fd(), &mut self.scratch) {
             Ok(0) => self.close_now(id),
             Ok(bytes) => {
-                if bytes == self.scratch.len() {
+                // Less than there was room for: nothing is left, or it is news to the kernel, too. Unless the
+                // end, which was news already, comes behind it.
+                if bytes == self.scratch.len() || connection.hung_up {
                     connection.receiving = Receiving::Listed;
-                    self.ready.push_back(slot);
-                } else {
-                    // Less than there was room for: nothing is left, or it is news to the kernel, too.
-                    self.watches.rearm(connection.watch);
+                    self.ready.push_back(id);
                 }
                 if open {
                     self.unended = true;
@@ -239,7 +261,8 @@ impl Driver {
                 }
                 return bytes;
             }
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.watches.rearm(connection.watch),
+            // It did not end after all: or else it would be received from for ever.
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => connection.hung_up = false,
             Err(_) => self.close_now(id),
         }
         0

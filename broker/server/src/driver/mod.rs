@@ -1,13 +1,13 @@
-//! The one task of a core that acts: it receives, runs the state machine and sends, a turn at a time.
-//! Waiting is left to the tasks of `watch.rs`; nothing here awaits while a turn is under way.
+//! What a core's thread does: it receives, runs the state machine and sends, a turn at a time. Between turns
+//! it is in `poller`, asleep if there is nothing to do; within a turn nothing waits.
 //!
 //! ```text
 //! turn: reports ─ control ─ mailboxes ─ accept ─ receive ─ timers ─ end_turn ─ close, hand over, send ─ post, wake
 //!       └──────────────────── inputs.rs ──────────────────┘          └────────────── outputs.rs ──────────────┘
 //! ```
 //!
-//! Whatever has a budget leaves the rest for the next turn. With a rest the driver passes once through the
-//! kernel and goes on; without, it sleeps until a report, another core or a timer wakes it. So a single
+//! Whatever has a budget leaves the rest for the next turn. With a rest the driver takes what the kernel has
+//! to report and goes on; without, it sleeps until a report, another core or a timer wakes it. So a single
 //! message leaves at once, and many share one turn.
 //!
 //! Hot path.
@@ -17,9 +17,7 @@ mod outputs;
 
 use std::collections::VecDeque;
 use std::io;
-use std::os::fd::OwnedFd;
-use std::pin::Pin;
-use std::rc::Rc;
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -28,7 +26,6 @@ use broker_core::identity::{ConnectionId, CoreId};
 use broker_core::input::{Input, Outputs, RECEIVE_BYTES_MAX};
 use broker_core::time::{Mono, Now};
 use crossbeam_channel::{Receiver, Sender};
-use monoio::time::{Instant, Sleep, sleep_until};
 
 use self::inputs::Listener;
 use self::outputs::Work;
@@ -36,8 +33,7 @@ use crate::clock::Clock;
 use crate::connections::Connections;
 use crate::mailboxes::Mailboxes;
 use crate::node::{Control, Event};
-use crate::runtime::{Descriptor, Yielder};
-use crate::watch::{Reports, Source, WatchKey, Watches};
+use crate::poller::{Poller, Report, Source};
 use crate::watchdog::{TurnHistogram, Watchdog};
 
 /// Rounds of acting on outputs in one turn: what is sent may let more be sent.
@@ -49,7 +45,7 @@ const SEND_TURN_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// How soon a batch that a full mailbox did not take is offered again.
 const BACKLOG_RETRY: Duration = Duration::from_millis(1);
 
-/// The longest sleep; the runtime's timers want one, and one needless turn an hour costs nothing.
+/// The longest sleep: the kernel wants one, and one needless turn an hour costs nothing.
 const SLEEP_MAX: Duration = Duration::from_secs(3600);
 
 /// What a driver is made of.
@@ -76,17 +72,13 @@ pub(crate) struct Driver {
     /// Inputs were given since the last `end_turn`.
     unended: bool,
 
-    watches: Rc<Watches>,
-    reports: Reports,
-    wake_watch: WatchKey,
-    yielder: Yielder,
-    timer: Pin<Box<Sleep>>,
-    /// What the timer is set to.
-    timer_at: Option<Mono>,
+    poller: Poller,
+    /// What it has reported since the last turn.
+    reports: Vec<Report>,
 
     connections: Connections,
-    /// Slots of connections that may have something to receive.
-    ready: VecDeque<u32>,
+    /// Connections that may have something to receive.
+    ready: VecDeque<ConnectionId>,
     /// The state machine lets clients be read in this turn.
     reading: bool,
     scratch: Box<[u8]>,
@@ -95,7 +87,8 @@ pub(crate) struct Driver {
     /// What is left of the turn's budget for sending.
     send_bytes_left: usize,
 
-    listeners: Vec<Option<Listener>>,
+    /// None any more once the orderly stop has begun.
+    listeners: Vec<Listener>,
     /// Listeners on which something waits to be accepted.
     acceptable: Vec<u16>,
     /// Until when nothing is accepted, for want of descriptors.
@@ -121,13 +114,11 @@ enum Stop {
 }
 
 impl Driver {
-    /// On the runtime of this thread.
-    pub(crate) fn new(parts: Parts, yielder: Yielder) -> io::Result<Driver> {
+    /// On the thread that has made the poller.
+    pub(crate) fn new(parts: Parts, mut poller: Poller) -> io::Result<Driver> {
         let Parts { core, clock, mailboxes, listeners, control, events, histogram } = parts;
-        let watches = Rc::new(Watches::default());
-        let wake = Rc::new(Descriptor::new(mailboxes.wake().event.duplicate()?)?);
-        let wake_watch = watches.start(Source::Wake, wake);
-        let listeners = inputs::start_listeners(&watches, listeners)?;
+        poller.watch(Source::Wake, mailboxes.wake().event.as_fd())?;
+        let listeners = inputs::start_listeners(&mut poller, listeners)?;
         let now = clock.now();
         Ok(Driver {
             id: mailboxes.own(),
@@ -137,12 +128,8 @@ impl Driver {
             outputs: Outputs::new(u16::try_from(mailboxes.cores().count()).unwrap_or(u16::MAX)),
             work: Work::default(),
             unended: false,
-            watches,
-            reports: Reports::default(),
-            wake_watch,
-            yielder,
-            timer: Box::pin(sleep_until(Instant::now() + SLEEP_MAX)),
-            timer_at: None,
+            poller,
+            reports: Vec::new(),
             connections: Connections::default(),
             ready: VecDeque::new(),
             reading: true,
@@ -163,16 +150,16 @@ impl Driver {
     }
 
     /// Runs turns until the node says that it is enough.
-    pub(crate) async fn run(mut self) {
+    pub(crate) fn run(mut self) {
         loop {
             let rest = self.turn();
             if self.stop == Stop::Exit {
                 return;
             }
             if rest {
-                self.yielder.pass().await;
+                self.poller.poll(Duration::ZERO, &mut self.reports);
             } else {
-                self.sleep().await;
+                self.sleep();
             }
         }
     }
@@ -228,37 +215,19 @@ impl Driver {
     }
 
     /// Sleeps until there is something to do.
-    async fn sleep(&mut self) {
+    fn sleep(&mut self) {
         self.mailboxes.park();
         // A sender that came before the announcement has not seen it, and writes nothing.
-        if !self.mailboxes.is_empty() {
-            self.mailboxes.unpark();
-            self.yielder.pass().await;
-            return;
-        }
-        if self.set_timer() {
-            self.watches.notified(Some(self.timer.as_mut())).await;
-            if self.timer.is_elapsed() {
-                self.timer_at = None;
-            }
-        } else {
-            self.watches.notified(None).await;
-        }
+        let timeout = if self.mailboxes.is_empty() { self.next_due_in() } else { Duration::ZERO };
+        self.poller.poll(timeout, &mut self.reports);
         self.mailboxes.unpark();
     }
 
-    /// Sets the timer to the next thing due; false if there is none.
-    fn set_timer(&mut self) -> bool {
+    /// How long nothing is due.
+    fn next_due_in(&self) -> Duration {
         let retry = self.mailboxes.has_backlog().then(|| self.now.monotonic.after(BACKLOG_RETRY));
-        let Some(due) = [self.core.next_timeout(), self.accept_at, retry].into_iter().flatten().min() else {
-            return false;
-        };
-        let due = due.min(self.now.monotonic.after(SLEEP_MAX));
-        if self.timer_at != Some(due) {
-            self.timer.as_mut().reset(Instant::from_std(self.clock.instant(due)));
-            self.timer_at = Some(due);
-        }
-        true
+        let due = [self.core.next_timeout(), self.accept_at, retry].into_iter().flatten().min();
+        due.map_or(SLEEP_MAX, |due| due.since(self.clock.monotonic()).min(SLEEP_MAX))
     }
 
     /// Measures the turn that ends, and warns of one that was too long.

@@ -7,7 +7,6 @@ use std::io::{self, IoSlice};
 use std::mem;
 use std::net::Shutdown;
 use std::os::fd::AsFd;
-use std::rc::Rc;
 
 use broker_core::access::{Decided, Question};
 use broker_core::identity::{ConnectionId, CoreId};
@@ -19,6 +18,7 @@ use super::Driver;
 use crate::authenticator;
 use crate::connections::{Receiving, Sending, Stage};
 use crate::mailboxes::Item;
+use crate::poller::Source;
 
 /// Pieces of a connection's unsent bytes given to the kernel in one call; it takes at most 1024.
 const SLICES_MAX: usize = 64;
@@ -131,28 +131,21 @@ impl Driver {
         }
     }
 
-    /// Closes a connection here and now; the slot is free when nothing waits on the socket any more.
+    /// Closes a connection here and now.
     pub(super) fn close_now(&mut self, id: ConnectionId) {
-        let Some(connection) = self.connections.get_mut(id) else { return };
-        connection.stage = Stage::Closed;
-        // Closing is left to whoever holds the descriptor last; shutting down has its effect at once, and
-        // ends what waits on it. It fails only if the other end is gone already.
-        let _ = SockRef::from(&*connection.descriptor).shutdown(Shutdown::Both);
-        self.watches.end(connection.watch);
+        let Some(socket) = self.connections.remove(id) else { return };
+        // A poll holds the socket open until the kernel has forgotten it; shutting down has its effect at
+        // once, and ends a wait for room to send. It fails only if the other end is gone already.
+        let _ = SockRef::from(&socket).shutdown(Shutdown::Both);
+        self.poller.forget(Source::Connection(id), socket.as_fd());
         self.input(Input::ClientClosed { connection: id });
     }
 
-    /// Gives a connection's socket to another core: a descriptor of its own, on which nothing waits.
+    /// Gives a connection's socket to another core.
     fn hand_over(&mut self, id: ConnectionId, to: CoreId, handover: Box<Handover>) {
-        let Some(connection) = self.connections.get_mut(id) else { return };
-        connection.stage = Stage::Closed;
-        self.watches.end(connection.watch);
-        match connection.descriptor.as_fd().try_clone_to_owned() {
-            Ok(socket) => self.mailboxes.send(to, Item::Socket(handover, socket)),
-            Err(error) => {
-                tracing::warn!(core = self.id.0, "a connection is closed, its core cannot have it: {error}");
-            }
-        }
+        let Some(socket) = self.connections.remove(id) else { return };
+        self.poller.forget(Source::Connection(id), socket.as_fd());
+        self.mailboxes.send(to, Item::Socket(handover, socket));
     }
 
     /// Receives again from a connection that was held back.
@@ -161,7 +154,7 @@ impl Driver {
             && connection.receiving == Receiving::Held
         {
             connection.receiving = Receiving::Listed;
-            self.ready.push_back(id.slot);
+            self.ready.push_back(id);
         }
     }
 
@@ -175,35 +168,36 @@ impl Driver {
             self.postpone(id);
             return;
         }
-        let descriptor = Rc::clone(&connection.descriptor);
-        let sent = self.send_unsent(id, &SockRef::from(&*descriptor));
+        let sent = self.send_unsent(id);
         let Some(connection) = self.connections.get_mut(id) else { return };
         match sent {
             Sent::All if connection.stage == Stage::Flushing => {
                 connection.stage = Stage::Lingering;
                 // It fails only if the other end is gone, which receiving will tell.
-                let _ = SockRef::from(&*descriptor).shutdown(Shutdown::Write);
+                let _ = SockRef::from(&connection.socket).shutdown(Shutdown::Write);
             }
             Sent::All => {}
             Sent::Part => self.postpone(id),
             Sent::Blocked => {
                 connection.sending = Sending::Blocked;
-                self.watches.start_writable(id, descriptor);
+                self.poller.watch_writable(id, connection.socket.as_fd());
             }
             Sent::Failed => self.close_now(id),
         }
     }
 
     /// Sends in a later round or turn.
-    fn postpone(&mut self, id: ConnectionId) {
+    pub(super) fn postpone(&mut self, id: ConnectionId) {
         if let Some(connection) = self.connections.get_mut(id) {
             connection.sending = Sending::Postponed;
             self.sendable.push(id);
         }
     }
 
-    fn send_unsent(&mut self, id: ConnectionId, socket: &SockRef<'_>) -> Sent {
+    fn send_unsent(&mut self, id: ConnectionId) -> Sent {
         for _ in 0..SENDS_MAX {
+            let Some(connection) = self.connections.get_mut(id) else { return Sent::All };
+            let socket = SockRef::from(&connection.socket);
             let mut slices = [IoSlice::new(&[]); SLICES_MAX];
             let (mut count, mut bytes) = (0, 0);
             for (place, piece) in slices.iter_mut().zip(self.core.unsent(id)) {
