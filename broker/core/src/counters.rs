@@ -26,7 +26,7 @@ pub enum DropReason {
     UnknownSession,
     /// The tenant keeps no more retained messages (`tenant.retained_messages_max`).
     RetainFull,
-    /// The server stopped (`stop_publishes_wills`).
+    /// The server stopped (`tenant.stop_publishes_wills`).
     Stopping,
 }
 

@@ -2,8 +2,10 @@
 //! machine and its host (the shell in `broker/server`, or the simulator).
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use crate::access::{Decided, Identity, Question};
+use crate::config::Config;
 use crate::identity::{ConnectionId, CoreId};
 use crate::notice::Notice;
 use crate::peer::PeerMessage;
@@ -57,6 +59,10 @@ pub enum Input<'a> {
     },
     /// The answer to a [`Question`].
     Decided(Decided),
+    /// The configuration has changed. Of the limits, those of packets and CONNECT are the same as before, and the
+    /// number of cores and listeners is. Clients that are online keep the settings they were greeted under;
+    /// [`Settings::OF_TENANT`](crate::config::Settings::OF_TENANT) names what takes effect at once.
+    Configure(Arc<Config>),
     /// Begin the orderly stop: no connection is accepted any more, clients are told at a bounded rate,
     /// and when [`Core::is_stopped`](crate::Core::is_stopped) the process may end.
     Stop,

@@ -27,10 +27,29 @@ impl TenantIndex {
 pub struct Tenant {
     /// Its name, as messages carry it.
     pub name: Arc<str>,
-    /// Its settings.
+    /// Its settings as they are now; a connection keeps those it was greeted under.
     pub settings: Arc<Settings>,
+    /// The same for clients of each listener that has settings of its own.
+    on_listeners: Vec<Option<Arc<Settings>>>,
     /// Filters of this core's volatile sessions.
     pub local: Trie<LocalFilter>,
+}
+
+impl Tenant {
+    /// Copies of this core's own: connections count their use, and cores share no cache line for it.
+    fn configure(&mut self, config: &Config) {
+        self.settings = Arc::new(Settings::clone(config.settings(&self.name)));
+        self.on_listeners = (0..config.listeners.len())
+            .map(|listener| u16::try_from(listener).expect("listeners are numbered so"))
+            .map(|listener| config.settings_on(listener, &self.name).map(Arc::new))
+            .collect();
+    }
+
+    /// What a client of a listener is greeted under.
+    pub fn settings_on(&self, listener: u16) -> &Arc<Settings> {
+        let own = self.on_listeners.get(usize::from(listener)).and_then(Option::as_ref);
+        own.unwrap_or(&self.settings)
+    }
 }
 
 /// A filter to which volatile sessions of this core subscribe. The core as a whole has one route for it.
@@ -108,13 +127,23 @@ impl Tenants {
             return *index;
         }
         let index = TenantIndex(u32::try_from(self.tenants.len()).expect("fewer than 2^32 tenants"));
-        self.tenants.push(Tenant {
+        let mut tenant = Tenant {
             name: Arc::clone(name),
-            settings: config.settings(name),
+            settings: Arc::default(),
+            on_listeners: Vec::new(),
             local: Trie::new(self.seed),
-        });
+        };
+        tenant.configure(config);
+        self.tenants.push(tenant);
         self.by_name.insert(Arc::clone(name), index);
         index
+    }
+
+    /// All tenants have other settings from now on.
+    pub fn configure(&mut self, config: &Config) {
+        for tenant in &mut self.tenants {
+            tenant.configure(config);
+        }
     }
 
     /// The tenant at a place.

@@ -5,7 +5,7 @@ mod host;
 use std::sync::Arc;
 use std::time::Duration;
 
-use broker_core::config::{Authentication, Config};
+use broker_core::config::{Authentication, Config, Settings};
 use broker_core::counters::DropReason;
 use host::packets::{connect_packet, will};
 use host::{Node, VERSIONS};
@@ -87,12 +87,13 @@ fn clients_in_other_phases() {
     assert!(node.is_stopped());
 }
 
-/// `stop_publishes_wills`: by default the wills of those whom the stop closes are dropped, and counted.
+/// `tenant.stop_publishes_wills`: by default the wills of those whom the stop closes are dropped, and counted.
 #[test]
 fn wills_by_setting() {
     for publishes in [false, true] {
+        let settings = Settings { stop_publishes_wills: publishes, ..Settings::default() };
         let node = Node::with(Config {
-            stop_publishes_wills: publishes,
+            settings: Arc::new(settings),
             stop_disconnects_per_second: 10,
             ..Config::default()
         });

@@ -20,6 +20,7 @@ pub use send_queue::{BufferPool, COPIED_BYTES_MAX, SendQueue};
 pub use window::{Completion, CompletionWindow, SlotNumber};
 
 use crate::access::Permissions;
+use crate::config::Settings;
 use crate::delivery::DeliveryOptions;
 use crate::identity::{ConnectionId, CoreId};
 use crate::inbox::InboxSlot;
@@ -99,6 +100,8 @@ pub struct Connection {
     pub peer: Option<SocketAddr>,
     /// Known once the client is let in.
     pub tenant: TenantIndex,
+    /// What it may have and do, from when it is greeted.
+    settings: Option<Arc<Settings>>,
     /// Its session, while online.
     pub inbox: InboxSlot,
     /// Its identity as a publisher, while online.
@@ -206,6 +209,7 @@ impl Connection {
             timer,
             peer,
             tenant: TenantIndex::default(),
+            settings: None,
             inbox: InboxSlot(u32::MAX),
             publisher: Publisher::default(),
             permissions: Permissions::All,
@@ -217,6 +221,16 @@ impl Connection {
             outbound_packet_bytes_max: u32::MAX,
             extras: None,
         }
+    }
+
+    /// Enters what it may have and do.
+    pub fn set_settings(&mut self, settings: Arc<Settings>) {
+        self.settings = Some(settings);
+    }
+
+    /// What it may have and do: that which it was told when it was greeted, until it comes again.
+    pub fn settings(&self) -> &Settings {
+        self.settings.as_deref().expect("it is greeted")
     }
 
     /// Greeted, and not closing.

@@ -13,7 +13,7 @@ use super::greet::PACKET_BYTES_PROTOCOL;
 use super::receive::Processed;
 use super::timers::Timer;
 use crate::access::{Identity, Permissions};
-use crate::config::Authentication;
+use crate::config::{Authentication, UnknownTenant};
 use crate::connection::Connection;
 use crate::identity::ConnectionId;
 use crate::input::{Close, Handover, Outputs};
@@ -108,20 +108,17 @@ impl Core {
                 self.refuse(now, id, ReasonCode::BAD_AUTHENTICATION_METHOD, out);
                 Processed::Gone
             }
-            Authentication::Open => {
-                let identity = self.anonymous();
-                self.admit(now, id, &connect, bytes, identity, None, out);
-                if self.connections.get(id).is_none() { Processed::Gone } else { Processed::Upto(used) }
-            }
-        }
-    }
-
-    fn anonymous(&self) -> Identity {
-        Identity {
-            tenant: Arc::clone(&self.config.default_tenant),
-            user: Arc::from(""),
-            response_information: None,
-            permissions: Permissions::All,
+            Authentication::Open => match self.config.identify(connection.listener, connect.username) {
+                Ok((tenant, user)) => {
+                    let identity = unauthenticated(tenant, user);
+                    self.admit(now, id, &connect, bytes, identity, None, out);
+                    if self.connections.get(id).is_none() { Processed::Gone } else { Processed::Upto(used) }
+                }
+                Err(UnknownTenant) => {
+                    self.refuse(now, id, ReasonCode::BAD_USER_NAME_OR_PASSWORD, out);
+                    Processed::Gone
+                }
+            },
         }
     }
 
@@ -216,6 +213,11 @@ impl Core {
         }
         self.close(now, id, Close::Flush, out);
     }
+}
+
+/// A client that need not prove who it is.
+fn unauthenticated(tenant: Arc<str>, user: &str) -> Identity {
+    Identity { tenant, user: Arc::from(user), response_information: None, permissions: Permissions::All }
 }
 
 /// Takes over what every answer to a CONNECT depends on, a refusal too.

@@ -67,7 +67,7 @@ impl Core {
         if !connection.is_online() {
             return Sent::Away;
         }
-        if connection.send.len() > self.tenants.get(connection.tenant).settings.send_bytes_max as usize {
+        if connection.send.len() > connection.settings().send_bytes_max as usize {
             self.counters.drop_messages(DropReason::SlowReader, 1);
             self.pressure |= connection.is_progressing(now.monotonic);
             return Sent::Dropped;
@@ -158,7 +158,7 @@ impl Core {
         if !queue.has_next() {
             return;
         }
-        let send_bytes_max = self.tenants.get(connection.tenant).settings.send_bytes_max as usize;
+        let send_bytes_max = connection.settings().send_bytes_max as usize;
         while connection.send.len() <= send_bytes_max {
             match queue.next(connection.outbound_inflight_max, now.wall) {
                 None => break,

@@ -24,7 +24,7 @@ impl Core {
         }
         let mut expiry = None;
         if connection.version == Version::V5 {
-            let max = self.tenants.get(connection.tenant).settings.session_expiry_seconds_max;
+            let max = connection.settings().session_expiry_seconds_max;
             let present = self.inboxes.get(connection.inbox).expiry_seconds();
             expiry = disconnect.session_expiry.map(|seconds| seconds.min(max));
             // A session that was to end with its connection cannot be kept (3.14.2.2.2).

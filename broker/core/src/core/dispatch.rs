@@ -86,7 +86,7 @@ impl Core {
                 self.pump_shared(now, target.connection, Some(publication), out);
                 continue;
             }
-            if connection.send.len() > self.tenants.get(connection.tenant).settings.send_bytes_max as usize {
+            if connection.send.len() > connection.settings().send_bytes_max as usize {
                 self.counters.drop_messages(DropReason::SlowReader, 1);
                 self.pressure |= connection.is_progressing(now.monotonic);
                 continue;

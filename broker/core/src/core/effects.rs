@@ -30,9 +30,10 @@ impl Core {
     ) {
         self.stop_retained(id);
         let Some(connection) = self.connections.get_mut(id) else { return };
-        let slot = connection.inbox;
+        let (slot, tenant) = (connection.inbox, connection.tenant);
         connection.phase = crate::connection::Phase::Closing;
-        let stopping = self.stopping.is_some() && !self.config.stop_publishes_wills;
+        let publishes = self.tenants.get(tenant).settings.stop_publishes_wills;
+        let stopping = self.stopping.is_some() && !publishes;
         if stopping && keep_will && self.inboxes.get(slot).has_will() {
             self.counters.drop_messages(DropReason::Stopping, 1);
         }

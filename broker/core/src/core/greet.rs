@@ -34,7 +34,8 @@ impl Core {
         out: &mut Outputs,
     ) {
         let tenant = self.tenants.index(&identity.tenant, &self.config);
-        let settings = Arc::clone(&self.tenants.get(tenant).settings);
+        let listener = self.connections.get(id).expect("is being admitted").listener;
+        let settings = Arc::clone(self.tenants.get(tenant).settings_on(listener));
         if let Err(reason) = self.check_admission(connect, identity, &settings) {
             self.refuse(now, id, reason, out);
             return;
@@ -59,6 +60,8 @@ impl Core {
             self.refuse(now, id, ReasonCode::PACKET_TOO_LARGE, out); // [MQTT-3.1.2-24]
             return;
         }
+        let connection = self.connections.get_mut(id).expect("is being admitted");
+        connection.set_settings(settings);
         let attached = self.attach(now, id, connect, (client, expiry_seconds), tenant, out);
         let connection = self.connections.get_mut(id).expect("is being admitted");
         connection.phase = Phase::Online;
@@ -66,7 +69,7 @@ impl Core {
         connection.inbox = attached.slot;
         connection.publisher = Publisher { client_hash: hash_client(client) };
         connection.permissions = identity.permissions.clone();
-        set_limits(connection, connect, &settings);
+        set_limits(connection, connect);
         self.wheel.cancel(connection.timer);
         self.arm_keep_alive(now, id);
         self.counters.clients_greeted += 1;
@@ -206,21 +209,21 @@ fn connack_bytes(properties: ConnAckProperties<'_>) -> usize {
 }
 
 /// Takes over what the client and the settings say about flow and sizes.
-fn set_limits(connection: &mut Connection, connect: &Connect<'_>, settings: &Settings) {
+fn set_limits(connection: &mut Connection, connect: &Connect<'_>) {
     let properties = &connect.properties;
     // Its absence means 65 535, which permits less.
     connection.outbound_inflight_max = match properties.receive_maximum {
-        u16::MAX => settings.inflight_max,
+        u16::MAX => connection.settings().inflight_max,
         named => named,
     };
-    let aliases = properties.topic_alias_maximum.min(settings.topic_alias_outbound_max);
+    let aliases = properties.topic_alias_maximum.min(connection.settings().topic_alias_outbound_max);
     if aliases > 0 {
         connection.extras().outbound_aliases = OutboundAliases::new(aliases);
     }
     if let Some(method) = properties.authentication_method {
         connection.extras().authentication_method = Some(method.into());
     }
-    let keep_alive = announced_keep_alive(connect, settings).unwrap_or(connect.keep_alive);
+    let keep_alive = announced_keep_alive(connect, connection.settings()).unwrap_or(connect.keep_alive);
     connection.keep_alive_ms = u32::from(keep_alive) * 1500;
 }
 

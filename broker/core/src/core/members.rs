@@ -24,7 +24,6 @@ use crate::inbox::{Entry, Inbox, InboxSlot};
 use crate::input::Outputs;
 use crate::message::Publication;
 use crate::peer::{Body, MemberLoad, Refusal, SharedDelivery};
-use crate::tenant::Tenants;
 use crate::time::Now;
 
 /// The loads of members elsewhere, as the core that publishes to them knows them. One entry for each member
@@ -96,9 +95,9 @@ impl Refusal {
 }
 
 /// Whether a member is there, and has not so much before it that others are preferred.
-pub(super) fn takes(session: &Inbox, connections: &Connections, tenants: &Tenants) -> Result<(), Refusal> {
+pub(super) fn takes(session: &Inbox, connections: &Connections) -> Result<(), Refusal> {
     let connection = session.connection().and_then(|id| connections.get(id)).ok_or(Refusal::Away)?;
-    let settings = &tenants.get(connection.tenant).settings;
+    let settings = connection.settings();
     let full = session.queue.len() >= settings.shared_queue_max
         || connection.send.len() > settings.send_bytes_max as usize / 2;
     if full { Err(Refusal::Full) } else { Ok(()) }
@@ -121,7 +120,7 @@ impl Core {
         // One publisher's messages stay with one member: an ordered group waits for it.
         let waits = forced || group.ordered;
         if !waits {
-            takes(self.inboxes.get(slot), &self.connections, &self.tenants)?;
+            takes(self.inboxes.get(slot), &self.connections)?;
         }
         // All are slow: so are their publishers from now on.
         self.pressure |= forced && connection.is_some();
@@ -219,7 +218,7 @@ impl Core {
             return;
         }
         let Some(connection) = self.connections.get(id) else { return };
-        let settings = &self.tenants.get(connection.tenant).settings;
+        let settings = connection.settings();
         let session = self.inboxes.get(connection.inbox);
         let member = session.incarnation();
         if members.watched.contains_key(&member) && members.changed.last() != Some(&member) {

@@ -156,6 +156,7 @@ impl Core {
                 self.deliveries_left = deliveries_left;
             }
             Input::Decided(decided) => self.on_decided(now, decided, out),
+            Input::Configure(config) => self.configure(config),
             Input::Stop => self.on_stop(now, out),
         }
     }
@@ -235,6 +236,11 @@ impl Core {
     #[must_use]
     pub fn is_stopped(&self) -> bool {
         self.stopping.is_some() && self.connections.len() == 0
+    }
+
+    fn configure(&mut self, config: Arc<Config>) {
+        self.tenants.configure(&config);
+        self.config = config;
     }
 
     fn new_incarnation(&mut self) -> Incarnation {

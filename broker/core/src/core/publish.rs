@@ -6,7 +6,6 @@ use mqtt::{PacketId, Publish, QoS, ReasonCode, Version};
 
 use super::Core;
 use super::greet::within_topic_limits;
-use crate::config::Settings;
 use crate::connection::{Completion, Connection};
 use crate::counters::DropReason;
 use crate::identity::ConnectionId;
@@ -69,7 +68,7 @@ impl Core {
         publish: &Publish<'_>,
     ) -> Result<Option<Box<str>>, ReasonCode> {
         let connection = self.connections.get_mut(id).expect("is being processed");
-        let max = self.tenants.get(connection.tenant).settings.topic_alias_max;
+        let max = connection.settings().topic_alias_max;
         let alias = publish.properties.topic_alias.unwrap_or_default();
         if alias == 0 || alias > max {
             return Err(ReasonCode::TOPIC_ALIAS_INVALID); // [MQTT-3.3.2-8, MQTT-3.3.2-9]
@@ -86,8 +85,7 @@ impl Core {
     fn on_named_publish(&mut self, now: Now, id: ConnectionId, publish: &Publish<'_>, out: &mut Outputs) {
         let connection = self.connections.get_mut(id).expect("is being processed");
         let tenant = connection.tenant;
-        let settings = &self.tenants.get(tenant).settings;
-        let rejected = judge(connection, settings, publish).err();
+        let rejected = judge(connection, publish).err();
         if let Some(Rejection::Disconnect(reason)) = rejected {
             self.refuse(now, id, reason, out);
             return;
@@ -151,7 +149,7 @@ impl Core {
                 return Taken::Known;
             }
         }
-        let max = self.tenants.get(connection.tenant).settings.receive_maximum;
+        let max = connection.settings().receive_maximum;
         // A 3.x client was not told of a maximum; the completion window bounds it by slowing it.
         if connection.version == Version::V5 && connection.inbound_inflight >= max {
             if qos == QoS::ExactlyOnce {
@@ -230,7 +228,8 @@ fn completion(publish: &Publish<'_>) -> Completion {
 }
 
 /// What the settings and the client's permissions say about a publish.
-fn judge(connection: &Connection, settings: &Settings, publish: &Publish<'_>) -> Result<(), Rejection> {
+fn judge(connection: &Connection, publish: &Publish<'_>) -> Result<(), Rejection> {
+    let settings = connection.settings();
     if !publish.properties.subscription_ids().is_empty() {
         return Err(Rejection::Disconnect(ReasonCode::PROTOCOL_ERROR)); // [MQTT-3.3.4-6]
     }

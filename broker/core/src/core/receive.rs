@@ -147,7 +147,7 @@ impl Core {
                 Phase::Online => {}
             }
             if connection.is_online() {
-                let send_bytes_max = self.tenants.get(connection.tenant).settings.send_bytes_max as usize;
+                let send_bytes_max = connection.settings().send_bytes_max as usize;
                 let unread = connection.send.len() / 2 > send_bytes_max;
                 let unanswered =
                     connection.window.len() >= WINDOW_MAX || connection.requests() >= REQUESTS_MAX;
@@ -180,7 +180,7 @@ impl Core {
             && connection.stalled
             && connection.window.len() < WINDOW_MAX / 2
             && connection.requests() < REQUESTS_MAX / 2
-            && connection.send.len() <= self.tenants.get(connection.tenant).settings.send_bytes_max as usize
+            && connection.send.len() <= connection.settings().send_bytes_max as usize
         {
             connection.stalled = false;
             self.resume(id);
@@ -189,9 +189,7 @@ impl Core {
 
     fn packet_limits(&self, id: ConnectionId) -> Limits {
         let packet_bytes_max = match self.connections.get(id) {
-            Some(connection) if connection.is_online() => {
-                self.tenants.get(connection.tenant).settings.packet_bytes_max
-            }
+            Some(connection) if connection.is_online() => connection.settings().packet_bytes_max,
             _ => self.config.connect_bytes_max,
         };
         Limits {

@@ -145,7 +145,7 @@ impl Core {
         };
         let (id, inboxes) = (self.id, &self.inboxes);
         let (busy, loads) = (&self.shared.busy, &self.shared.loads);
-        let (connections, tenants) = (&self.connections, &self.tenants);
+        let connections = &self.connections;
         let waits = attempt.forced || attempt.group.ordered;
         // Judged before the choice, so that the strategy does not move on from a member that is not free.
         let free = |member: &Member| {
@@ -154,9 +154,7 @@ impl Core {
                 return !attempt.tried.contains(&session);
             }
             if member.target.core == id {
-                inboxes
-                    .find(session)
-                    .is_some_and(|slot| takes(inboxes.get(slot), connections, tenants).is_ok())
+                inboxes.find(session).is_some_and(|slot| takes(inboxes.get(slot), connections).is_ok())
             } else {
                 !busy.contains(&session)
             }

@@ -102,7 +102,7 @@ impl Core {
     /// (3.2.2.3.11 to 3.2.2.3.13). A 3.x client was not told, and hears of it in SUBACK.
     fn judge_kinds(&self, id: ConnectionId, subscribe: &Subscribe<'_>) -> Result<(), ReasonCode> {
         let connection = self.connections.get(id).expect("is being processed");
-        let settings = &self.tenants.get(connection.tenant).settings;
+        let settings = connection.settings();
         if connection.version != Version::V5 {
             return Ok(());
         }
@@ -121,7 +121,7 @@ impl Core {
         subscription_id: Option<u32>,
     ) -> Result<Filter<'a>, ReasonCode> {
         let connection = self.connections.get(id).expect("is being processed");
-        let settings = &self.tenants.get(connection.tenant).settings;
+        let settings = connection.settings();
         let parsed = mqtt::validate_filter(filter.filter).map_err(|_| ReasonCode::TOPIC_FILTER_INVALID)?;
         judge_kind(&parsed, subscription_id, settings)?;
         if !within_topic_limits(parsed.filter, settings) {
@@ -151,9 +151,9 @@ impl Core {
     ) -> ReasonCode {
         let connection = self.connections.get(wait.connection).expect("is being processed");
         let (tenant, slot) = (connection.tenant, connection.inbox);
-        let state = self.tenants.get(tenant);
-        let name = Arc::clone(&state.name);
-        let granted = filter.options.qos.min(state.settings.qos_max);
+        let (retain, qos_max) = (connection.settings().retain, connection.settings().qos_max);
+        let name = Arc::clone(&self.tenants.get(tenant).name);
+        let granted = filter.options.qos.min(qos_max);
         let options = SubscriptionOptions { qos: granted, ..filter.options };
         let delivery = DeliveryOptions::new(options, subscription_id);
         let new = self.inboxes.subscribe(slot, filter.filter, delivery);
@@ -176,7 +176,7 @@ impl Core {
             RetainHandling::SendIfNew => new,
             RetainHandling::DoNotSend => false,
         };
-        if wanted && parsed.share.is_none() && state_retains(&self.tenants.get(tenant).settings) {
+        if wanted && parsed.share.is_none() && retain {
             request.retained.push((parsed.filter.into(), delivery));
         }
         ReasonCode::from_value(granted.bits()).expect("0 to 2")
@@ -330,10 +330,6 @@ impl Core {
             self.ask_for_retained(id);
         }
     }
-}
-
-fn state_retains(settings: &Settings) -> bool {
-    settings.retain
 }
 
 /// What kinds of subscriptions are offered to the tenant's clients.

@@ -91,7 +91,14 @@ impl Node {
 
     /// A socket that a given core accepts, with nothing sent.
     pub fn accept_on(&self, core: u16) -> Client {
-        let index = self.world.borrow_mut().accept(CoreId(core));
+        let index = self.world.borrow_mut().accept(CoreId(core), 0);
+        Client::new(self.clone(), index)
+    }
+
+    /// A socket that a listener of the configuration accepts, on the cores in turn, with nothing sent.
+    pub fn accept_from(&self, listener: u16) -> Client {
+        let core = self.world.borrow_mut().next_acceptor();
+        let index = self.world.borrow_mut().accept(CoreId(core), listener);
         Client::new(self.clone(), index)
     }
 
@@ -119,6 +126,12 @@ impl Node {
         let mut client = self.connect(Version::V5, &id);
         client.subscribe(filter, qos);
         client
+    }
+
+    /// All cores get another configuration.
+    pub fn configure(&self, config: Config) {
+        config.check().expect("a configuration that can be served");
+        self.world.borrow_mut().configure(config);
     }
 
     /// Begins the orderly stop on all cores.

@@ -127,7 +127,18 @@ impl World {
         core
     }
 
-    pub fn accept(&mut self, core: CoreId) -> usize {
+    /// All cores get another configuration.
+    pub fn configure(&mut self, config: Config) {
+        let config = Arc::new(config);
+        for index in 0..self.cores.len() {
+            let input = Input::Configure(Arc::clone(&config));
+            self.cores[index].on_input(self.now, input, &mut self.outputs[index]);
+            self.turn(core_at(index));
+        }
+        self.run();
+    }
+
+    pub fn accept(&mut self, core: CoreId, listener: u16) -> usize {
         let connection = self.name(core);
         let index = self.sockets.len();
         self.sockets.push(Socket {
@@ -142,7 +153,7 @@ impl World {
         });
         self.by_place.insert((core, connection), index);
         let out = &mut self.outputs[core.index()];
-        let accepted = Input::ClientAccepted { connection, listener: 0, peer: None };
+        let accepted = Input::ClientAccepted { connection, listener, peer: None };
         self.cores[core.index()].on_input(self.now, accepted, out);
         self.turn(core);
         self.run();

@@ -1,0 +1,225 @@
+//! What a tenant's clients may have and do.
+
+use super::key::{Field, Key, Kind, Value};
+
+/// What a tenant's clients may have and do.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Settings {
+    /// Packets larger than this are refused with 0x95 and announced as Maximum Packet Size; the protocol's
+    /// own limit is 268 435 460 bytes.
+    pub packet_bytes_max: u32,
+    /// The highest QoS for publishing, announced as Maximum QoS.
+    pub qos_max: mqtt::QoS,
+    /// Unacknowledged QoS 1 and 2 messages that we take from a client: announced as Receive Maximum.
+    pub receive_maximum: u16,
+    /// Unacknowledged QoS 1 and 2 messages that we send to a client that names no Receive Maximum.
+    pub inflight_max: u16,
+    /// Topic aliases that a client may set, announced as Topic Alias Maximum.
+    pub topic_alias_max: u16,
+    /// Topic aliases that we set towards a client that allows them.
+    pub topic_alias_outbound_max: u16,
+    /// Bytes of a topic or filter; the protocol's limit is 65 535.
+    pub topic_bytes_max: u16,
+    /// Levels of a topic or filter.
+    pub topic_levels_max: u16,
+    /// Retained messages offered at all?
+    pub retain: bool,
+    /// Wildcards in filters offered?
+    pub wildcard_subscriptions: bool,
+    /// Subscription identifiers offered?
+    pub subscription_identifiers: bool,
+    /// Shared subscriptions offered?
+    pub shared_subscriptions: bool,
+    /// How a shared subscription picks the member for a message.
+    pub shared_strategy: SharedStrategy,
+    /// Messages queued for a member of a group beyond which others are preferred.
+    pub shared_queue_max: u32,
+    /// The longest keep alive, seconds, 0: any. A client that asks for more or none is told this one.
+    pub keep_alive_seconds_max: u16,
+    /// The longest session expiry, seconds; 4 294 967 295: for ever.
+    pub session_expiry_seconds_max: u32,
+    /// Messages in a session's queue, those in flight included.
+    pub queue_messages_max: u32,
+    /// Bytes in a session's queue.
+    pub queue_bytes_max: u64,
+    /// Which message a full queue gives up.
+    pub queue_drop: QueueDrop,
+    /// Whether QoS 0 messages are queued for sessions that are away, as subscribers and as members of groups.
+    pub queue_qos0: bool,
+    /// Bytes unsent towards a client beyond which QoS 0 messages to it are dropped, and the rest waits in
+    /// its queue. At twice as many, acknowledgements that it does not read, it is not read either.
+    pub send_bytes_max: u32,
+    /// Subscriptions of one session.
+    pub subscriptions_max: u32,
+    /// Retained messages of the tenant on one core.
+    pub retained_messages_max: u32,
+    /// Bytes of a will's payload.
+    pub will_bytes_max: u32,
+    /// Whether a payload marked as UTF-8 is checked (0x99).
+    pub payload_format_check: bool,
+    /// Whether wills of connections that a stop of the node closes are published. BifroMQ: no.
+    pub stop_publishes_wills: bool,
+}
+
+/// How a shared subscription picks the member for a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SharedStrategy {
+    /// One after the other.
+    RoundRobin,
+    /// Any.
+    Random,
+    /// A publisher's messages to the member that had its first, until that member leaves.
+    Sticky,
+    /// By the publisher's client id.
+    HashClient,
+    /// By topic.
+    HashTopic,
+    /// To the member with the fewest messages in its queue, those in flight included, wherever it is and
+    /// wherever they come from; equal ones take turns. A member on another core tells its number once a turn.
+    LeastInflight,
+}
+
+/// Which message a full queue gives up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum QueueDrop {
+    /// The one that comes: what was accepted stays.
+    Newest,
+    /// The one that has waited longest.
+    Oldest,
+}
+
+impl Default for Settings {
+    fn default() -> Settings {
+        Settings {
+            packet_bytes_max: 268_435_460,
+            qos_max: mqtt::QoS::ExactlyOnce,
+            receive_maximum: 1024,
+            inflight_max: 1024,
+            topic_alias_max: 64,
+            topic_alias_outbound_max: 64,
+            topic_bytes_max: u16::MAX,
+            topic_levels_max: u16::MAX,
+            retain: true,
+            wildcard_subscriptions: true,
+            subscription_identifiers: true,
+            shared_subscriptions: true,
+            shared_strategy: SharedStrategy::RoundRobin,
+            shared_queue_max: 1000,
+            keep_alive_seconds_max: 0,
+            session_expiry_seconds_max: u32::MAX,
+            queue_messages_max: 100_000,
+            queue_bytes_max: 64 * 1024 * 1024,
+            queue_drop: QueueDrop::Newest,
+            queue_qos0: false,
+            send_bytes_max: 4 * 1024 * 1024,
+            subscriptions_max: 1_000_000,
+            retained_messages_max: 10_000_000,
+            will_bytes_max: 268_435_455,
+            payload_format_check: true,
+            stop_publishes_wills: false,
+        }
+    }
+}
+
+impl Settings {
+    /// All of them: sections `[tenants.default]` and `[tenants.NAME]`.
+    pub const KEYS: &'static [Key<Settings>] = crate::keys!(Settings {
+        packet_bytes_max in 128..=268_435_460,
+        qos_max,
+        receive_maximum in 1..=65_535,
+        inflight_max in 1..=65_535,
+        topic_alias_max,
+        topic_alias_outbound_max,
+        topic_bytes_max in 1..=65_535,
+        topic_levels_max in 1..=65_535,
+        retain,
+        wildcard_subscriptions,
+        subscription_identifiers,
+        shared_subscriptions,
+        shared_strategy,
+        shared_queue_max,
+        keep_alive_seconds_max,
+        session_expiry_seconds_max,
+        queue_messages_max in 1..=4_294_967_295,
+        queue_bytes_max in 1..=9_223_372_036_854_775_807,
+        queue_drop,
+        queue_qos0,
+        send_bytes_max in 4096..=4_294_967_295,
+        subscriptions_max,
+        retained_messages_max,
+        will_bytes_max,
+        payload_format_check,
+        stop_publishes_wills,
+    } beside {});
+
+    /// Those that are of a tenant's sessions and messages, not of one connection: they take effect at once when
+    /// the configuration is loaded again, and are the same whatever listener a client comes through.
+    pub const OF_TENANT: &'static [&'static str] = &[
+        "shared_strategy",
+        "queue_messages_max",
+        "queue_bytes_max",
+        "queue_drop",
+        "queue_qos0",
+        "retained_messages_max",
+        "stop_publishes_wills",
+    ];
+
+    /// Whether a setting is among [`Settings::OF_TENANT`].
+    #[must_use]
+    pub fn is_of_tenant(name: &str) -> bool {
+        Settings::OF_TENANT.contains(&name)
+    }
+}
+
+impl Field for mqtt::QoS {
+    const KIND: Kind = Kind::Number { min: 0, max: 2 };
+
+    fn read(value: &Value) -> Option<mqtt::QoS> {
+        match value {
+            Value::Number(0) => Some(mqtt::QoS::AtMostOnce),
+            Value::Number(1) => Some(mqtt::QoS::AtLeastOnce),
+            Value::Number(2) => Some(mqtt::QoS::ExactlyOnce),
+            _ => None,
+        }
+    }
+
+    fn write(&self) -> Value {
+        Value::Number(i64::from(self.bits()))
+    }
+}
+
+/// A type of a few words, each standing for one value.
+macro_rules! word_field {
+    ($type:ty { $($word:literal: $value:path),+ $(,)? }) => {
+        impl Field for $type {
+            const KIND: Kind = Kind::Word(&[$($word),+]);
+
+            fn read(value: &Value) -> Option<$type> {
+                match value {
+                    Value::Text(word) => match word.as_str() {
+                        $($word => Some($value),)+
+                        _ => None,
+                    },
+                    _ => None,
+                }
+            }
+
+            fn write(&self) -> Value {
+                Value::Text(match self {
+                    $($value => $word,)+
+                }.to_owned())
+            }
+        }
+    };
+}
+
+word_field!(SharedStrategy {
+    "round_robin": SharedStrategy::RoundRobin,
+    "random": SharedStrategy::Random,
+    "sticky": SharedStrategy::Sticky,
+    "hash_client": SharedStrategy::HashClient,
+    "hash_topic": SharedStrategy::HashTopic,
+    "least_inflight": SharedStrategy::LeastInflight,
+});
+
+word_field!(QueueDrop { "newest": QueueDrop::Newest, "oldest": QueueDrop::Oldest });
