@@ -95,7 +95,7 @@ impl Core {
         out.questions.push(Question {
             connection: id,
             listener: connection.listener,
-            peer: connection.peer,
+            peer: connection.peer(),
             client_id,
             username: None,
             password: None,
@@ -232,7 +232,7 @@ fn question(connection: &Connection, connect: &Connect<'_>, step: Step, data: Op
     Question {
         connection: connection.id,
         listener: connection.listener,
-        peer: connection.peer,
+        peer: connection.peer(),
         client_id: connect.client_id.to_owned(),
         username: connect.username.map(str::to_owned),
         password: connect.password.map(<[u8]>::to_vec),

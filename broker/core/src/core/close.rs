@@ -50,7 +50,7 @@ impl Core {
         }
         let Some(connection) = self.connections.get(id) else { return };
         let client = connection.is_online().then(|| self.inboxes.get(connection.inbox).client().into());
-        out.notices.push(Notice { connection: id, peer: connection.peer, client, event });
+        out.notices.push(Notice { connection: id, peer: connection.peer(), client, event });
     }
 
     /// Appends a DISCONNECT for clients whose version has one from the server.

@@ -144,7 +144,7 @@ impl Core {
         self.counters.handovers += 1;
         let handover = Handover {
             listener: connection.listener,
-            peer: connection.peer,
+            peer: connection.peer(),
             received: bytes.to_vec(),
             identity,
             authentication_data,

@@ -5,6 +5,7 @@ use mqtt::ReasonCode;
 
 use super::Core;
 use super::timers::{Timer, due};
+use crate::connection::Connection;
 use crate::counters::DropReason;
 use crate::dist::Route;
 use crate::identity::{ConnectionId, Incarnation};
@@ -69,7 +70,7 @@ impl Core {
     fn close_taken_over(&mut self, now: Now, id: ConnectionId, out: &mut Outputs) {
         self.counters.take_overs += 1;
         if self.config.notices {
-            let peer = self.connections.get(id).and_then(|connection| connection.peer);
+            let peer = self.connections.get(id).and_then(Connection::peer);
             let event = Event::Closed(ReasonCode::SESSION_TAKEN_OVER);
             out.notices.push(Notice { connection: id, peer, client: None, event });
         }
