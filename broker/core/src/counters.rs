@@ -8,7 +8,7 @@ pub enum DropReason {
     QueueFull,
     /// Its message expiry interval passed.
     Expired,
-    /// The publisher may not publish there.
+    /// The publisher may not publish there, or the receiver may not receive it.
     NoPermission,
     /// The receiver reads too slowly for QoS 0 (`tenant.send_bytes_max`).
     SlowReader,

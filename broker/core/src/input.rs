@@ -4,7 +4,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use crate::access::{Decided, Identity, Question};
+use crate::access::{AccessList, Decided, Identity, Question};
 use crate::config::Config;
 use crate::identity::{ConnectionId, CoreId};
 use crate::notice::Notice;
@@ -63,6 +63,10 @@ pub enum Input<'a> {
     /// number of cores and listeners is. Clients that are online keep the settings they were greeted under;
     /// [`Settings::OF_TENANT`](crate::config::Settings::OF_TENANT) names what takes effect at once.
     Configure(Arc<Config>),
+    /// The access list from now on, for clients that are online and sessions that are away as well; None: there
+    /// is none, and everything is allowed. The same on all cores of a node. Before the first of these there is
+    /// none.
+    AccessList(Option<Arc<AccessList>>),
     /// Begin the orderly stop: no connection is accepted any more, clients are told at a bounded rate,
     /// and when [`Core::is_stopped`](crate::Core::is_stopped) the process may end.
     Stop,

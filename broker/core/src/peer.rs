@@ -59,6 +59,8 @@ pub(crate) struct SharedDelivery {
 pub(crate) enum Refusal {
     /// It is no more.
     Gone,
+    /// Its client may not receive what is published on this topic.
+    Forbidden,
     /// Its client is away, and the message is not one that waits.
     Away,
     /// It has too much before it.

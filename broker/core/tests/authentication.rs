@@ -6,7 +6,7 @@ mod host;
 use std::sync::Arc;
 use std::time::Duration;
 
-use broker_core::access::{Identity, Permissions, Step, Verdict};
+use broker_core::access::{Identity, Permissions, Rules, Step, Verdict};
 use broker_core::config::{Authentication, Config};
 use host::packets::connect_packet;
 use host::{Asked, Client, Node, VERSIONS};
@@ -348,7 +348,7 @@ fn reauthentication() {
     client.send_auth(&auth(CONTINUE, "m", b"answer"));
     let asked = ask(&node);
     assert_eq!(asked.question.step, Step::Continue);
-    let permissions = Permissions::Rules(Arc::new([]));
+    let permissions = Permissions::Own(Arc::new(Rules::new([])));
     let identity = Identity { permissions, ..identity() };
     node.answer(&asked, Verdict::Allow { identity, data: Some(b"done".to_vec()) });
     let step = client.expect_auth();

@@ -7,7 +7,7 @@ mod host;
 use std::sync::Arc;
 use std::time::Duration;
 
-use broker_core::access::{Identity, Permissions, Verdict};
+use broker_core::access::{Identity, Permissions, Rules, Verdict};
 use broker_core::config::{Authentication, Config, Settings, SharedStrategy};
 use host::random::{REASONS, Random};
 use host::{Client, Node};
@@ -92,7 +92,8 @@ fn config(random: &mut Random) -> Config {
 }
 
 fn verdict(random: &mut Random, has_method: bool) -> Verdict {
-    let permissions = if random.one_in(5) { Permissions::Rules(Arc::new([])) } else { Permissions::All };
+    let permissions =
+        if random.one_in(5) { Permissions::Own(Arc::new(Rules::new([]))) } else { Permissions::All };
     match random.below(6) {
         0 => {
             Verdict::Refuse { reason: random.pick(&REASONS), server_reference: Some("elsewhere".to_owned()) }

@@ -4,7 +4,7 @@ mod host;
 
 use std::sync::Arc;
 
-use broker_core::access::{Action, Identity, Permissions, Rule, Verdict};
+use broker_core::access::{Action, Identity, Permissions, Rule, Rules, Verdict};
 use broker_core::config::{Authentication, Config, Settings};
 use host::packets::will;
 use host::{Asked, Node};
@@ -46,13 +46,13 @@ fn response_information() {
 #[test]
 fn permissions_of_wills() {
     let rule = |filter: &str, allow| Rule { action: Action::Publish, filter: filter.into(), allow };
-    let rules: Arc<[Rule]> = Arc::new([rule("a/secret", false), rule("a/#", true)]);
+    let rules = Arc::new(Rules::new([rule("a/#", true), rule("a/secret", false)]));
     for (topic, allowed) in [("a/b", true), ("a", true), ("a/secret", false), ("b", false)] {
         let node = asking(2);
         let mut client = node.accept();
         let will = Will { retain: true, ..will(topic, "gone") };
         client.send_connect(&Connect { will: Some(will), ..Connect::new(Version::V5, "client") });
-        let identity = Identity { permissions: Permissions::Rules(Arc::clone(&rules)), ..identity() };
+        let identity = Identity { permissions: Permissions::Own(Arc::clone(&rules)), ..identity() };
         node.answer(&ask(&node), Verdict::Allow { identity, data: None });
         let reason = client.expect_connack().reason;
         assert_eq!(reason, if allowed { ReasonCode::SUCCESS } else { ReasonCode::NOT_AUTHORIZED }, "{topic}");

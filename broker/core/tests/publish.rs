@@ -4,7 +4,7 @@ mod host;
 
 use std::sync::Arc;
 
-use broker_core::access::{Action, Identity, Permissions, Rule, Verdict};
+use broker_core::access::{Action, Identity, Permissions, Rule, Rules, Verdict};
 use broker_core::config::{Authentication, Config, Settings};
 use broker_core::counters::DropReason;
 use host::exchange::options;
@@ -120,7 +120,7 @@ fn restricted(node: &Node, version: Version, client_id: &str) -> Client {
         tenant: Arc::from("default"),
         user: Arc::from(""),
         response_information: None,
-        permissions: Permissions::Rules(Arc::from(rules)),
+        permissions: Permissions::Own(Arc::new(Rules::new(rules))),
     };
     node.answer(&asked, Verdict::Allow { identity, data: None });
     client.expect_connack();

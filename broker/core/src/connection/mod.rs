@@ -21,7 +21,7 @@ pub use remote::Remote;
 pub use send_queue::{BufferPool, COPIED_BYTES_MAX, SendQueue};
 pub use window::{Completion, CompletionWindow, SlotNumber};
 
-use crate::access::Permissions;
+use crate::access::Grant;
 use crate::config::Settings;
 use crate::delivery::DeliveryOptions;
 use crate::identity::{ConnectionId, CoreId};
@@ -108,8 +108,10 @@ pub struct Connection {
     pub inbox: InboxSlot,
     /// Its identity as a publisher, while online.
     pub publisher: Publisher,
-    /// What the client may do.
-    pub permissions: Permissions,
+    /// What the client may do, once it is let in.
+    pub grant: Option<Arc<Grant>>,
+    /// What waits in its queue was let in under another grant, and is judged again before it is sent.
+    pub recheck: bool,
     /// Bytes received and not processed: a partial packet, or what a budget left over.
     pub received: Vec<u8>,
     /// Bytes to send.
@@ -214,7 +216,8 @@ impl Connection {
             settings: None,
             inbox: InboxSlot(u32::MAX),
             publisher: Publisher::default(),
-            permissions: Permissions::All,
+            grant: None,
+            recheck: false,
             received: Vec::new(),
             send: SendQueue::default(),
             window: CompletionWindow::default(),

@@ -150,6 +150,9 @@ impl Core {
         current: Option<&Publication<'_>>,
         out: &mut Outputs,
     ) {
+        if self.access.is_restricted() {
+            self.refresh_grant(id);
+        }
         let Some(connection) = self.connections.get_mut(id) else { return };
         if !connection.is_online() {
             return;
@@ -170,6 +173,13 @@ impl Core {
                         encode::ack(tail, version, PacketKind::PubRel, &ack);
                     });
                 }
+                Some(Next::Publish(delivery)) if !admits(connection, &delivery.message.topic) => {
+                    // It was queued when the client might still receive it, or by another user.
+                    if let Some(packet_id) = delivery.packet_id {
+                        queue.discard(packet_id);
+                    }
+                    self.counters.drop_messages(DropReason::NoPermission, 1);
+                }
                 Some(Next::Publish(delivery)) => {
                     let (frames, pool) = (&mut self.frames, &mut self.pool);
                     if send_delivery(connection, frames, pool, &delivery, current, now) {
@@ -184,6 +194,7 @@ impl Core {
                 }
             }
         }
+        connection.recheck &= queue.has_next();
         if !connection.send.is_empty() {
             mark_dirty(connection, out);
         }
@@ -209,6 +220,11 @@ pub(super) fn queue_limits(settings: &Settings) -> QueueLimits {
         bytes: settings.queue_bytes_max,
         drop_oldest: settings.queue_drop == QueueDrop::Oldest,
     }
+}
+
+/// Whether a message that has waited may still be sent.
+fn admits(connection: &Connection, topic: &str) -> bool {
+    !connection.recheck || connection.grant.as_ref().is_none_or(|grant| grant.may_receive(topic))
 }
 
 /// False if the packet is too large for the client.

@@ -33,7 +33,8 @@ impl Core {
         let destinations = &cached.destinations;
         let matched = !cached.local.is_empty() || !destinations.is_empty();
         if !matched {
-            self.counters.publishes_unmatched += 1;
+            self.counters.publishes_unmatched += u64::from(cached.denied == 0);
+            self.counters.drop_messages(DropReason::NoPermission, u64::from(cached.denied));
             return Routed::default();
         }
         if publication.expires.is_some_and(|expires| expires <= now.wall) {
@@ -41,7 +42,7 @@ impl Core {
             return Routed { matched, ..Routed::default() };
         }
         let publisher = reply.map(|reply| reply.connection);
-        self.fan_out(now, publication, &cached.local, out);
+        self.fan_out(now, publication, &cached.local, cached.denied, out);
         for core in &destinations.cores {
             self.counters.messages_crossed += 1;
             let message = Arc::clone(publication.share());
@@ -58,14 +59,16 @@ impl Core {
         Routed { matched, waiting, refused: None }
     }
 
-    /// To volatile sessions of this core.
+    /// To volatile sessions of this core. `denied` more subscribe, and may not receive it.
     pub(super) fn fan_out(
         &mut self,
         now: Now,
         publication: &Publication<'_>,
         targets: &[FanOut],
+        denied: u32,
         out: &mut Outputs,
     ) {
+        self.counters.drop_messages(DropReason::NoPermission, u64::from(denied));
         self.frames.clear();
         let budget = u32::try_from(targets.len()).unwrap_or(u32::MAX);
         self.deliveries_left = self.deliveries_left.saturating_sub(budget);
@@ -144,6 +147,9 @@ impl Core {
             && hash_client(self.inboxes.get(slot).client()) == publication.publisher.client_hash
         {
             return; // [MQTT-3.8.3-3]
+        }
+        if !self.admit_delivery(slot, publication.topic) {
+            return;
         }
         let (qos, retain) = target.options.apply(publication);
         let subscription_id = target.options.subscription_id();

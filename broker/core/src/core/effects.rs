@@ -48,7 +48,11 @@ impl Core {
         for effect in effects.drain(..) {
             match effect {
                 Effect::TakenOver(connection) => self.close_taken_over(now, connection, out),
-                Effect::Publish(message) => self.publish_own(now, message, out),
+                Effect::Publish { message, client, grant } => {
+                    if self.admit_will(&message, &client, grant) {
+                        self.publish_own(now, message, out);
+                    }
+                }
                 Effect::Due(incarnation, at) => self.arm_session(now, incarnation, at),
                 Effect::Ended(ended) => self.on_session_ended(ended, out),
             }

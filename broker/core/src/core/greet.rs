@@ -6,7 +6,7 @@ use mqtt::encode;
 use mqtt::{ConnAck, ConnAckProperties, Connect, QoS, ReasonCode, Version};
 
 use super::Core;
-use crate::access::Identity;
+use crate::access::{Grant, Identity};
 use crate::config::Settings;
 use crate::connection::{Connection, OutboundAliases, Phase};
 use crate::identity::ConnectionId;
@@ -36,12 +36,13 @@ impl Core {
         let tenant = self.tenants.index(&identity.tenant, &self.config);
         let listener = self.connections.get(id).expect("is being admitted").listener;
         let settings = Arc::clone(self.tenants.get(tenant).settings_on(listener));
-        if let Err(reason) = self.check_admission(connect, identity, &settings) {
+        let assigned = connect.client_id.is_empty().then(|| self.assign_client_id(&identity.tenant));
+        let client = assigned.as_deref().unwrap_or(connect.client_id);
+        let grant = self.access.grant(identity, client);
+        if let Err(reason) = self.check_admission(connect, &grant, &settings) {
             self.refuse(now, id, reason, out);
             return;
         }
-        let assigned = connect.client_id.is_empty().then(|| self.assign_client_id(&identity.tenant));
-        let client = assigned.as_deref().unwrap_or(connect.client_id);
         let expiry_seconds = session_expiry(connect, &settings);
         let properties = ConnAckProperties {
             session_expiry: (expiry_seconds != connect.properties.session_expiry).then_some(expiry_seconds),
@@ -68,7 +69,10 @@ impl Core {
         connection.tenant = tenant;
         connection.inbox = attached.slot;
         connection.publisher = Publisher { client_hash: hash_client(client) };
-        connection.permissions = identity.permissions.clone();
+        let session = self.inboxes.at(attached.slot);
+        session.grant = Some(Arc::clone(&grant));
+        connection.recheck = session.queue.len() > 0;
+        connection.grant = Some(grant);
         set_limits(connection, connect);
         self.wheel.cancel(connection.timer);
         self.arm_keep_alive(now, id);
@@ -131,7 +135,7 @@ impl Core {
     fn check_admission(
         &self,
         connect: &Connect<'_>,
-        identity: &Identity,
+        grant: &Grant,
         settings: &Settings,
     ) -> Result<(), ReasonCode> {
         if self.stopping.is_some() {
@@ -150,7 +154,7 @@ impl Core {
         if !within_topic_limits(will.topic, settings) {
             return Err(ReasonCode::TOPIC_NAME_INVALID);
         }
-        if !identity.permissions.may_publish(will.topic) {
+        if !grant.may_publish(will.topic) {
             return Err(ReasonCode::NOT_AUTHORIZED);
         }
         if settings.payload_format_check

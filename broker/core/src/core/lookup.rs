@@ -70,10 +70,24 @@ impl Core {
     }
 
     fn cached(&mut self, tenant: TenantIndex, topic: &str) -> Option<Rc<CachedTopic>> {
-        let cached = self.cache.get(tenant, topic)?;
+        let cached = self.cached_readers(tenant, topic)?;
         // While a look-up of the topic is under way its entry cannot be there: it was struck or never was.
         self.counters.match_hits += 1;
         Some(cached)
+    }
+
+    /// The entry of a topic, as the access list in force has it.
+    pub(super) fn cached_readers(&mut self, tenant: TenantIndex, topic: &str) -> Option<Rc<CachedTopic>> {
+        let cached = self.cache.get(tenant, topic)?;
+        if cached.generation == self.access.generation() {
+            return Some(cached);
+        }
+        let (local, denied) = self.local_readers(tenant, topic);
+        let generation = self.access.generation();
+        let renewed = CachedTopic { local: local.into(), denied, generation, ..CachedTopic::clone(&cached) };
+        let renewed = Rc::new(renewed);
+        self.cache.replace(tenant, topic, &renewed);
+        Some(renewed)
     }
 
     /// Asks the ranges. None: other cores were asked, and the message waits for their answers.
@@ -155,12 +169,10 @@ impl Core {
     fn fill(&mut self, tenant: TenantIndex, topic: &str, mut destinations: Destinations) -> Rc<CachedTopic> {
         destinations.cores.retain(|core| *core != self.id);
         destinations.sessions.sort_by_key(|target| target.core); // stable: batches by core
-        let mut local = Vec::new();
-        self.tenants.get(tenant).local.matching_filters(topic, |filter| {
-            local.extend_from_slice(filter.subscribers());
-        });
+        let (local, denied) = self.local_readers(tenant, topic);
         let groups = destinations.groups.iter().map(|group| self.shared.state(tenant, &group.key)).collect();
-        let cached = Rc::new(CachedTopic { local: local.into(), destinations, groups });
+        let generation = self.access.generation();
+        let cached = Rc::new(CachedTopic { local: local.into(), denied, generation, destinations, groups });
         self.cache.offer(tenant, topic, &cached);
         cached
     }

@@ -89,6 +89,7 @@ impl Refusal {
     pub(super) fn reason(self) -> DropReason {
         match self {
             Refusal::Away => DropReason::Away,
+            Refusal::Forbidden => DropReason::NoPermission,
             Refusal::Gone | Refusal::Full => DropReason::NoMember,
         }
     }
@@ -116,6 +117,10 @@ impl Core {
     ) -> Result<(), Refusal> {
         self.deliveries_left = self.deliveries_left.saturating_sub(1);
         let slot = self.inboxes.find(member.target.session).ok_or(Refusal::Gone)?;
+        if self.access.is_restricted() && !self.inboxes.at(slot).may_receive(&self.access, publication.topic)
+        {
+            return Err(Refusal::Forbidden);
+        }
         let connection = self.inboxes.get(slot).connection();
         // One publisher's messages stay with one member: an ordered group waits for it.
         let waits = forced || group.ordered;
@@ -187,7 +192,10 @@ impl Core {
                 }
             }
             Err(refusal) => {
-                self.tell_refusal(from, session, known);
+                // It may well take messages on other topics.
+                if refusal != Refusal::Forbidden {
+                    self.tell_refusal(from, session, known);
+                }
                 delivery.tried.push(session);
                 delivery.refusal = delivery.refusal.max(refusal);
                 let publisher = delivery.publisher;

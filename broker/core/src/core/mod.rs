@@ -5,6 +5,7 @@
 //! finds its destinations in [`lookup`] and leaves through [`dispatch`].
 
 mod acknowledge;
+mod allow;
 mod authenticate;
 mod close;
 mod connect;
@@ -28,6 +29,7 @@ mod timers;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use crate::access::Access;
 use crate::config::Config;
 use crate::connection::{BufferPool, Connections, Frames};
 use crate::counters::Counters;
@@ -58,6 +60,7 @@ pub struct Core {
 
     // Clients.
     connections: Connections,
+    access: Access,
     tenants: Tenants,
     cache: MatchCache,
     lookups: Lookups,
@@ -105,6 +108,7 @@ impl Core {
             id,
             counters: Counters::default(),
             connections: Connections::default(),
+            access: Access::new(),
             tenants: Tenants::new(random.next()),
             cache: MatchCache::new(random.next(), config.match_cache_topics_max),
             lookups: Lookups::default(),
@@ -157,6 +161,7 @@ impl Core {
             }
             Input::Decided(decided) => self.on_decided(now, decided, out),
             Input::Configure(config) => self.configure(config),
+            Input::AccessList(list) => self.access.replace(list),
             Input::Stop => self.on_stop(now, out),
         }
     }

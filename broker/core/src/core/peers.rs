@@ -173,14 +173,11 @@ impl Core {
             self.counters.drop_messages(crate::counters::DropReason::Expired, 1);
             return;
         }
-        if let Some(cached) = self.cache.get(tenant, publication.topic) {
-            self.fan_out(now, publication, &cached.local, out);
+        if let Some(cached) = self.cached_readers(tenant, publication.topic) {
+            self.fan_out(now, publication, &cached.local, cached.denied, out);
             return;
         }
-        let mut local = Vec::new();
-        self.tenants.get(tenant).local.matching_filters(publication.topic, |filter| {
-            local.extend_from_slice(filter.subscribers());
-        });
-        self.fan_out(now, publication, &local, out);
+        let (local, denied) = self.local_readers(tenant, publication.topic);
+        self.fan_out(now, publication, &local, denied, out);
     }
 }

@@ -83,9 +83,13 @@ impl Core {
     }
 
     fn on_named_publish(&mut self, now: Now, id: ConnectionId, publish: &Publish<'_>, out: &mut Outputs) {
+        let restricted = self.access.is_restricted();
+        if restricted {
+            self.refresh_grant(id);
+        }
         let connection = self.connections.get_mut(id).expect("is being processed");
         let tenant = connection.tenant;
-        let rejected = judge(connection, publish).err();
+        let rejected = judge(connection, publish, restricted).err();
         if let Some(Rejection::Disconnect(reason)) = rejected {
             self.refuse(now, id, reason, out);
             return;
@@ -228,7 +232,7 @@ fn completion(publish: &Publish<'_>) -> Completion {
 }
 
 /// What the settings and the client's permissions say about a publish.
-fn judge(connection: &Connection, publish: &Publish<'_>) -> Result<(), Rejection> {
+fn judge(connection: &Connection, publish: &Publish<'_>, restricted: bool) -> Result<(), Rejection> {
     let settings = connection.settings();
     if !publish.properties.subscription_ids().is_empty() {
         return Err(Rejection::Disconnect(ReasonCode::PROTOCOL_ERROR)); // [MQTT-3.3.4-6]
@@ -248,7 +252,7 @@ fn judge(connection: &Connection, publish: &Publish<'_>) -> Result<(), Rejection
     {
         return Err(Rejection::Negative { reason: ReasonCode::PAYLOAD_FORMAT_INVALID, fatal: true });
     }
-    if !connection.permissions.may_publish(publish.topic) {
+    if restricted && !connection.grant.as_ref().is_some_and(|grant| grant.may_publish(publish.topic)) {
         return Err(Rejection::Negative { reason: ReasonCode::NOT_AUTHORIZED, fatal: false });
     }
     Ok(())

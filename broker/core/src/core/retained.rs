@@ -224,6 +224,10 @@ impl Core {
             self.counters.drop_messages(DropReason::Expired, 1);
             return;
         }
+        let inbox = connection.inbox;
+        if !self.admit_delivery(inbox, &message.topic) {
+            return;
+        }
         let qos = message.qos.min(options.qos());
         let subscription_id = options.subscription_id();
         if qos == QoS::AtMostOnce {
@@ -232,7 +236,7 @@ impl Core {
             self.send_unqueued(now, Some(id), &Publication::from(message), fields, out);
         } else {
             let entry = Entry::new(Arc::clone(message), qos, true, subscription_id);
-            self.enqueue(now, connection.inbox, entry);
+            self.enqueue(now, inbox, entry);
             self.pump(now, id, out);
         }
         self.slow_publisher(now, None, None); // whoever retained it has long gone on

@@ -127,7 +127,7 @@ impl Core {
         if !within_topic_limits(parsed.filter, settings) {
             return Err(ReasonCode::TOPIC_FILTER_INVALID);
         }
-        if !connection.permissions.may_subscribe(parsed.filter) {
+        if !connection.grant.as_ref().is_some_and(|grant| grant.may_subscribe(parsed.filter)) {
             return Err(ReasonCode::NOT_AUTHORIZED);
         }
         let subscriptions = &self.inboxes.get(connection.inbox).subscriptions;

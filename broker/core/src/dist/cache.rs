@@ -29,10 +29,14 @@ pub struct FanOut {
 const _: () = assert!(size_of::<FanOut>() == 12);
 
 /// Who wants a topic, ready to be used for each of its messages.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct CachedTopic {
-    /// Volatile sessions of this core.
+    /// Volatile sessions of this core that may receive it.
     pub local: Box<[FanOut]>,
+    /// How many subscribe to it and may not.
+    pub denied: u32,
+    /// Under which access list both were decided.
+    pub generation: u32,
     /// Everybody else; this core itself is not among its cores.
     pub destinations: Destinations,
     /// For each of the destinations' groups: what this core remembers of it.
@@ -95,6 +99,13 @@ impl MatchCache {
         let slot = &mut self.slots[slot as usize];
         slot.used = true;
         Some(Rc::clone(&slot.value))
+    }
+
+    /// Puts another entry in the place of one that is there.
+    pub fn replace(&mut self, tenant: TenantIndex, topic: &str, value: &Rc<CachedTopic>) {
+        if let Some(slot) = self.index.get(tenant.index()).and_then(|index| index.get(topic)) {
+            self.slots[*slot as usize].value = Rc::clone(value);
+        }
     }
 
     /// Offers an entry that was just looked up; it is kept if its topic has been asked for before.

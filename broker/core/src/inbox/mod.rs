@@ -19,6 +19,7 @@ use std::sync::Arc;
 pub use queue::{Acknowledged, Delivery, Entry, Leftovers, Next, Pushed, Queue, QueueLimits};
 pub use session::{Inbox, Will};
 
+use crate::access::Grant;
 use crate::delivery::DeliveryOptions;
 use crate::identity::{ConnectionId, Incarnation};
 use crate::message::Message;
@@ -70,8 +71,15 @@ pub struct Attached {
 pub enum Effect {
     /// A former connection of the same client has to be closed, before anything else happens.
     TakenOver(ConnectionId),
-    /// A will is to be published.
-    Publish(Message),
+    /// A will is to be published, if the client that left it may still do so.
+    Publish {
+        /// The will.
+        message: Message,
+        /// The client's id.
+        client: Box<str>,
+        /// What it may do.
+        grant: Option<Arc<Grant>>,
+    },
     /// The session wants to be told of this moment by [`Inboxes::on_due`], and of no other.
     Due(Incarnation, Wall),
     /// A session has ended: its routes and what it left are to be dealt with.
@@ -249,7 +257,7 @@ impl Inboxes {
         }
         self.by_incarnation.remove(&session.incarnation());
         if let Some(will) = session.take_will() {
-            effects.push(Effect::Publish(will.into_message(now)));
+            effects.push(session.publish(*will, now));
         }
         effects.push(Effect::Ended(Box::new(session.into_ended())));
     }

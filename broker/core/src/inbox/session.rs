@@ -6,6 +6,7 @@ use std::sync::Arc;
 use mqtt::PacketId;
 
 use super::{Effect, Ended, Queue};
+use crate::access::{Access, Grant};
 use crate::delivery::DeliveryOptions;
 use crate::identity::{ConnectionId, Incarnation};
 use crate::message::Message;
@@ -43,6 +44,8 @@ pub struct Inbox {
     will: Option<Box<Will>>,
     /// There while the client is away.
     away: Option<Box<Away>>,
+    /// What its client may do, as of its last connection: a view of the core, not part of the session's state.
+    pub grant: Option<Arc<Grant>>,
     /// Subscriptions by filter as the client spelled it, share name included.
     pub subscriptions: BTreeMap<Box<str>, DeliveryOptions>,
     /// Messages for the client.
@@ -62,7 +65,7 @@ struct Away {
     timer: Option<TimerId>,
 }
 
-const _: () = assert!(size_of::<Inbox>() <= 200, "README.md says what a session costs");
+const _: () = assert!(size_of::<Inbox>() <= 208, "README.md says what a session costs");
 
 impl Inbox {
     pub(super) fn new(tenant: Arc<str>, client: &str, incarnation: Incarnation, durable: bool) -> Inbox {
@@ -75,6 +78,7 @@ impl Inbox {
             expiry_seconds: 0,
             will: None,
             away: None,
+            grant: None,
             subscriptions: BTreeMap::new(),
             queue: Queue::default(),
             taken: Vec::new(),
@@ -127,7 +131,7 @@ impl Inbox {
             None => self.will.as_ref().is_some_and(|will| will.delay_seconds == 0),
         };
         if let Some(will) = self.will.take().filter(|_| due) {
-            effects.push(Effect::Publish(will.into_message(now)));
+            effects.push(self.publish(*will, now));
         }
         self.connection = None;
     }
@@ -158,9 +162,28 @@ impl Inbox {
         if away.will_due.is_some_and(|due| due <= now) {
             away.will_due = None;
             if let Some(will) = self.will.take() {
-                effects.push(Effect::Publish(will.into_message(now)));
+                effects.push(self.publish(*will, now));
             }
         }
+    }
+
+    /// The will as an effect, with what its client may do.
+    pub(super) fn publish(&self, will: Will, now: Wall) -> Effect {
+        Effect::Publish {
+            message: will.into_message(now),
+            client: self.client.clone(),
+            grant: self.grant.clone(),
+        }
+    }
+
+    /// Whether what is published on a topic may be given to the client, or wait for it. A session that nobody
+    /// has claimed since the core started takes everything: it is judged when somebody does.
+    pub fn may_receive(&mut self, access: &Access, topic: &str) -> bool {
+        let client = &self.client;
+        self.grant.as_mut().is_none_or(|grant| {
+            access.refresh(grant, || client.clone());
+            grant.may_receive(topic)
+        })
     }
 
     pub(super) fn is_expired(&self, now: Wall) -> bool {

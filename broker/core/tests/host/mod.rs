@@ -20,7 +20,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use broker_core::access::{Question, Verdict};
+use broker_core::access::{AccessList, Question, Verdict};
 use broker_core::config::{Config, Settings};
 use broker_core::counters::DropReason;
 use broker_core::identity::CoreId;
@@ -148,6 +148,11 @@ impl Node {
     pub fn question(&self) -> Option<Asked> {
         let mut world = self.world.borrow_mut();
         if world.questions.is_empty() { None } else { Some(world.questions.remove(0)) }
+    }
+
+    /// Puts an access list into force, on one core after the other.
+    pub fn access_list(&self, list: Option<AccessList>) {
+        self.world.borrow_mut().access_list(list);
     }
 
     /// Answers a question, in a later turn than it was asked in.

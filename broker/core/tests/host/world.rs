@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use broker_core::Core;
-use broker_core::access::{Decided, Verdict};
+use broker_core::access::{AccessList, Decided, Verdict};
 use broker_core::config::Config;
 use broker_core::identity::{ConnectionId, CoreId};
 use broker_core::input::{Close, Handover, Input, Outputs, RECEIVE_BYTES_MAX};
@@ -180,6 +180,16 @@ impl World {
     pub fn stop(&mut self) {
         for index in 0..self.cores.len() {
             self.cores[index].on_input(self.now, Input::Stop, &mut self.outputs[index]);
+            self.turn(core_at(index));
+        }
+        self.run();
+    }
+
+    pub fn access_list(&mut self, list: Option<AccessList>) {
+        let list = list.map(Arc::new);
+        for index in 0..self.cores.len() {
+            let input = Input::AccessList(list.clone());
+            self.cores[index].on_input(self.now, input, &mut self.outputs[index]);
             self.turn(core_at(index));
         }
         self.run();

@@ -3,6 +3,15 @@
 //! The core never judges credentials itself. With [`Authentication::Open`](crate::config::Authentication)
 //! everybody is let in without a question; otherwise each CONNECT (and each AUTH after it) becomes a
 //! [`Question`] that the host answers in its own time, on whatever thread it likes.
+//!
+//! What a client may do is judged here, by [`Rules`]: publishing where a message or will comes in, receiving
+//! where one is about to be delivered, to whatever subscription, as Mosquitto does. A subscription itself is
+//! refused only where rules of the client's own leave it nothing to receive: see [`Permissions`].
+
+mod grant;
+mod list;
+mod pattern;
+mod rules;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -10,6 +19,10 @@ use std::sync::Arc;
 use mqtt::ReasonCode;
 
 use crate::identity::ConnectionId;
+
+pub(crate) use grant::{Access, Grant};
+pub use list::{AccessList, Line, Subject};
+pub use rules::{Action, Rule, Rules};
 
 /// What the host is asked about a connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -91,100 +104,15 @@ pub struct Identity {
     pub permissions: Permissions,
 }
 
-/// What a client may publish and subscribe to.
+/// What says what a client may do.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Permissions {
-    /// Everything.
+    /// Nothing has to: everything.
     #[default]
     All,
-    /// The first rule that matches decides; none that matches denies.
-    Rules(Arc<[Rule]>),
-}
-
-/// One line of an access list.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Rule {
-    /// What it speaks of.
-    pub action: Action,
-    /// Topics, as a filter. For a subscription the rule matches if it covers the whole of the asked filter.
-    pub filter: Box<str>,
-    /// Its answer.
-    pub allow: bool,
-}
-
-/// What a [`Rule`] speaks of.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Action {
-    /// Publishing, wills included.
-    Publish,
-    /// Subscribing.
-    Subscribe,
-    /// Both.
-    Any,
-}
-
-impl Permissions {
-    /// May the client publish to `topic`?
-    #[must_use]
-    pub fn may_publish(&self, topic: &str) -> bool {
-        self.decide(Action::Publish, |filter| mqtt::filter_matches(filter, topic))
-    }
-
-    /// May the client subscribe to `filter` (without its share name)?
-    #[must_use]
-    pub fn may_subscribe(&self, filter: &str) -> bool {
-        self.decide(Action::Subscribe, |rule| covers(rule, filter))
-    }
-
-    fn decide(&self, action: Action, matches: impl Fn(&str) -> bool) -> bool {
-        match self {
-            Permissions::All => true,
-            Permissions::Rules(rules) => rules
-                .iter()
-                .find(|rule| (rule.action == action || rule.action == Action::Any) && matches(&rule.filter))
-                .is_some_and(|rule| rule.allow),
-        }
-    }
-}
-
-/// Does every topic that `narrow` matches match `wide`, too?
-fn covers(wide: &str, narrow: &str) -> bool {
-    let mut narrow_levels = narrow.split('/');
-    if narrow.starts_with('$') && wide.starts_with(['+', '#']) {
-        return false; // [MQTT-4.7.2-1]
-    }
-    for wide_level in wide.split('/') {
-        match (wide_level, narrow_levels.next()) {
-            ("#", _) => return true,
-            ("+", Some(level)) if level != "#" => {}
-            (literal, Some(level)) if literal == level => {}
-            _ => return false,
-        }
-    }
-    narrow_levels.next().is_none()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// A rule covers a filter when no topic of the filter lies outside the rule.
-    #[test]
-    fn rule_covers_filter() {
-        for (wide, narrow, expected) in [
-            ("#", "a/b", true),
-            ("#", "$SYS/x", false),
-            ("+/b", "$SYS/b", false),
-            ("a/#", "a", true),
-            ("a/#", "a/+/c/#", true),
-            ("a/+", "a/#", false),
-            ("a/+", "a/+", true),
-            ("a/+", "a/b", true),
-            ("a/b", "a/+", false),
-            ("a/+/c", "a/b", false),
-            ("a", "a/b", false),
-        ] {
-            assert_eq!(covers(wide, narrow), expected, "{wide} over {narrow}");
-        }
-    }
+    /// The node's access list, under the client's user name ([`Input::AccessList`](crate::input::Input)): always
+    /// the one in force, whenever the client came. Without a list everything.
+    Listed,
+    /// Rules of its own, which its credentials brought along.
+    Own(Arc<Rules>),
 }
