@@ -18,6 +18,8 @@ pub mod log;
 pub mod mapping;
 pub mod recovery;
 pub mod request;
+#[cfg(feature = "simulated-disk")]
+pub mod simulated_disk;
 
 mod image;
 

@@ -6,6 +6,7 @@
 use std::fs::File;
 use std::io;
 use std::ops::Deref;
+use std::sync::Arc;
 
 use memmap2::{Advice, Mmap, MmapOptions};
 
@@ -16,7 +17,12 @@ pub struct SegmentBytes(Source);
 #[derive(Debug)]
 enum Source {
     Mapped(Mmap),
-    Memory(Vec<u8>),
+    Memory {
+        bytes: Vec<u8>,
+        /// Counts who could still read, for a simulated disk.
+        #[cfg_attr(not(feature = "simulated-disk"), expect(dead_code, reason = "held, not read"))]
+        reader: Arc<()>,
+    },
 }
 
 impl SegmentBytes {
@@ -36,14 +42,23 @@ impl SegmentBytes {
     /// Bytes that are in memory already.
     #[must_use]
     pub fn from_memory(bytes: Vec<u8>) -> SegmentBytes {
-        SegmentBytes(Source::Memory(bytes))
+        SegmentBytes(Source::Memory { bytes, reader: Arc::default() })
+    }
+
+    /// A token that is shared as long as these bytes can be read.
+    #[cfg(feature = "simulated-disk")]
+    pub(crate) fn reader(&self) -> Arc<()> {
+        match &self.0 {
+            Source::Mapped(_) => Arc::default(),
+            Source::Memory { reader, .. } => Arc::clone(reader),
+        }
     }
 
     /// Reads the pages in, so that a core that touches them does not wait for a disk. Blocks: off the cores.
     pub fn prefetch(&self) -> io::Result<()> {
         match &self.0 {
             Source::Mapped(map) => map.advise(Advice::PopulateRead).or_else(|_| map.advise(Advice::WillNeed)),
-            Source::Memory(_) => Ok(()),
+            Source::Memory { .. } => Ok(()),
         }
     }
 }
@@ -54,7 +69,7 @@ impl Deref for SegmentBytes {
     fn deref(&self) -> &[u8] {
         match &self.0 {
             Source::Mapped(map) => map,
-            Source::Memory(bytes) => bytes,
+            Source::Memory { bytes, .. } => bytes,
         }
     }
 }

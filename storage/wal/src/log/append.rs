@@ -163,6 +163,7 @@ impl Log {
         self.next_lsn = lsn.next();
         if record.range != RangeId::LOG {
             self.sealed.tail_live_bytes += bytes as u64;
+            self.sealed.tail_moved_bytes += if moved { bytes as u64 } else { 0 };
         }
         self.pending.records += 1;
         self.pending.bytes += bytes as u64;

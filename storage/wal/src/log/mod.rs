@@ -110,7 +110,9 @@ impl Log {
     /// requests.
     #[must_use]
     pub fn new(config: Config) -> Log {
-        Log::resume(config, Resume::default(), Vec::new())
+        let mut log = Log::resume(config, Resume::default(), Vec::new());
+        log.start_reclaiming();
+        log
     }
 
     /// The log that [`recover`](crate::recover) found; `segments` are the bytes of the files it kept (others

@@ -18,6 +18,17 @@ use super::sealed::Content;
 pub(crate) struct Reclaim {
     enabled: bool,
     victim: Option<Victim>,
+    /// Kept and live bytes when no victim was found.
+    fruitless: Option<(u64, u64)>,
+}
+
+impl Reclaim {
+    /// Would a search find no more than the last one? Spares every turn a walk over all segments.
+    fn is_fruitless(&self, (bytes, live): (u64, u64), segment_bytes: u64) -> bool {
+        self.fruitless.is_some_and(|(bytes_then, live_then)| {
+            bytes == bytes_then && live + segment_bytes / 16 > live_then
+        })
+    }
 }
 
 struct Victim {
@@ -79,7 +90,9 @@ impl Log {
         self.sealed.add_live(position.segment, bytes);
     }
 
-    /// A record is no longer needed.
+    /// A record is no longer needed. May be said as soon as the record that revokes it is appended: a file
+    /// leaves only when something appended after that is durable. What revokes must live itself until
+    /// [`Log::oldest_lsn`] is above everything it revokes, copies included.
     pub fn dead(&mut self, position: Position, bytes: u32) {
         if self.tail.as_ref().is_some_and(|tail| tail.segment == position.segment) {
             let live = self.sealed.tail_live_bytes.checked_sub(u64::from(bytes));
@@ -109,7 +122,11 @@ impl Log {
         // A last reader may have gone since.
         self.on_durable();
         if self.reclaim.enabled && self.reclaim.victim.is_none() && self.is_sparse() {
-            self.reclaim.victim = self.choose_victim();
+            let totals = self.sealed.totals();
+            if !self.reclaim.is_fruitless(totals, u64::from(self.config.segment_bytes)) {
+                self.reclaim.victim = self.choose_victim();
+                self.reclaim.fruitless = self.reclaim.victim.is_none().then_some(totals);
+            }
         }
         if let Some(victim) = self.reclaim.victim.as_mut().filter(|victim| !victim.prefetch_asked) {
             victim.prefetch_asked = true;

@@ -27,6 +27,8 @@ pub(crate) struct Sealed {
     segments: BTreeMap<SegmentId, Segment>,
     /// Live bytes of the tail, which becomes the next sealed segment.
     pub(crate) tail_live_bytes: u64,
+    /// Bytes that reclaiming copied into the tail.
+    pub(crate) tail_moved_bytes: u64,
     /// Recently sealed, still in memory.
     in_memory: Vec<SegmentId>,
     /// Kept segments with nothing live: to be looked at when durable.
@@ -51,6 +53,8 @@ pub(crate) struct Segment {
     pub(crate) live_bytes: u64,
     pub(crate) content: Content,
     pub(crate) touched: RefCell<Touched>,
+    /// Bytes that reclaiming copied here, before it was sealed and in this life of the log.
+    moved_bytes: u64,
     /// Reclaiming could not empty it: a record in it is damaged.
     pub(crate) is_stuck: bool,
     state: State,
@@ -71,10 +75,16 @@ enum State {
 
 impl Segment {
     /// Would its live records, copied, take fewer files' bytes? Those of a large record's own file would
-    /// not, unless the file is far too big for it.
+    /// not, unless the file is far too big for it. What is a copy already is as dense as it gets, until
+    /// something in it has died: otherwise a target out of reach would have the same bytes copied for ever.
     pub(crate) fn is_worth_copying(&self) -> bool {
         let is_own = self.entry.base == self.entry.last;
-        !self.is_stuck && (!is_own || (SEGMENT_HEADER_BYTES as u64 + self.live_bytes) * 2 < self.file_bytes)
+        let gains = if is_own {
+            (SEGMENT_HEADER_BYTES as u64 + self.live_bytes) * 2 < self.file_bytes
+        } else {
+            self.moved_bytes < self.file_bytes / 4 || self.live_bytes + self.file_bytes / 8 < self.moved_bytes
+        };
+        gains && !self.is_stuck
     }
 
     pub(crate) fn is_kept(&self) -> bool {
@@ -89,6 +99,8 @@ impl Sealed {
             Entry { segment: tail.segment, sequence: tail.sequence, base: tail.base, last, damaged: false };
         self.in_memory.push(tail.segment);
         self.insert(entry, tail.salt, tail.file_bytes(), live_bytes, Content::Memory(tail.image));
+        let segment = self.segments.get_mut(&entry.segment).expect("inserted before");
+        segment.moved_bytes = std::mem::take(&mut self.tail_moved_bytes);
     }
 
     pub(crate) fn insert_recovered(&mut self, entry: &Entry, bytes: Arc<SegmentBytes>) {
@@ -110,6 +122,7 @@ impl Sealed {
             live_bytes,
             content,
             touched: RefCell::default(),
+            moved_bytes: 0,
             is_stuck: false,
             state: State::Kept,
             map_asked: false,
