@@ -6,6 +6,7 @@
 //! the receiver; *control* messages always leave, so that two cores that wait for each other's room cannot
 //! lock each other.
 
+use std::num::NonZeroU64;
 use std::sync::Arc;
 
 use mqtt::ReasonCode;
@@ -13,8 +14,9 @@ use smallvec::SmallVec;
 
 use crate::connection::SlotNumber;
 use crate::dist::{Destinations, GroupKey, Member, Route, Target};
-use crate::identity::{ConnectionId, Incarnation};
+use crate::identity::{ConnectionId, CoreId, Incarnation};
 use crate::message::Message;
+use crate::retain::{Page, Position};
 
 /// One message to another core of this node.
 #[derive(Debug)]
@@ -27,12 +29,33 @@ pub(crate) struct Reply {
     pub(crate) slot: SlotNumber,
 }
 
-/// A subscriber's request for retained messages, by its own numbering.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+/// A session's request for retained messages, by its core's numbering.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct RetainedRequest {
-    pub(crate) connection: ConnectionId,
+    pub(crate) session: Incarnation,
     pub(crate) number: u64,
 }
+
+/// Which page of retained messages is wanted.
+#[derive(Debug)]
+pub(crate) struct RetainedAsk {
+    pub(crate) request: RetainedRequest,
+    pub(crate) tenant: Arc<str>,
+    pub(crate) filter: Box<str>,
+    /// Behind what.
+    pub(crate) after: Option<Position>,
+    /// By core: so many of the changes it sent there are known to the asker, and so is the page to know them.
+    pub(crate) known: SmallVec<[u64; 4]>,
+}
+
+/// With a message that changes what is retained: how many changes its core had sent to the range it belongs to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct RetainStamp {
+    pub(crate) range: CoreId,
+    pub(crate) changes: NonZeroU64,
+}
+
+const _: () = assert!(size_of::<Option<RetainStamp>>() == 16 && size_of::<Body>() <= 88);
 
 /// A message for one member of a shared subscription.
 #[derive(Debug)]
@@ -84,6 +107,7 @@ pub(crate) enum Body {
     Deliver {
         message: Arc<Message>,
         publisher: Option<ConnectionId>,
+        stamp: Option<RetainStamp>,
     },
     /// For durable sessions at home there. Answered if a reply is asked for.
     Append {
@@ -91,6 +115,7 @@ pub(crate) enum Body {
         targets: Vec<Target>,
         reply: Option<Reply>,
         publisher: Option<ConnectionId>,
+        stamp: Option<RetainStamp>,
     },
     /// For a member of a shared subscription. Answered if a reply is asked for.
     Shared(Box<SharedDelivery>),
@@ -106,11 +131,10 @@ pub(crate) enum Body {
         message: Arc<Message>,
         reply: Option<Reply>,
     },
-    /// Some of the retained messages asked for; more are there if `more`.
+    /// Some of the retained messages asked for.
     Retained {
         request: RetainedRequest,
-        messages: Vec<Arc<Message>>,
-        more: bool,
+        page: Page,
     },
 
     // Control.
@@ -154,19 +178,8 @@ pub(crate) enum Body {
         reply: Reply,
         reason: ReasonCode,
     },
-    /// Which retained messages does this filter match? Answered by `Retained`.
-    FindRetained {
-        request: RetainedRequest,
-        tenant: Arc<str>,
-        filter: Box<str>,
-    },
-    /// The next of them, please; or no more of them.
-    MoreRetained {
-        request: RetainedRequest,
-    },
-    StopRetained {
-        request: RetainedRequest,
-    },
+    /// Which retained messages does a filter match? Answered by `Retained`, a page at a time.
+    FindRetained(Box<RetainedAsk>),
     /// A receiver falls behind: read this publisher more slowly.
     Slow {
         connection: ConnectionId,
@@ -203,8 +216,8 @@ impl Body {
                 OVERHEAD + message.bytes() + (targets.len() * size_of::<Target>()) as u64
             }
             Body::Shared(delivery) | Body::SharedRefused(delivery) => OVERHEAD + delivery.message.bytes(),
-            Body::Retained { messages, .. } => {
-                messages.iter().map(|message| OVERHEAD + message.bytes()).sum()
+            Body::Retained { page, .. } => {
+                page.messages.iter().map(|message| OVERHEAD + message.bytes()).sum()
             }
             _ => 0,
         }

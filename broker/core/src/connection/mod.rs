@@ -24,9 +24,9 @@ pub use window::{Completion, CompletionWindow, SlotNumber};
 use crate::access::Grant;
 use crate::config::Settings;
 use crate::delivery::DeliveryOptions;
-use crate::identity::{ConnectionId, CoreId};
+use crate::identity::ConnectionId;
 use crate::inbox::InboxSlot;
-use crate::message::{Message, Publisher};
+use crate::message::Publisher;
 use crate::tenant::TenantIndex;
 use crate::time::Mono;
 use crate::wheel::TimerId;
@@ -141,8 +141,6 @@ pub struct Extras {
     pub requests: VecDeque<SubscribeRequest>,
     /// Number of the next of them.
     pub next_request: u64,
-    /// Retained messages on their way to the client.
-    pub retained: VecDeque<RetainedStream>,
 }
 
 /// A SUBSCRIBE or UNSUBSCRIBE whose acknowledgement waits for routes.
@@ -160,30 +158,6 @@ pub struct SubscribeRequest {
     pub waiting: u32,
     /// Filters whose retained messages are to follow the SUBACK.
     pub retained: Vec<(Box<str>, DeliveryOptions)>,
-}
-
-/// Retained messages for one filter of a SUBSCRIBE.
-#[derive(Debug)]
-pub struct RetainedStream {
-    /// By which the answers find it.
-    pub number: u64,
-    /// The filter.
-    pub filter: Box<str>,
-    /// Of the subscription.
-    pub options: DeliveryOptions,
-    /// Messages here and not yet given to the session.
-    pub ready: VecDeque<Arc<Message>>,
-    /// Cores that have more.
-    pub sources: SmallVec<[(CoreId, Source); 2]>,
-}
-
-/// How a core's part of a [`RetainedStream`] stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Source {
-    /// It was asked and will answer.
-    Asked,
-    /// It has more, and waits to be asked.
-    HasMore,
 }
 
 impl Connection {

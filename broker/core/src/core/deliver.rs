@@ -99,6 +99,10 @@ impl Core {
             return Unqueued::ToQueue;
         }
         match self.send_unqueued(now, session.connection(), publication, fields, out) {
+            Sent::Done if publication.retain => {
+                self.overtake_retained(slot, publication.topic);
+                Unqueued::Done
+            }
             Sent::Done | Sent::Dropped => Unqueued::Done,
             Sent::Away if queued => Unqueued::ToQueue,
             Sent::Away => Unqueued::Away,

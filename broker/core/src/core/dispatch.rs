@@ -46,7 +46,8 @@ impl Core {
         for core in &destinations.cores {
             self.counters.messages_crossed += 1;
             let message = Arc::clone(publication.share());
-            self.post(*core, Body::Deliver { message, publisher });
+            let stamp = self.retain_stamp(publication);
+            self.post(*core, Body::Deliver { message, publisher, stamp });
         }
         let mut waiting = 0;
         for batch in destinations.sessions.chunk_by(|one, other| one.core == other.core) {
@@ -85,7 +86,9 @@ impl Core {
             if qos != QoS::AtMostOnce {
                 let slot = connection.inbox;
                 let entry = Entry::new(Arc::clone(publication.share()), qos, retain, subscription_id);
-                self.enqueue(now, slot, entry);
+                if self.enqueue(now, slot, entry) && publication.retain {
+                    self.overtake_retained(slot, publication.topic);
+                }
                 self.pump_shared(now, target.connection, Some(publication), out);
                 continue;
             }
@@ -99,6 +102,10 @@ impl Core {
                 Ok(()) => {
                     self.counters.publishes_sent[0] += 1;
                     mark_dirty(connection, out);
+                    if publication.retain {
+                        let slot = connection.inbox;
+                        self.overtake_retained(slot, publication.topic);
+                    }
                 }
                 Err(_) => self.counters.drop_messages(DropReason::TooLarge, 1),
             }
@@ -126,7 +133,8 @@ impl Core {
         let acknowledged = publication.qos != QoS::AtMostOnce;
         let wanted = reply.filter(|_| acknowledged);
         let publisher = reply.map(|reply| reply.connection);
-        self.post(core, Body::Append { message, targets: targets.to_vec(), reply: wanted, publisher });
+        let stamp = self.retain_stamp(publication);
+        self.post(core, Body::Append { message, targets: targets.to_vec(), reply: wanted, publisher, stamp });
         u16::from(wanted.is_some())
     }
 
@@ -162,7 +170,10 @@ impl Core {
                 Unqueued::Away => return self.counters.drop_messages(DropReason::Away, 1),
             }
         }
-        self.enqueue(now, slot, Entry::new(Arc::clone(publication.share()), qos, retain, subscription_id));
+        let entry = Entry::new(Arc::clone(publication.share()), qos, retain, subscription_id);
+        if self.enqueue(now, slot, entry) && publication.retain {
+            self.overtake_retained(slot, publication.topic);
+        }
         if let Some(connection) = connection {
             self.pump(now, connection, out);
         }

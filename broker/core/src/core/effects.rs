@@ -9,11 +9,10 @@ use crate::connection::Connection;
 use crate::counters::DropReason;
 use crate::dist::Route;
 use crate::identity::{ConnectionId, Incarnation};
-use crate::inbox::{Effect, Ended};
+use crate::inbox::{Effect, Ended, InboxSlot};
 use crate::input::{Close, Outputs};
 use crate::message::{Message, Publication};
 use crate::notice::{Event, Notice};
-use crate::peer::RetainedRequest;
 use crate::time::{Now, Wall};
 
 /// Filters of ended sessions whose routes are removed in one turn: a session may have had a million.
@@ -29,10 +28,10 @@ impl Core {
         expiry_seconds: Option<u32>,
         out: &mut Outputs,
     ) {
-        self.stop_retained(id);
         let Some(connection) = self.connections.get_mut(id) else { return };
         let (slot, tenant) = (connection.inbox, connection.tenant);
         connection.phase = crate::connection::Phase::Closing;
+        self.keep_asked_for(id, slot);
         let publishes = self.tenants.get(tenant).settings.stop_publishes_wills;
         let stopping = self.stopping.is_some() && !publishes;
         if stopping && keep_will && self.inboxes.get(slot).has_will() {
@@ -78,7 +77,6 @@ impl Core {
             let event = Event::Closed(ReasonCode::SESSION_TAKEN_OVER);
             out.notices.push(Notice { connection: id, peer, client: None, event });
         }
-        self.stop_retained(id);
         self.write_disconnect(id, ReasonCode::SESSION_TAKEN_OVER, None, out);
         self.linger(now, id, Close::Flush, out);
     }
@@ -139,15 +137,15 @@ impl Core {
         }
     }
 
-    /// Retained messages on their way to a connection are not wanted any more.
-    pub(super) fn stop_retained(&mut self, id: ConnectionId) {
+    /// A SUBSCRIBE whose acknowledgement waits when its connection ends leaves the subscription to a session that
+    /// lasts, and what that is owed of retained messages: the client may ask only for what is new to it.
+    pub(super) fn keep_asked_for(&mut self, id: ConnectionId, slot: InboxSlot) {
         let Some(connection) = self.connections.get_mut(id) else { return };
         let Some(extras) = &mut connection.extras else { return };
-        for stream in std::mem::take(&mut extras.retained) {
-            let request = RetainedRequest { connection: id, number: stream.number };
-            for (core, _) in stream.sources {
-                self.post(core, crate::peer::Body::StopRetained { request });
-            }
+        let requests = std::mem::take(&mut extras.requests);
+        let session = self.inboxes.at(slot);
+        for (filter, options) in requests.into_iter().flat_map(|request| request.retained) {
+            session.owed.get_or_insert_default().push(filter, options);
         }
     }
 }

@@ -10,7 +10,7 @@ use crate::access::{Grant, Identity};
 use crate::config::Settings;
 use crate::connection::{Connection, OutboundAliases, Phase};
 use crate::identity::ConnectionId;
-use crate::inbox::{Attach, Attached, Will};
+use crate::inbox::{Attach, Attached, Effect, Will};
 use crate::input::Outputs;
 use crate::message::{Message, Publisher};
 use crate::notice::Event;
@@ -105,6 +105,13 @@ impl Core {
             incarnation,
         };
         let attached = self.inboxes.attach(attach, now.wall, &mut effects);
+        for effect in &effects {
+            if let Effect::TakenOver(former) = effect
+                && attached.session_present
+            {
+                self.keep_asked_for(*former, attached.slot);
+            }
+        }
         self.settle(now, effects, out);
         if let Some(timer) = attached.timer {
             self.wheel.cancel(timer);
@@ -129,6 +136,7 @@ impl Core {
             self.notice(id, event, out);
         }
         self.pump(now, id, out);
+        self.pump_retained(now, id, out);
     }
 
     /// What the tenant's settings and the client's permissions say about a CONNECT.

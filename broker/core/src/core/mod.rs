@@ -19,6 +19,7 @@ mod members;
 mod peers;
 mod publish;
 mod receive;
+mod retain_order;
 mod retained;
 mod route_changes;
 mod shared;
@@ -45,6 +46,7 @@ use crate::wheel::Wheel;
 
 use lookup::Lookups;
 use peers::Peers;
+use retain_order::RetainOrder;
 use retained::RetainedTimers;
 use route_changes::{RouteChanges, RouteWaits};
 use shared::SharedGroups;
@@ -73,6 +75,7 @@ pub struct Core {
     inboxes: Inboxes,
     retained: Retained,
     retained_timers: RetainedTimers,
+    retain_order: RetainOrder,
 
     // Between turns.
     wheel: Wheel<Timer>,
@@ -94,6 +97,7 @@ pub struct Core {
     effects: Vec<Effect>,
     fired: Vec<Timer>,
     next_incarnation: u64,
+    next_retained_request: u64,
 }
 
 impl Core {
@@ -119,6 +123,7 @@ impl Core {
             inboxes: Inboxes::new(random.next()),
             retained: Retained::new(random.next()),
             retained_timers: RetainedTimers::default(),
+            retain_order: RetainOrder::new(config.cores),
             wheel: Wheel::new(now.monotonic.0),
             peers: Peers::new(config.cores),
             backlog: VecDeque::new(),
@@ -133,6 +138,7 @@ impl Core {
             fired: Vec::new(),
             // Room for 2^20 sessions per millisecond of a start before it could meet the next one's.
             next_incarnation: (node_incarnation << 20) + u64::from(id.0),
+            next_retained_request: 0,
             random,
             config,
         }
@@ -177,6 +183,7 @@ impl Core {
     /// Ends a turn: everything gathered per turn is worked off and leaves. To be called once after the
     /// turn's inputs, before the host acts on `out`.
     pub fn end_turn(&mut self, now: Now, out: &mut Outputs) {
+        self.peers.take_later();
         self.on_own_messages(now, out);
         self.remove_ended_routes(out);
         self.on_own_messages(now, out);

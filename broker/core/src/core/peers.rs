@@ -19,6 +19,8 @@ const OWN_MAX: usize = 65_536;
 pub(super) struct Peers {
     /// To this core itself.
     own: VecDeque<Body>,
+    /// The same, for the next turn.
+    own_later: Vec<Body>,
     /// To the others, until the turn ends.
     outgoing: Vec<Vec<PeerMessage>>,
     /// Bytes of data sent to each core that it has not processed.
@@ -32,6 +34,7 @@ impl Peers {
         let cores = usize::from(cores);
         Peers {
             own: VecDeque::new(),
+            own_later: Vec::new(),
             outgoing: (0..cores).map(|_| Vec::new()).collect(),
             unprocessed: vec![0; cores],
             processed: vec![0; cores],
@@ -39,7 +42,12 @@ impl Peers {
     }
 
     pub(super) fn has_own(&self) -> bool {
-        !self.own.is_empty()
+        !self.own.is_empty() || !self.own_later.is_empty()
+    }
+
+    /// A turn ends: what was left for it joins the messages to this core itself.
+    pub(super) fn take_later(&mut self) {
+        self.own.extend(self.own_later.drain(..));
     }
 
     /// Whether every core keeps up with what this one sends it.
@@ -57,6 +65,15 @@ impl Core {
         }
         self.peers.unprocessed[to.index()] += body.data_bytes();
         self.peers.outgoing[to.index()].push(PeerMessage(body));
+    }
+
+    /// The same, but what the core sends itself waits for the end of the next turn: for what would go on and on.
+    pub(super) fn post_later(&mut self, to: CoreId, body: Body) {
+        if to == self.id {
+            self.peers.own_later.push(body);
+        } else {
+            self.post(to, body);
+        }
     }
 
     /// Works off messages to this core itself, and those that they cause.
@@ -83,13 +100,15 @@ impl Core {
     pub(super) fn on_peer(&mut self, now: Now, from: CoreId, body: Body, out: &mut Outputs) {
         self.peers.processed[from.index()] += body.data_bytes();
         match body {
-            Body::Deliver { message, publisher } => {
+            Body::Deliver { message, publisher, stamp } => {
+                self.retain_order.saw(from, stamp);
                 let publication = Publication::from(&message);
                 let tenant = self.tenants.index(&message.tenant, &self.config);
                 self.deliver_local(now, tenant, &publication, out);
                 self.slow_publisher(now, publisher, Some(from));
             }
-            Body::Append { message, targets, reply, publisher } => {
+            Body::Append { message, targets, reply, publisher, stamp } => {
+                self.retain_order.saw(from, stamp);
                 let publication = Publication::from(&message);
                 for target in targets {
                     self.append_here(now, &publication, target, out);
@@ -103,10 +122,9 @@ impl Core {
             Body::Retain { message, reply } => {
                 let reason = self.retain_here(now, message);
                 self.answer(from, reply, reason);
+                self.on_retain_done(now, from);
             }
-            Body::Retained { request, messages, more } => {
-                self.on_retained(now, from, request, messages, more, out);
-            }
+            Body::Retained { request, page } => self.on_retained(now, from, request, page, out),
             Body::Match { lookup, tenant, topic } => {
                 self.route_changes.add_holder(&tenant, from);
                 let destinations = self.routes.matching(&tenant, &topic);
@@ -142,15 +160,7 @@ impl Core {
                 self.post(from, Body::Invalidated { number });
             }
             Body::Invalidated { number } => self.on_invalidated(number),
-            Body::FindRetained { request, tenant, filter } => {
-                let (messages, more) = self.retained.find(from, request, &tenant, &filter, now.wall);
-                self.post(from, Body::Retained { request, messages, more });
-            }
-            Body::MoreRetained { request } => {
-                let (messages, more) = self.retained.more(from, request, now.wall);
-                self.post(from, Body::Retained { request, messages, more });
-            }
-            Body::StopRetained { request } => self.retained.stop(from, request),
+            Body::FindRetained(ask) => self.on_find_retained(now, from, ask),
             _ => unreachable!("on_peer has taken the others"),
         }
     }

@@ -1,4 +1,4 @@
-//! Retained messages: to the ranges that keep them, and from there to new subscriptions, in chunks, as fast
+//! Retained messages: to the ranges that keep them, and from there to new subscriptions, page by page, as fast
 //! as the subscriber takes them.
 
 use std::sync::Arc;
@@ -9,24 +9,23 @@ use slab::Slab;
 
 use super::Core;
 use super::timers::{Timer, due};
-use crate::connection::{Fields, Source};
+use crate::connection::Fields;
 use crate::counters::DropReason;
 use crate::delivery::DeliveryOptions;
 use crate::identity::{ConnectionId, CoreId};
-use crate::inbox::Entry;
+use crate::inbox::{Ask, Entry, InboxSlot, Step};
 use crate::input::Outputs;
 use crate::message::{Message, Publication};
-use crate::peer::{Body, Reply, RetainedRequest};
+use crate::peer::{Body, Reply, RetainedAsk, RetainedRequest};
 use crate::placement::{core_of, retain_key};
-use crate::retain::Set;
+use crate::retain::{Page, Set};
 use crate::tenant::TenantIndex;
 use crate::time::{Now, Wall};
 use crate::wheel::TimerId;
 
-/// Unsent bytes and queued messages beyond which a subscriber gets no more retained messages for now, where the
-/// settings do not say less: they wait at their ranges, and none is dropped for want of room.
+/// Unsent bytes beyond which a subscriber gets no more retained messages for now, where the settings do not say less:
+/// they wait at their ranges, and none is dropped for want of room.
 const UNSENT_BYTES_MAX: usize = 256 * 1024;
-const QUEUED_MAX: u32 = 1000;
 
 /// The timers of retained messages that expire.
 #[derive(Default)]
@@ -50,6 +49,7 @@ impl Core {
             return if reason.is_error() { Err(reason) } else { Ok(0) };
         }
         let reply = reply.filter(|_| publication.qos != QoS::AtMostOnce);
+        self.retain_order.sends(core);
         self.post(core, Body::Retain { message, reply });
         Ok(u16::from(reply.is_some()))
     }
@@ -105,104 +105,133 @@ impl Core {
     /// A filter is given up: its retained messages are not wanted any more [MQTT-3.10.4-2].
     pub(super) fn give_up_retained(&mut self, id: ConnectionId, filter: &str) {
         let Some(connection) = self.connections.get_mut(id) else { return };
-        let Some(extras) = &mut connection.extras else { return };
-        for request in &mut extras.requests {
+        for request in connection.extras.iter_mut().flat_map(|extras| &mut extras.requests) {
             request.retained.retain(|(other, _)| **other != *filter);
         }
-        let begun = extras.retained.pop_front_if(|stream| *stream.filter == *filter);
-        extras.retained.retain(|stream| *stream.filter != *filter);
-        if let Some(stream) = begun {
-            let request = RetainedRequest { connection: id, number: stream.number };
-            for (core, _) in stream.sources {
-                self.post(core, Body::StopRetained { request });
+        let slot = connection.inbox;
+        if let Some(owed) = &mut self.inboxes.at(slot).owed {
+            owed.give_up(filter);
+            self.start_retained(slot);
+        }
+    }
+
+    /// The filter at hand may be another one than before: its first pages are asked for.
+    pub(super) fn start_retained(&mut self, slot: InboxSlot) {
+        let owed = &mut self.inboxes.at(slot).owed;
+        owed.take_if(|owed| owed.len() == 0);
+        if owed.as_ref().is_some_and(|owed| !owed.is_begun()) {
+            self.begin_retained(slot);
+            if let Some(Step::Ask(asks)) = self.inboxes.at(slot).owed.as_mut().map(|owed| owed.next()) {
+                self.ask_for_retained(slot, asks);
             }
-            self.ask_for_retained(id);
         }
     }
 
-    /// Asks the ranges for what the connection's first waiting filter matches.
-    pub(super) fn ask_for_retained(&mut self, id: ConnectionId) {
-        let Some(connection) = self.connections.get_mut(id) else { return };
-        let tenant = Arc::clone(&self.tenants.get(connection.tenant).name);
-        let Some(stream) = connection.extras().retained.front_mut() else { return };
-        let wild = stream.filter.contains(['+', '#']);
-        let only = core_of(retain_key(&tenant, &stream.filter), self.config.cores);
-        let request = RetainedRequest { connection: id, number: stream.number };
-        let filter = stream.filter.clone();
-        let cores: Vec<CoreId> =
-            (0..self.config.cores).map(CoreId).filter(|core| wild || *core == only).collect();
-        stream.sources = cores.iter().map(|core| (*core, Source::Asked)).collect();
-        for core in cores {
-            let tenant = Arc::clone(&tenant);
-            self.post(core, Body::FindRetained { request, tenant, filter: filter.clone() });
-        }
+    /// At the range: hands out a page.
+    pub(super) fn answer_find_retained(&mut self, now: Now, to: CoreId, ask: &RetainedAsk) {
+        let page = self.retained.page(&ask.tenant, &ask.filter, ask.after.as_ref(), now.wall);
+        self.post(to, Body::Retained { request: ask.request, page });
     }
 
-    /// A range hands out a chunk.
+    /// At the subscriber: a page has come.
     pub(super) fn on_retained(
         &mut self,
         now: Now,
         from: CoreId,
         request: RetainedRequest,
-        messages: Vec<Arc<Message>>,
-        more: bool,
+        page: Page,
         out: &mut Outputs,
     ) {
-        let id = request.connection;
-        let Some(connection) = self.connections.get_mut(id) else { return };
-        let Some(extras) = &mut connection.extras else { return };
-        let Some(stream) = extras.retained.front_mut().filter(|stream| stream.number == request.number)
-        else {
-            return;
-        };
-        stream.ready.extend(messages);
-        match stream.sources.iter().position(|(core, _)| *core == from) {
-            Some(at) if more => stream.sources[at].1 = Source::HasMore,
-            Some(at) => {
-                stream.sources.remove(at);
-            }
-            None => {}
+        let Some(slot) = self.inboxes.find(request.session) else { return };
+        let session = self.inboxes.at(slot);
+        let waited_for = session.owed.as_mut().is_some_and(|owed| owed.on_page(request.number, from, page));
+        if let Some(id) = session.connection().filter(|_| waited_for) {
+            self.pump_retained(now, id, out);
         }
-        self.pump_retained(now, id, out);
+    }
+
+    /// A live message that changes what is retained was given to a session.
+    pub(super) fn overtake_retained(&mut self, slot: InboxSlot, topic: &str) {
+        if let Some(owed) = &mut self.inboxes.at(slot).owed {
+            owed.overtake(topic);
+        }
     }
 
     /// Gives a connection retained messages while it takes them.
     pub(super) fn pump_retained(&mut self, now: Now, id: ConnectionId, out: &mut Outputs) {
-        loop {
-            let Some(connection) = self.connections.get_mut(id) else { return };
-            let Some(extras) = &mut connection.extras else { return };
-            let Some(stream) = extras.retained.front_mut() else { return };
-            let settings = &self.tenants.get(connection.tenant).settings;
-            let queue = &self.inboxes.get(connection.inbox).queue;
-            let next_bytes = stream.ready.front().map_or(0, |message| message.bytes());
-            if connection.send.len() > UNSENT_BYTES_MAX.min(settings.send_bytes_max as usize)
-                || queue.len() >= QUEUED_MAX.min(settings.queue_messages_max.div_ceil(2))
-                || (queue.len() > 0 && queue.bytes() + next_bytes > settings.queue_bytes_max)
-            {
-                return;
-            }
-            if let Some(message) = stream.ready.pop_front() {
-                let options = stream.options;
-                self.deliver_retained(now, id, &message, options, out);
-                continue;
-            }
-            if stream.sources.is_empty() {
-                extras.retained.pop_front();
-                self.ask_for_retained(id);
-                continue;
-            }
-            let request = RetainedRequest { connection: id, number: stream.number };
-            let mut ask = Vec::new();
-            for (core, source) in &mut stream.sources {
-                if *source == Source::HasMore {
-                    *source = Source::Asked;
-                    ask.push(*core);
+        while let Some(slot) = self.wants_retained(id) {
+            let Some(owed) = &mut self.inboxes.at(slot).owed else { return };
+            match owed.next() {
+                Step::Begin => self.begin_retained(slot),
+                Step::Deliver(message, options) => self.deliver_retained(now, id, &message, options, out),
+                Step::Ask(asks) => {
+                    self.ask_for_retained(slot, asks);
+                    return;
+                }
+                Step::Done => {
+                    self.inboxes.at(slot).owed = None;
+                    return;
                 }
             }
-            for core in ask {
-                self.post(core, Body::MoreRetained { request });
-            }
+        }
+    }
+
+    /// The session of a connection that is owed retained messages and has room. None waits in a queue: what is
+    /// published meanwhile with a lower QoS would pass it there.
+    fn wants_retained(&self, id: ConnectionId) -> Option<InboxSlot> {
+        let connection = self.connections.get(id).filter(|connection| connection.is_online())?;
+        let session = self.inboxes.get(connection.inbox);
+        let owed = session.owed.as_ref()?;
+        let settings = &self.tenants.get(connection.tenant).settings;
+        let queue = &session.queue;
+        let next_bytes = owed.peek().map_or(0, |(message, _)| message.bytes());
+        let window = u32::from(connection.outbound_inflight_max).min(settings.queue_messages_max);
+        let room = connection.send.len() <= UNSENT_BYTES_MAX.min(settings.send_bytes_max as usize)
+            && !queue.has_next()
+            && queue.len() < window
+            && (queue.len() == 0 || queue.bytes() + next_bytes <= settings.queue_bytes_max);
+        room.then_some(connection.inbox)
+    }
+
+    /// Begins with the filter at hand: any range may keep what a wildcard matches.
+    fn begin_retained(&mut self, slot: InboxSlot) {
+        let session = self.inboxes.at(slot);
+        let tenant = Arc::clone(session.tenant());
+        let Some(owed) = &mut session.owed else { return };
+        let Some(filter) = owed.filter() else { return };
+        if filter.contains(['+', '#']) {
+            owed.begin((0..self.config.cores).map(CoreId));
+        } else {
+            let core = core_of(retain_key(&tenant, filter), self.config.cores);
+            owed.begin(std::iter::once(core));
+        }
+    }
+
+    fn ask_for_retained(&mut self, slot: InboxSlot, asks: Vec<Ask>) {
+        if asks.is_empty() {
             return;
+        }
+        let session = self.inboxes.at(slot);
+        let (tenant, incarnation) = (Arc::clone(session.tenant()), session.incarnation());
+        let Some(owed) = &mut session.owed else { return };
+        let Some(number) = owed.number(self.next_retained_request) else { return };
+        self.next_retained_request += 1;
+        let Some(filter) = owed.filter().map(Box::<str>::from) else { return };
+        for Ask { core, after } in asks {
+            let more = after.is_some();
+            let ask = Box::new(RetainedAsk {
+                request: RetainedRequest { session: incarnation, number },
+                tenant: Arc::clone(&tenant),
+                filter: filter.clone(),
+                after,
+                known: self.retain_order.known(core).into(),
+            });
+            // One page a turn, or a million of them would make one turn.
+            if more {
+                self.post_later(core, Body::FindRetained(ask));
+            } else {
+                self.post(core, Body::FindRetained(ask));
+            }
         }
     }
 

@@ -13,7 +13,7 @@ use super::Core;
 use super::greet::within_topic_limits;
 use super::route_changes::RouteWait;
 use crate::config::Settings;
-use crate::connection::{RetainedStream, SubscribeRequest};
+use crate::connection::SubscribeRequest;
 use crate::delivery::DeliveryOptions;
 use crate::dist::Route;
 use crate::identity::ConnectionId;
@@ -130,10 +130,11 @@ impl Core {
         if !connection.grant.as_ref().is_some_and(|grant| grant.may_subscribe(parsed.filter)) {
             return Err(ReasonCode::NOT_AUTHORIZED);
         }
-        let subscriptions = &self.inboxes.get(connection.inbox).subscriptions;
+        let session = self.inboxes.get(connection.inbox);
+        let subscriptions = &session.subscriptions;
         let max = settings.subscriptions_max as usize;
         // A client that takes none of its retained messages may ask for them as often as it may subscribe.
-        let streams = connection.extras.as_ref().map_or(0, |extras| extras.retained.len());
+        let streams = session.owed.as_ref().map_or(0, |owed| owed.len());
         if streams >= max || subscriptions.len() >= max && !subscriptions.contains_key(filter.filter) {
             return Err(ReasonCode::QUOTA_EXCEEDED);
         }
@@ -312,22 +313,13 @@ impl Core {
                 encode::suback(tail, version, &ack);
             }
         });
-        let Some(connection) = self.connections.get_mut(id) else { return };
-        let extras = connection.extras();
-        let idle = extras.retained.is_empty();
-        for (filter, options) in request.retained {
-            let number = extras.next_request;
-            extras.next_request += 1;
-            extras.retained.push_back(RetainedStream {
-                number,
-                filter,
-                options,
-                ready: Default::default(),
-                sources: SmallVec::new(),
-            });
-        }
-        if idle {
-            self.ask_for_retained(id);
+        let Some(slot) = self.connections.get(id).map(|connection| connection.inbox) else { return };
+        if !request.retained.is_empty() {
+            let owed = self.inboxes.at(slot).owed.get_or_insert_default();
+            for (filter, options) in request.retained {
+                owed.push(filter, options);
+            }
+            self.start_retained(slot);
         }
     }
 }

@@ -7,6 +7,7 @@
 //! A session of a client that will not come back (session expiry 0) is *volatile*: it lives and dies with
 //! its connection. All others are *durable*: they wait for their client until they expire.
 
+mod owed;
 mod queue;
 mod session;
 
@@ -16,6 +17,7 @@ use slab::Slab;
 use std::hash::{BuildHasher, Hash, Hasher};
 use std::sync::Arc;
 
+pub use owed::{Ask, Owed, Step};
 pub use queue::{Acknowledged, Delivery, Entry, Leftovers, Next, Pushed, Queue, QueueLimits};
 pub use session::{Inbox, Will};
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use mqtt::PacketId;
 
-use super::{Effect, Ended, Queue};
+use super::{Effect, Ended, Owed, Queue};
 use crate::access::{Access, Grant};
 use crate::delivery::DeliveryOptions;
 use crate::identity::{ConnectionId, Incarnation};
@@ -50,6 +50,8 @@ pub struct Inbox {
     pub subscriptions: BTreeMap<Box<str>, DeliveryOptions>,
     /// Messages for the client.
     pub queue: Queue,
+    /// Retained messages for the client that are not in the queue yet.
+    pub owed: Option<Box<Owed>>,
     /// Identifiers of QoS 2 messages from the client that it has not released, ascending.
     taken: Vec<PacketId>,
 }
@@ -65,7 +67,7 @@ struct Away {
     timer: Option<TimerId>,
 }
 
-const _: () = assert!(size_of::<Inbox>() <= 208, "README.md says what a session costs");
+const _: () = assert!(size_of::<Inbox>() <= 216, "README.md says what a session costs");
 
 impl Inbox {
     pub(super) fn new(tenant: Arc<str>, client: &str, incarnation: Incarnation, durable: bool) -> Inbox {
@@ -81,6 +83,7 @@ impl Inbox {
             grant: None,
             subscriptions: BTreeMap::new(),
             queue: Queue::default(),
+            owed: None,
             taken: Vec::new(),
         }
     }
@@ -120,7 +123,15 @@ impl Inbox {
         self.expiry_seconds = expiry_seconds;
         self.will = will;
         self.away = None; // its timer was taken when the client was found
+        self.rewind();
+    }
+
+    /// What was not finished on the former connection is to be sent on the next.
+    fn rewind(&mut self) {
         self.queue.rewind();
+        if let Some(owed) = &mut self.owed {
+            owed.rewind();
+        }
     }
 
     /// Another connection takes the session over, and it goes on: a will without delay is published; one
@@ -139,7 +150,7 @@ impl Inbox {
     /// The connection has ended, the session waits for its client.
     pub(super) fn wait(&mut self, now: Wall, effects: &mut Vec<Effect>) {
         self.connection = None;
-        self.queue.rewind();
+        self.rewind();
         self.away = Some(Box::new(Away {
             will_due: self.will.as_ref().map(|will| now.after_seconds(will.delay_seconds)),
             expires: (self.expiry_seconds != u32::MAX).then(|| now.after_seconds(self.expiry_seconds)),

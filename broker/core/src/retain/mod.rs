@@ -1,31 +1,51 @@
-//! retain: the retained messages of the range that this core hosts, and who is still reading them.
+//! retain: the retained messages of the range that this core hosts.
 //!
 //! A deterministic state machine: [`Retained::set`] and [`Retained::expire`] are its commands,
-//! [`Retained::find`] and [`Retained::more`] the questions. A wildcard can match any number of messages: they
-//! are handed out in chunks, as the subscriber asks for them, and none is left out.
+//! [`Retained::page`] the question. A wildcard can match any number of messages: they are handed out page by page,
+//! as the subscriber asks for them, and none is left out. Of its readers it remembers nothing: they say where they
+//! are, so that one may stop, come back much later, or ask twice.
 
-use std::collections::{BTreeMap, VecDeque};
-use std::ops::ControlFlow;
+mod topics;
+
+use std::hash::{BuildHasher, Hasher};
 use std::sync::Arc;
 
-use hashbrown::HashMap;
+use hashbrown::{HashMap, HashTable};
 
-use crate::identity::CoreId;
 use crate::message::Message;
-use crate::peer::RetainedRequest;
 use crate::time::Wall;
-use crate::trie::Trie;
 
-/// Messages handed out at a time, and the bytes after which a chunk ends early.
-const CHUNK_MESSAGES_MAX: usize = 64;
-const CHUNK_BYTES_MAX: u64 = 64 * 1024;
+pub use topics::Position;
+use topics::Topics;
+
+/// Messages of one page, and the bytes after which it ends early.
+const PAGE_MESSAGES_MAX: usize = 64;
+const PAGE_BYTES_MAX: u64 = 64 * 1024;
+
+type Hash = foldhash::fast::FixedState;
 
 /// See the module's documentation.
 pub struct Retained {
-    tenants: HashMap<Arc<str>, Trie<Arc<Message>>, foldhash::fast::FixedState>,
-    /// What readers have not asked for yet, as it stood when they asked first: handed out as it stands then.
-    readers: BTreeMap<(CoreId, RetainedRequest), VecDeque<Arc<Message>>>,
-    seed: u64,
+    tenants: HashMap<Arc<str>, Tenant, Hash>,
+    hasher: Hash,
+}
+
+/// One tenant's. Replacing a message, which is what most do, touches the table alone.
+#[derive(Default)]
+struct Tenant {
+    /// By topic, as it stands in the message.
+    messages: HashTable<Arc<Message>>,
+    /// The same topics in order.
+    topics: Topics,
+}
+
+/// Some of what a filter matches.
+#[derive(Debug, Default)]
+pub struct Page {
+    /// As they are retained now.
+    pub messages: Vec<Arc<Message>>,
+    /// Where the next page begins; None: this is the last.
+    pub rest: Option<Position>,
 }
 
 /// What became of a message to retain.
@@ -40,8 +60,8 @@ pub enum Set {
 impl Retained {
     /// Nothing retained.
     pub fn new(seed: u64) -> Retained {
-        let tenants = HashMap::with_hasher(foldhash::fast::FixedState::with_seed(seed));
-        Retained { tenants, readers: BTreeMap::new(), seed }
+        let hasher = Hash::with_seed(seed);
+        Retained { tenants: HashMap::with_hasher(hasher.clone()), hasher }
     }
 
     /// Replaces the retained message of a topic [MQTT-3.3.1-5]; one without payload removes it
@@ -51,101 +71,76 @@ impl Retained {
             self.remove(&message.tenant, &message.topic);
             return Set::Done;
         }
-        let tenant = Arc::clone(&message.tenant);
-        let trie = self.tenants.entry(tenant).or_insert_with(|| Trie::new(self.seed));
-        let full = trie.len() >= messages_max as usize;
-        if let Some(former) = trie.get_mut(&message.topic) {
+        let hash = hash(&self.hasher, &message.topic);
+        if !self.tenants.contains_key(&message.tenant) {
+            self.tenants.insert(Arc::clone(&message.tenant), Tenant::default());
+        }
+        let tenant = self.tenants.get_mut(&message.tenant).expect("just made");
+        if let Some(former) = tenant.messages.find_mut(hash, |other| other.topic == message.topic) {
             *former = message;
-        } else if full {
+        } else if tenant.messages.len() >= messages_max as usize {
             return Set::Full;
         } else {
-            let topic = message.topic.clone();
-            trie.insert(&topic, message);
+            tenant.topics.insert(&message.topic);
+            let hasher = &self.hasher;
+            tenant.messages.insert_unique(hash, message, |other| self::hash(hasher, &other.topic));
         }
         Set::Done
     }
 
     /// A message's time has passed: it goes, unless another has taken its place.
     pub fn expire(&mut self, tenant: &Arc<str>, topic: &str, now: Wall) {
-        let expired = |message: &Arc<Message>| message.is_expired(now);
-        if self.tenants.get(tenant).and_then(|trie| trie.get(topic)).is_some_and(expired) {
+        let message = self.tenants.get(tenant).and_then(|tenant| tenant.get(&self.hasher, topic));
+        if message.is_some_and(|message| message.is_expired(now)) {
             self.remove(tenant, topic);
         }
     }
 
-    /// The first chunk of what a filter matches, and whether there is more.
-    pub fn find(
-        &mut self,
-        from: CoreId,
-        request: RetainedRequest,
-        tenant: &str,
-        filter: &str,
-        now: Wall,
-    ) -> (Vec<Arc<Message>>, bool) {
-        let mut found = VecDeque::new();
-        if let Some(trie) = self.tenants.get(tenant) {
-            trie.matching_topics(filter, |message| {
-                if !message.is_expired(now) {
-                    found.push_back(Arc::clone(message));
-                }
-                ControlFlow::Continue(())
-            });
-        }
-        self.chunk(from, request, found, now)
-    }
-
-    /// The next chunk.
-    pub fn more(&mut self, from: CoreId, request: RetainedRequest, now: Wall) -> (Vec<Arc<Message>>, bool) {
-        let left = self.readers.remove(&(from, request)).unwrap_or_default();
-        self.chunk(from, request, left, now)
-    }
-
-    /// The reader has gone.
-    pub fn stop(&mut self, from: CoreId, request: RetainedRequest) {
-        self.readers.remove(&(from, request));
-    }
-
-    fn chunk(
-        &mut self,
-        from: CoreId,
-        request: RetainedRequest,
-        mut left: VecDeque<Arc<Message>>,
-        now: Wall,
-    ) -> (Vec<Arc<Message>>, bool) {
-        let mut chunk = Vec::with_capacity(left.len().min(CHUNK_MESSAGES_MAX));
+    /// Some of what a filter matches, behind `after` if that is said. A page may be empty and not the last.
+    pub fn page(&self, tenant: &str, filter: &str, after: Option<&Position>, now: Wall) -> Page {
+        let Some(tenant) = self.tenants.get(tenant) else { return Page::default() };
+        let mut messages = Vec::new();
         let mut bytes = 0;
-        for _ in 0..CHUNK_MESSAGES_MAX {
-            if bytes >= CHUNK_BYTES_MAX {
-                break;
+        let mut take = |topic: &str| {
+            let message = tenant.get(&self.hasher, topic).filter(|message| !message.is_expired(now));
+            if let Some(message) = message {
+                bytes += message.bytes();
+                messages.push(Arc::clone(message));
             }
-            let Some(found) = left.pop_front() else { break };
-            let Some(message) = self.current(&found).filter(|message| !message.is_expired(now)) else {
-                continue;
-            };
-            bytes += message.bytes();
-            chunk.push(message);
-        }
-        let more = !left.is_empty();
-        if more {
-            self.readers.insert((from, request), left);
-        }
-        (chunk, more)
+            messages.len() < PAGE_MESSAGES_MAX && bytes < PAGE_BYTES_MAX
+        };
+        let rest = if filter.contains(['+', '#']) {
+            tenant.topics.page(filter, after, take)
+        } else {
+            take(filter);
+            None
+        };
+        Page { messages, rest }
     }
 
-    /// What is retained now where a reader found `message`: it may have waited for long, and the change itself
-    /// has reached its subscriber already.
-    fn current(&self, message: &Message) -> Option<Arc<Message>> {
-        self.tenants.get(&message.tenant)?.get(&message.topic).map(Arc::clone)
-    }
-
-    fn remove(&mut self, tenant: &Arc<str>, topic: &str) {
-        if let Some(trie) = self.tenants.get_mut(tenant) {
-            trie.remove(topic);
-            if trie.is_empty() {
-                self.tenants.remove(tenant);
-            }
+    fn remove(&mut self, name: &Arc<str>, topic: &str) {
+        let Some(tenant) = self.tenants.get_mut(name) else { return };
+        let hash = hash(&self.hasher, topic);
+        if let Ok(entry) = tenant.messages.find_entry(hash, |message| *message.topic == *topic) {
+            entry.remove();
+            tenant.topics.remove(topic);
+        }
+        if tenant.messages.is_empty() {
+            self.tenants.remove(name);
         }
     }
+}
+
+impl Tenant {
+    fn get(&self, hasher: &Hash, topic: &str) -> Option<&Arc<Message>> {
+        self.messages.find(hash(hasher, topic), |message| *message.topic == *topic)
+    }
+}
+
+fn hash(hasher: &Hash, topic: &str) -> u64 {
+    let mut state = hasher.build_hasher();
+    state.write(topic.as_bytes());
+    state.finish()
 }
 
 #[cfg(test)]
@@ -154,7 +149,6 @@ mod tests {
     use mqtt::QoS;
 
     use super::*;
-    use crate::identity::ConnectionId;
     use crate::message::Publisher;
 
     fn message(topic: &str, payload: &'static [u8], expires: Option<Wall>) -> Arc<Message> {
@@ -170,8 +164,20 @@ mod tests {
         })
     }
 
-    const REQUEST: RetainedRequest =
-        RetainedRequest { connection: ConnectionId { slot: 0, generation: 0 }, number: 0 };
+    /// All that a filter matches, and in how many pages.
+    fn all(retained: &Retained, filter: &str, now: Wall) -> (Vec<Arc<Message>>, usize) {
+        let (mut all, mut pages, mut after) = (Vec::new(), 0, None);
+        loop {
+            let page = retained.page("t", filter, after.as_ref(), now);
+            assert!(page.messages.len() <= PAGE_MESSAGES_MAX);
+            all.extend(page.messages);
+            pages += 1;
+            after = page.rest;
+            if after.is_none() {
+                return (all, pages);
+            }
+        }
+    }
 
     /// [MQTT-3.3.1-5..8]: the last message of a topic is kept, an empty one clears, the limit holds.
     #[test]
@@ -181,36 +187,62 @@ mod tests {
         assert_eq!(retained.set(message("a", b"2", None), 2), Set::Done);
         assert_eq!(retained.set(message("b", b"3", None), 2), Set::Done);
         assert_eq!(retained.set(message("c", b"4", None), 2), Set::Full);
-        let (found, more) = retained.find(CoreId(0), REQUEST, "t", "#", Wall(0));
+        let (found, pages) = all(&retained, "#", Wall(0));
         let payloads: Vec<_> = found.iter().map(|message| &message.payload[..]).collect();
-        assert_eq!((payloads, more), (vec![&b"2"[..], b"3"], false));
+        assert_eq!((payloads, pages), (vec![&b"2"[..], b"3"], 1));
         assert_eq!(retained.set(message("a", b"", None), 2), Set::Done);
-        let (found, _) = retained.find(CoreId(0), REQUEST, "t", "+", Wall(0));
-        assert_eq!(found.len(), 1);
-        assert!(retained.find(CoreId(0), REQUEST, "other", "#", Wall(0)).0.is_empty());
+        assert_eq!(all(&retained, "+", Wall(0)).0.len(), 1);
+        assert_eq!(all(&retained, "a", Wall(0)).0.len(), 0);
+        assert!(retained.page("other", "#", None, Wall(0)).messages.is_empty());
     }
 
-    /// However many match, all are handed out, once, and a reader that leaves is forgotten.
+    /// However many match, all are handed out, once, in pages.
     #[test]
     fn nothing_is_capped() {
         let mut retained = Retained::new(1);
         for number in 0..1000 {
             retained.set(message(&format!("a/{number}"), b"x", None), 1000);
         }
-        let (mut all, mut more) = retained.find(CoreId(0), REQUEST, "t", "a/+", Wall(0));
-        while more {
-            let chunk;
-            (chunk, more) = retained.more(CoreId(0), REQUEST, Wall(0));
-            assert!(!chunk.is_empty());
-            all.extend(chunk);
-        }
-        let mut topics: Vec<_> = all.iter().map(|message| &*message.topic).collect();
+        let (found, pages) = all(&retained, "a/+", Wall(0));
+        let mut topics: Vec<_> = found.iter().map(|message| &*message.topic).collect();
         topics.sort_unstable();
         topics.dedup();
         assert_eq!(topics.len(), 1000);
-        retained.find(CoreId(0), REQUEST, "t", "a/+", Wall(0));
-        retained.stop(CoreId(0), REQUEST);
-        assert!(retained.readers.is_empty());
+        assert!(pages >= 1000 / PAGE_MESSAGES_MAX, "{pages}");
+    }
+
+    /// `Retained::find` collected all that a wildcard matches in one turn. Now a page is small whatever is retained,
+    /// and what is there all the time is handed out once while everything around its reader comes, changes and goes.
+    #[test]
+    fn a_wildcard_was_collected_in_one_turn() {
+        const COUNT: u32 = 20_000;
+        let mut retained = Retained::new(1);
+        let set = |retained: &mut Retained, number: u32, payload: &'static [u8]| {
+            retained.set(message(&number.to_string(), payload, None), u32::MAX);
+        };
+        for number in 0..COUNT {
+            set(&mut retained, number, b"old");
+        }
+        let (mut stayed, mut pages, mut after) = (vec![0; COUNT as usize], 0, None);
+        loop {
+            let page = retained.page("t", "#", after.as_ref(), Wall(0));
+            assert!(page.messages.len() <= PAGE_MESSAGES_MAX);
+            let numbers = page.messages.iter().map(|found| found.topic.parse::<u32>().expect("a number"));
+            numbers.clone().for_each(|number| stayed[number as usize] += 1);
+            if let Some(last) = { numbers }.next_back() {
+                for other in last.saturating_sub(100)..(last + 100).min(COUNT) {
+                    let comes = (other + pages).is_multiple_of(4);
+                    set(&mut retained, other, if other % 2 == 0 || comes { b"new" } else { b"" });
+                }
+            }
+            pages += 1;
+            after = page.rest;
+            if after.is_none() {
+                break;
+            }
+        }
+        assert!(stayed.iter().step_by(2).all(|times| *times == 1));
+        assert!(pages > COUNT / 2 / PAGE_MESSAGES_MAX as u32, "{pages}");
     }
 
     /// An expired message is not handed out, and its timer does not remove its successor.
@@ -218,10 +250,10 @@ mod tests {
     fn expiry_removes_only_what_expired() {
         let mut retained = Retained::new(1);
         retained.set(message("a", b"1", Some(Wall(1000))), 10);
-        assert!(retained.find(CoreId(0), REQUEST, "t", "a", Wall(1000)).0.is_empty());
+        assert!(all(&retained, "a", Wall(1000)).0.is_empty());
         retained.set(message("a", b"2", Some(Wall(5000))), 10);
         retained.expire(&Arc::from("t"), "a", Wall(1000));
-        assert_eq!(retained.find(CoreId(0), REQUEST, "t", "a", Wall(1000)).0.len(), 1);
+        assert_eq!(all(&retained, "a", Wall(1000)).0.len(), 1);
         retained.expire(&Arc::from("t"), "a", Wall(5000));
         assert!(retained.tenants.is_empty());
     }

@@ -1,7 +1,7 @@
 //! Hot path. Values by path, where a path is levels separated by '/'.
 //!
 //! Serves two ways round: topic filters found by topic (`matching_filters`: routing) and topics found by filter
-//! (`matching_topics`: retained messages, cached topics to invalidate). Knows the matching rules of MQTT 5 section 4.7
+//! (`matching_topics`: cached topics to invalidate). Knows the matching rules of MQTT 5 section 4.7
 //! and nothing else of MQTT: it never validates a path, and what is no valid path is merely stored under its levels.
 //! Nothing here recurses, so depth is bounded by the length of a path and not by the stack.
 

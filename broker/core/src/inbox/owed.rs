@@ -1,0 +1,253 @@
+//! What a session's subscriptions are still owed of retained messages: filter after filter, page by page.
+//!
+//! The ranges remember nothing of their readers. How far this one has come at each of them stands here, so that it
+//! goes on where it was when its client comes back: what was on its way then is asked for again, as it is retained
+//! by then.
+//!
+//! A page shows what was retained when it was written. What changes while it is on its way, or waits here for room,
+//! may reach the client live before it; then its copy is old and is left out (promise 3).
+
+use std::collections::{BTreeSet, VecDeque};
+use std::sync::Arc;
+
+use smallvec::SmallVec;
+
+use crate::delivery::DeliveryOptions;
+use crate::identity::CoreId;
+use crate::message::Message;
+use crate::retain::{Page, Position};
+
+/// Topics remembered for the pages on their way. A page takes one exchange between two cores; should more topics than
+/// this change meanwhile, the page is asked for again.
+const OVERTAKEN_MAX: usize = 4096;
+
+/// See the module's documentation. Never empty: a session that is owed nothing has none.
+#[derive(Debug, Default)]
+pub struct Owed {
+    streams: VecDeque<Stream>,
+}
+
+/// Retained messages for one filter of a SUBSCRIBE.
+#[derive(Debug)]
+struct Stream {
+    filter: Box<str>,
+    options: DeliveryOptions,
+    /// By which answers find it; None until the ranges are asked.
+    number: Option<u64>,
+    /// How far it has come at each range; a range that has no more is not there. None: none was ever asked.
+    parts: Option<SmallVec<[Part; 1]>>,
+    /// Topics that changed while pages are on their way, and were sent to the client.
+    overtaken: BTreeSet<Box<str>>,
+    /// They were too many: the pages on their way are of no use.
+    again: bool,
+}
+
+/// One range's part of a stream.
+#[derive(Debug)]
+struct Part {
+    core: CoreId,
+    /// Where the page begins.
+    after: Option<Position>,
+    page: Progress,
+}
+
+#[derive(Debug)]
+enum Progress {
+    /// To be asked for.
+    Wanted,
+    /// Asked for.
+    Asked,
+    /// Here: what is left of it, the last that was taken from it, and where the next begins.
+    Here { ready: VecDeque<Arc<Message>>, taken: Option<Arc<Message>>, rest: Option<Position> },
+}
+
+/// A page to be asked for.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Ask {
+    /// At which core's range.
+    pub core: CoreId,
+    /// Behind what.
+    pub after: Option<Position>,
+}
+
+/// What is to be done for a stream next.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Step {
+    /// Begin: which ranges may have something is not known yet.
+    Begin,
+    /// Hand this over.
+    Deliver(Arc<Message>, DeliveryOptions),
+    /// Ask for these; with none, wait for what was asked.
+    Ask(Vec<Ask>),
+    /// Everything was handed over.
+    Done,
+}
+
+impl Owed {
+    /// How many filters are owed something.
+    pub fn len(&self) -> usize {
+        self.streams.len()
+    }
+
+    /// Another filter.
+    pub fn push(&mut self, filter: Box<str>, options: DeliveryOptions) {
+        let overtaken = BTreeSet::new();
+        self.streams.push_back(Stream {
+            filter,
+            options,
+            number: None,
+            parts: None,
+            overtaken,
+            again: false,
+        });
+    }
+
+    /// A filter is not wanted any more.
+    pub fn give_up(&mut self, filter: &str) {
+        self.streams.retain(|stream| *stream.filter != *filter);
+    }
+
+    /// The filter at hand.
+    pub fn filter(&self) -> Option<&str> {
+        self.streams.front().map(|stream| &*stream.filter)
+    }
+
+    /// Whether its first pages were asked for.
+    pub fn is_begun(&self) -> bool {
+        self.streams.front().is_some_and(|stream| stream.parts.is_some())
+    }
+
+    /// Begins with the filter at hand: these cores may have something.
+    pub fn begin(&mut self, cores: impl Iterator<Item = CoreId>) {
+        if let Some(stream) = self.streams.front_mut() {
+            let wanted = |core| Part { core, after: None, page: Progress::Wanted };
+            stream.parts = Some(cores.map(wanted).collect());
+        }
+    }
+
+    /// The number by which answers find the filter at hand, `new` if it has none yet.
+    pub fn number(&mut self, new: u64) -> Option<u64> {
+        self.streams.front_mut().map(|stream| *stream.number.get_or_insert(new))
+    }
+
+    /// What is to be handed over next, to be looked at.
+    pub fn peek(&self) -> Option<(&Arc<Message>, DeliveryOptions)> {
+        let stream = self.streams.front()?;
+        let mut ready = stream.parts.as_ref()?.iter().filter_map(|part| match &part.page {
+            Progress::Here { ready, .. } => ready.front(),
+            Progress::Wanted | Progress::Asked => None,
+        });
+        ready.next().map(|message| (message, stream.options))
+    }
+
+    /// What is to be done next, given that there is room for a message.
+    pub fn next(&mut self) -> Step {
+        let Some(stream) = self.streams.front_mut() else { return Step::Done };
+        let options = stream.options;
+        let Some(parts) = &mut stream.parts else { return Step::Begin };
+        if let Some(message) = parts.iter_mut().find_map(Part::take) {
+            return Step::Deliver(message, options);
+        }
+        parts.retain(Part::turn_over);
+        if parts.is_empty() {
+            self.streams.pop_front();
+            return if self.streams.is_empty() { Step::Done } else { self.next() };
+        }
+        let mut asks = Vec::new();
+        for part in parts {
+            if let Progress::Wanted = part.page {
+                part.page = Progress::Asked;
+                asks.push(Ask { core: part.core, after: part.after.clone() });
+            }
+        }
+        Step::Ask(asks)
+    }
+
+    /// A page has come. False if nobody waits for it any more.
+    pub fn on_page(&mut self, number: u64, from: CoreId, page: Page) -> bool {
+        let Some(stream) = self.streams.front_mut().filter(|stream| stream.number == Some(number)) else {
+            return false;
+        };
+        let Some(parts) = &mut stream.parts else { return false };
+        let asked = |part: &&mut Part| part.core == from && matches!(part.page, Progress::Asked);
+        let Some(part) = parts.iter_mut().find(asked) else { return false };
+        part.page = if stream.again {
+            Progress::Wanted
+        } else {
+            let mut ready = VecDeque::from(page.messages);
+            ready.retain(|message| !stream.overtaken.contains(&message.topic));
+            Progress::Here { ready, taken: None, rest: page.rest }
+        };
+        if !parts.iter().any(|part| matches!(part.page, Progress::Asked)) {
+            stream.again = false;
+            stream.overtaken = BTreeSet::new();
+        }
+        true
+    }
+
+    /// The client was sent a live message that changed what is retained on this topic: an older copy is not for it.
+    pub fn overtake(&mut self, topic: &str) {
+        let Some(stream) = self.streams.front_mut() else { return };
+        let Some(parts) = &mut stream.parts else { return };
+        if !mqtt::filter_matches(&stream.filter, topic) {
+            return;
+        }
+        let mut on_the_way = false;
+        for part in parts {
+            match &mut part.page {
+                Progress::Wanted => {}
+                Progress::Asked => on_the_way = true,
+                Progress::Here { ready, .. } => ready.retain(|message| *message.topic != *topic),
+            }
+        }
+        if on_the_way && stream.overtaken.len() >= OVERTAKEN_MAX {
+            stream.again = true;
+            stream.overtaken = BTreeSet::new();
+        }
+        if on_the_way && !stream.again {
+            stream.overtaken.insert(topic.into());
+        }
+    }
+
+    /// A connection begins (or ended): what is on its way or waits here is asked for again.
+    pub fn rewind(&mut self) {
+        let Some(stream) = self.streams.front_mut() else { return };
+        stream.number = None;
+        stream.again = false;
+        stream.overtaken = BTreeSet::new();
+        if let Some(parts) = &mut stream.parts {
+            parts.retain(Part::rewind);
+        }
+    }
+}
+
+impl Part {
+    fn take(&mut self) -> Option<Arc<Message>> {
+        let Progress::Here { ready, taken, .. } = &mut self.page else { return None };
+        let message = ready.pop_front()?;
+        *taken = Some(Arc::clone(&message));
+        Some(message)
+    }
+
+    /// Goes over to the next page when this one is used up. False if there is none.
+    fn turn_over(&mut self) -> bool {
+        if let Progress::Here { ready, rest, .. } = &mut self.page
+            && ready.is_empty()
+        {
+            self.after = rest.take();
+            self.page = Progress::Wanted;
+            return self.after.is_some();
+        }
+        true
+    }
+
+    /// Asks again from behind what was taken on. False if there is nothing more.
+    fn rewind(&mut self) -> bool {
+        let more = self.turn_over();
+        if let Progress::Here { taken: Some(taken), .. } = &self.page {
+            self.after = Some(Position::after(&taken.topic));
+        }
+        self.page = Progress::Wanted;
+        more
+    }
+}
