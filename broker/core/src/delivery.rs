@@ -26,6 +26,18 @@ impl DeliveryOptions {
         )
     }
 
+    /// The packed form, as it is stored.
+    #[must_use]
+    pub fn to_bits(self) -> u32 {
+        self.0
+    }
+
+    /// From the packed form that [`DeliveryOptions::to_bits`] gave.
+    #[must_use]
+    pub fn from_bits(bits: u32) -> DeliveryOptions {
+        DeliveryOptions(bits)
+    }
+
     /// The subscription's maximum QoS.
     #[must_use]
     pub fn qos(self) -> QoS {

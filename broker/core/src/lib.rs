@@ -14,6 +14,7 @@ pub mod identity;
 pub mod input;
 pub mod notice;
 pub mod peer;
+pub mod ranges;
 pub mod time;
 pub mod trie;
 pub mod wheel;

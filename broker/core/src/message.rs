@@ -6,6 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use mqtt::QoS;
 
+use crate::random::mix;
 use crate::time::Wall;
 
 /// A message that outlives its receive buffer: queued, retained, or on its way to another core. Shared by
@@ -36,6 +37,12 @@ pub struct Publisher {
     /// Hash of its client id, for No Local, which holds over sessions, and for shared subscriptions that keep
     /// publishers together.
     pub client_hash: u64,
+}
+
+/// A number by which No Local and shared subscriptions know a publisher: the same on every core and in what is
+/// stored.
+pub fn hash_client(client: &str) -> u64 {
+    mix(xxhash_rust::xxh3::xxh3_64(client.as_bytes()))
 }
 
 /// A message as the hot path sees it: borrowed, and turned into a shared [`Message`] only when somebody has

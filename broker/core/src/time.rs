@@ -34,6 +34,9 @@ impl Mono {
 }
 
 impl Wall {
+    /// The end of time: never.
+    pub const MAX: Wall = Wall(u64::MAX);
+
     /// The moment `seconds` later.
     #[must_use]
     pub fn after_seconds(self, seconds: u32) -> Wall {

@@ -7,7 +7,6 @@ use mqtt::QoS;
 
 use super::Core;
 use super::deliver::Unqueued;
-use super::greet::hash_client;
 use super::publish::Routed;
 use super::receive::mark_dirty;
 use crate::connection::Fields;
@@ -16,7 +15,7 @@ use crate::dist::{CachedTopic, FanOut, Target};
 use crate::identity::{ConnectionId, CoreId};
 use crate::inbox::Entry;
 use crate::input::Outputs;
-use crate::message::Publication;
+use crate::message::{Publication, hash_client};
 use crate::peer::{Body, Reply};
 use crate::time::Now;
 

@@ -12,10 +12,9 @@ use crate::connection::{Connection, OutboundAliases, Phase};
 use crate::identity::ConnectionId;
 use crate::inbox::{Attach, Attached, Effect, Will};
 use crate::input::Outputs;
-use crate::message::{Message, Publisher};
+use crate::message::{Message, Publisher, hash_client};
 use crate::notice::Event;
 use crate::placement::{core_of, inbox_key};
-use crate::random::mix;
 use crate::tenant::TenantIndex;
 use crate::time::Now;
 
@@ -271,9 +270,4 @@ pub(super) fn within_topic_limits(topic: &str, settings: &Settings) -> bool {
     topic.len() <= usize::from(settings.topic_bytes_max)
         && (settings.topic_levels_max == u16::MAX
             || topic.bytes().filter(|byte| *byte == b'/').count() < usize::from(settings.topic_levels_max))
-}
-
-/// A number by which shared subscriptions keep a publisher's messages together: the same on every core.
-pub(super) fn hash_client(client: &str) -> u64 {
-    mix(xxhash_rust::xxh3::xxh3_64(client.as_bytes()))
 }

@@ -1,0 +1,318 @@
+//! The commands of an inbox range, as they stand in the log.
+//!
+//! One archived struct for each kind and version: none is ever edited, a change is a new version beside it.
+//! A command that carries a message holds all of it but the payload, which stands behind the command in the
+//! log's record.
+//!
+//! ```text
+//!  ┌──────┬─────────┬──────────────────────────┐
+//!  │ kind │ version │ archived struct          │
+//!  │  u8  │ u8 = 1  │ rkyv, little-endian      │
+//!  └──────┴─────────┴──────────────────────────┘
+//! ```
+
+use rkyv::rancor::{Error, Source};
+use rkyv::with::InlineAsBox;
+use rkyv::{Archive, Serialize};
+
+/// The version that this release writes, of every kind.
+const VERSION: u8 = 1;
+
+/// A client connects: its session is resumed or begun.
+#[derive(Archive, Serialize, Clone, Copy, Debug)]
+pub struct Attach<'a> {
+    /// Its tenant.
+    #[rkyv(with = InlineAsBox)]
+    pub tenant: &'a str,
+    /// Its client id.
+    #[rkyv(with = InlineAsBox)]
+    pub client: &'a str,
+    /// The name of the session if a new one begins.
+    pub incarnation: u64,
+    /// The name of the connection: commands of another are no longer heard.
+    pub epoch: u64,
+    /// Forget a former session.
+    pub clean_start: bool,
+    /// Whether a session is begun or kept at all; otherwise a former one ends, and its client is as it would
+    /// be if there had been none.
+    pub durable: bool,
+    /// Seconds the session outlives the connection; `u32::MAX` is for ever.
+    pub expiry_seconds: u32,
+    /// The will of this connection; its payload is the command's.
+    pub will: Option<Will<'a>>,
+}
+
+/// A message to publish when a connection ends unannounced.
+#[derive(Archive, Serialize, Clone, Copy, Debug)]
+pub struct Will<'a> {
+    /// What to publish.
+    pub message: MessageHead<'a>,
+    /// Seconds to wait for the client to come back first.
+    pub delay_seconds: u32,
+    /// Seconds that it lives from then on; `u32::MAX` is for ever.
+    pub expiry_seconds: u32,
+}
+
+/// A message without its payload.
+#[derive(Archive, Serialize, Clone, Copy, Debug)]
+pub struct MessageHead<'a> {
+    /// Whose topic space it is in.
+    #[rkyv(with = InlineAsBox)]
+    pub tenant: &'a str,
+    /// Its topic.
+    #[rkyv(with = InlineAsBox)]
+    pub topic: &'a str,
+    /// The properties that are forwarded unaltered, encoded as in MQTT 5.0.
+    #[rkyv(with = InlineAsBox)]
+    pub properties: &'a [u8],
+    /// Hash of the publisher's client id.
+    pub client_hash: u64,
+    /// Milliseconds since 1970 when it expires; `u64::MAX` if it does not.
+    pub expires: u64,
+    /// Bytes of its payload.
+    pub payload_bytes: u32,
+    /// As it was published.
+    pub qos: u8,
+    /// As it was published.
+    pub retain: bool,
+}
+
+/// A connection has ended.
+#[derive(Archive, Serialize, Clone, Copy, Debug)]
+pub struct Detach {
+    /// The session.
+    pub incarnation: u64,
+    /// The connection.
+    pub epoch: u64,
+    /// False after a DISCONNECT that said so [MQTT-3.14.4-3].
+    pub keep_will: bool,
+    /// The session expiry, if the DISCONNECT changed it.
+    pub expiry_seconds: Option<u32>,
+    /// What it may have sent: all before this place.
+    pub sent_before: u64,
+}
+
+/// New or changed subscriptions.
+#[derive(Archive, Serialize, Clone, Copy, Debug)]
+pub struct Subscribe<'a> {
+    /// The session.
+    pub incarnation: u64,
+    /// The connection.
+    pub epoch: u64,
+    /// In the order of the packet.
+    #[rkyv(with = InlineAsBox)]
+    pub subscriptions: &'a [Subscription<'a>],
+}
+
+/// One subscription.
+#[derive(Archive, Serialize, Clone, Copy, Debug)]
+pub struct Subscription<'a> {
+    /// As the client spelled it, share name included.
+    #[rkyv(with = InlineAsBox)]
+    pub filter: &'a str,
+    /// [`DeliveryOptions`](crate::delivery::DeliveryOptions), packed.
+    pub options: u32,
+}
+
+/// Subscriptions that end.
+#[derive(Archive, Serialize, Clone, Copy, Debug)]
+pub struct Unsubscribe<'a> {
+    /// The session.
+    pub incarnation: u64,
+    /// The connection.
+    pub epoch: u64,
+    /// The filters; their options mean nothing.
+    #[rkyv(with = InlineAsBox)]
+    pub subscriptions: &'a [Subscription<'a>],
+}
+
+/// A message for sessions of this range, written once for all of them.
+#[derive(Archive, Serialize, Clone, Copy, Debug)]
+pub struct Append<'a> {
+    /// The message; its payload is the command's.
+    pub message: MessageHead<'a>,
+    /// Which publish it is, where a repeat is to be told from the first.
+    pub origin: Option<Origin>,
+    /// The shared subscription it comes by.
+    pub group: Option<Group<'a>>,
+    /// The tenant's `queue_messages_max`.
+    pub queue_messages_max: u32,
+    /// The tenant's `queue_bytes_max`.
+    pub queue_bytes_max: u64,
+    /// The tenant's `queue_drop` is oldest.
+    pub drop_oldest: bool,
+    /// For whom.
+    #[rkyv(with = InlineAsBox)]
+    pub targets: &'a [Target],
+}
+
+/// Which QoS 2 publish of which session a message is.
+#[derive(Archive, Serialize, Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Origin {
+    /// The publishing session.
+    pub incarnation: u64,
+    /// Counts the session's QoS 2 publishes.
+    pub generation: u64,
+    /// The first of them whose packet identifier was not released when this one was routed: what lies before
+    /// will not be repeated.
+    pub oldest: u64,
+}
+
+/// A shared subscription.
+#[derive(Archive, Serialize, Clone, Copy, Debug)]
+pub struct Group<'a> {
+    /// Its name.
+    #[rkyv(with = InlineAsBox)]
+    pub name: &'a str,
+    /// Its filter.
+    #[rkyv(with = InlineAsBox)]
+    pub filter: &'a str,
+    /// `$oshare`.
+    pub ordered: bool,
+}
+
+/// One session that gets a message.
+#[derive(Archive, Serialize, Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Target {
+    /// Which.
+    pub incarnation: u64,
+    /// Of the subscription: [`DeliveryOptions`](crate::delivery::DeliveryOptions), packed.
+    pub options: u32,
+}
+
+/// What a connection's client has acknowledged, in one turn.
+#[derive(Archive, Serialize, Clone, Copy, Debug)]
+pub struct Progress<'a> {
+    /// The session.
+    pub incarnation: u64,
+    /// The connection.
+    pub epoch: u64,
+    /// What it may have sent: all before this place.
+    pub sent_before: u64,
+    /// QoS 2 messages of which PUBREC has come, by their places.
+    #[rkyv(with = InlineAsBox)]
+    pub received: &'a [u64],
+    /// Finished messages, by their places.
+    #[rkyv(with = InlineAsBox)]
+    pub finished: &'a [u64],
+}
+
+/// A QoS 2 message has come from the client.
+#[derive(Archive, Serialize, Clone, Copy, Debug)]
+pub struct Take {
+    /// The session.
+    pub incarnation: u64,
+    /// The connection.
+    pub epoch: u64,
+    /// The message's packet identifier.
+    pub packet_id: u16,
+}
+
+/// The client has released a QoS 2 message's packet identifier.
+#[derive(Archive, Serialize, Clone, Copy, Debug)]
+pub struct Release {
+    /// The session.
+    pub incarnation: u64,
+    /// The connection.
+    pub epoch: u64,
+    /// The identifier.
+    pub packet_id: u16,
+}
+
+/// The moment has come that a session asked for.
+#[derive(Archive, Serialize, Clone, Copy, Debug)]
+pub struct Due {
+    /// The session.
+    pub incarnation: u64,
+}
+
+/// What a client left to be done elsewhere is done.
+#[derive(Archive, Serialize, Clone, Copy, Debug)]
+pub struct TaskDone<'a> {
+    /// Its tenant.
+    #[rkyv(with = InlineAsBox)]
+    pub tenant: &'a str,
+    /// Its client id.
+    #[rkyv(with = InlineAsBox)]
+    pub client: &'a str,
+    /// Which task.
+    pub number: u64,
+}
+
+/// A publishing session has ended: nothing of it will be repeated.
+#[derive(Archive, Serialize, Clone, Copy, Debug)]
+pub struct Forget {
+    /// The session.
+    pub incarnation: u64,
+}
+
+/// A command that can be proposed.
+pub trait Encode {
+    /// Appends the command's bytes.
+    fn encode(&self, out: &mut Vec<u8>);
+}
+
+macro_rules! commands {
+    ($($number:literal $kind:ident, written as $written:ty, read as $read:ty;)*) => {
+        $(impl Encode for $written {
+            fn encode(&self, out: &mut Vec<u8>) {
+                out.extend_from_slice(&[$number, VERSION]);
+                let archived = rkyv::to_bytes::<Error>(self).expect("memory is all it takes");
+                out.extend_from_slice(&archived);
+            }
+        })*
+
+        /// A command as it stands in the log.
+        pub enum Command<'a> {
+            $(
+                #[doc = concat!("[`", stringify!($kind), "`](struct@", stringify!($kind), ")")]
+                $kind(&'a rkyv::Archived<$read>),
+            )*
+        }
+
+        impl<'a> Command<'a> {
+            /// The command in these bytes. An error where they are no command that this release knows: a
+            /// checksum has been over them, so it means another release, or a defect.
+            pub fn decode(bytes: &'a [u8]) -> Result<Command<'a>, Error> {
+                let Some(([kind, version], archived)) = bytes.split_first_chunk() else {
+                    return Err(Error::new(Unknown { kind: 0, version: 0 }));
+                };
+                match (*kind, *version) {
+                    $(($number, VERSION) => rkyv::access(archived).map(Command::$kind),)*
+                    (kind, version) => Err(Error::new(Unknown { kind, version })),
+                }
+            }
+        }
+    };
+}
+
+commands! {
+    1 Attach, written as Attach<'_>, read as Attach<'static>;
+    2 Detach, written as Detach, read as Detach;
+    3 Subscribe, written as Subscribe<'_>, read as Subscribe<'static>;
+    4 Unsubscribe, written as Unsubscribe<'_>, read as Unsubscribe<'static>;
+    5 Append, written as Append<'_>, read as Append<'static>;
+    6 Progress, written as Progress<'_>, read as Progress<'static>;
+    7 Take, written as Take, read as Take;
+    8 Release, written as Release, read as Release;
+    9 Due, written as Due, read as Due;
+    10 TaskDone, written as TaskDone<'_>, read as TaskDone<'static>;
+    11 Forget, written as Forget, read as Forget;
+}
+
+/// Bytes that are no command of this release.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Unknown {
+    /// The kind they name.
+    pub kind: u8,
+    /// Its version.
+    pub version: u8,
+}
+
+impl std::fmt::Display for Unknown {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "no inbox command of kind {} and version {}", self.kind, self.version)
+    }
+}
+
+impl std::error::Error for Unknown {}

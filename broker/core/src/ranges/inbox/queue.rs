@@ -1,0 +1,284 @@
+//! The messages that wait for one session, by their place in its sequence.
+//!
+//! ```text
+//!  first                 sent_before                 end
+//!    │  may have been sent    │      never sent       │
+//!    ▼                        ▼                       ▼
+//!  [ R │ W │ D │ W │ W │ D │  W │ W │ W │ D │ W │ W ]      W waiting, R received, D done
+//! ```
+//!
+//! The packet identifier of a message is its place in the sequence modulo 65 535, plus 1, so no place is ever
+//! given to another message: one that is finished in the middle stays as a hole until all before it are.
+
+use std::collections::VecDeque;
+
+use mqtt::QoS;
+
+use super::GroupNumber;
+use crate::delivery::DeliveryOptions;
+use crate::ranges::MessageId;
+use crate::time::Wall;
+
+/// Holes above which nothing is given up for newer messages: the client holds an old one unacknowledged for so
+/// long that its packet identifiers are used up anyway.
+const HOLES_MAX: usize = 65_535;
+
+/// A place in a session's sequence of messages; the first is 0.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Sequence(pub u64);
+
+/// One message for one session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// Where it is.
+    pub message: MessageId,
+    /// Seconds since 1970 when it expires, rounded up; `u32::MAX` if it does not.
+    pub expires_seconds: u32,
+    /// What it counts against the queue's limit.
+    pub bytes: u32,
+    /// Of the subscription it came by.
+    pub options: DeliveryOptions,
+    /// The shared subscription it came by.
+    pub group: Option<GroupNumber>,
+    /// To be sent with.
+    pub qos: QoS,
+    /// To be sent with.
+    pub retain: bool,
+    /// How far it has come.
+    pub state: State,
+}
+
+const _: () = assert!(size_of::<Entry>() == 32, "README.md says what a queued message costs");
+
+/// How far a message has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum State {
+    /// Not acknowledged.
+    Waiting,
+    /// QoS 2: PUBREC has come, PUBCOMP has not. The message itself is gone.
+    Received,
+    /// Finished: a hole.
+    Done,
+}
+
+/// What a queue may hold: the tenant's settings, as they stood when the message was proposed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// `queue_messages_max`
+    pub messages: u32,
+    /// `queue_bytes_max`
+    pub bytes: u64,
+    /// `queue_drop` is oldest.
+    pub drop_oldest: bool,
+}
+
+/// What became of a message offered to a queue, and of others because of it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Pushed {
+    /// Its place; none if the queue is full.
+    pub sequence: Option<Sequence>,
+    /// Older ones given up for it.
+    pub displaced: u32,
+    /// Older ones that had expired.
+    pub expired: u32,
+}
+
+/// See the module's documentation.
+#[derive(Debug, Default)]
+pub struct Queue {
+    entries: VecDeque<Entry>,
+    first: u64,
+    sent_before: u64,
+    /// Oldest messages before this place have been given up already; found out again after a restart.
+    kept_before: u64,
+    live: u32,
+    bytes: u64,
+}
+
+impl Queue {
+    pub(super) fn restored(first: Sequence, sent_before: Sequence, entries: VecDeque<Entry>) -> Queue {
+        let live = entries.iter().filter(|entry| entry.state != State::Done).count();
+        Queue {
+            first: first.0,
+            sent_before: sent_before.0,
+            kept_before: 0,
+            live: u32::try_from(live).expect("bounded by queue_messages_max"),
+            bytes: entries.iter().map(Entry::held_bytes).sum(),
+            entries,
+        }
+    }
+
+    /// Messages that are not finished.
+    pub fn len(&self) -> u32 {
+        self.live
+    }
+
+    /// Whether no message is unfinished.
+    pub fn is_empty(&self) -> bool {
+        self.live == 0
+    }
+
+    /// Bytes of the messages that wait.
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// The place of the oldest message that is not finished, or of the next to come.
+    pub fn first(&self) -> Sequence {
+        Sequence(self.first)
+    }
+
+    /// The place that the next message will have.
+    pub fn end(&self) -> Sequence {
+        Sequence(self.first + self.entries.len() as u64)
+    }
+
+    /// Messages before this place may have been sent by a connection.
+    pub fn sent_before(&self) -> Sequence {
+        Sequence(self.sent_before)
+    }
+
+    /// What is unfinished from a place on, in order.
+    pub fn from(&self, from: Sequence) -> impl Iterator<Item = (Sequence, &Entry)> {
+        let skip = usize::try_from(from.0.saturating_sub(self.first)).unwrap_or(usize::MAX);
+        let skip = skip.min(self.entries.len());
+        let base = self.first + skip as u64;
+        let places = (base..).map(Sequence);
+        places.zip(self.entries.range(skip..)).filter(|(_, entry)| entry.state != State::Done)
+    }
+
+    /// All places, holes too, for a checkpoint.
+    pub(super) fn entries(&self) -> &VecDeque<Entry> {
+        &self.entries
+    }
+
+    /// Whether a message of so many bytes would find room, without any other leaving for it.
+    pub fn has_room(&self, bytes: u32, limits: &Limits) -> bool {
+        self.live < limits.messages && self.bytes + u64::from(bytes) <= limits.bytes
+    }
+
+    /// Offers a message; what leaves for it is appended to `finished`, as the other
+    /// changes do with messages that are not needed any more.
+    pub(super) fn push(
+        &mut self,
+        entry: Entry,
+        limits: &Limits,
+        now: Wall,
+        finished: &mut Vec<Entry>,
+    ) -> Pushed {
+        let mut pushed = Pushed::default();
+        if !self.has_room(entry.bytes, limits) {
+            pushed.expired = self.purge_expired(now, finished);
+        }
+        let hopeless = u64::from(entry.bytes) > limits.bytes || limits.messages == 0;
+        while !self.has_room(entry.bytes, limits) {
+            if !limits.drop_oldest || hopeless || self.holes() >= HOLES_MAX || !self.displace(finished) {
+                return pushed;
+            }
+            pushed.displaced += 1;
+        }
+        pushed.sequence = Some(self.end());
+        self.live += 1;
+        self.bytes += u64::from(entry.bytes);
+        self.entries.push_back(entry);
+        pushed
+    }
+
+    /// Finishes what has expired and was never sent: how many.
+    fn purge_expired(&mut self, now: Wall, finished: &mut Vec<Entry>) -> u32 {
+        let mut count = 0;
+        for index in self.unsent()..self.entries.len() {
+            let entry = &self.entries[index];
+            if entry.state == State::Waiting && entry.is_expired(now) {
+                self.finish_at(index, finished);
+                count += 1;
+            }
+        }
+        self.pop_holes();
+        count
+    }
+
+    /// Gives up the oldest message that was never sent; false if there is none.
+    fn displace(&mut self, finished: &mut Vec<Entry>) -> bool {
+        let unsent = self.unsent();
+        let oldest = (unsent..self.entries.len()).find(|index| self.entries[*index].state == State::Waiting);
+        let Some(index) = oldest else { return false };
+        self.finish_at(index, finished);
+        // What lies before is never looked at again.
+        self.kept_before = self.first + index as u64 + 1;
+        self.pop_holes();
+        true
+    }
+
+    /// Index of the first entry that may be given up for others.
+    fn unsent(&self) -> usize {
+        let kept = self.sent_before.max(self.kept_before).saturating_sub(self.first);
+        usize::try_from(kept).unwrap_or(usize::MAX).min(self.entries.len())
+    }
+
+    fn holes(&self) -> usize {
+        self.entries.len() - self.live as usize
+    }
+
+    /// A message is acknowledged, refused or given up: false if it was finished already.
+    pub(super) fn finish(&mut self, sequence: Sequence, finished: &mut Vec<Entry>) -> bool {
+        let Some(index) = self.unfinished(sequence) else { return false };
+        self.finish_at(index, finished);
+        self.pop_holes();
+        true
+    }
+
+    /// QoS 2: the client has the message, the handshake goes on. False if that was known, or it is finished.
+    pub(super) fn receive(&mut self, sequence: Sequence, finished: &mut Vec<Entry>) -> bool {
+        let Some(index) = self.unfinished(sequence) else { return false };
+        let entry = &mut self.entries[index];
+        if entry.state == State::Received || entry.qos != QoS::ExactlyOnce {
+            return false;
+        }
+        finished.push(*entry);
+        self.bytes -= entry.held_bytes();
+        entry.state = State::Received;
+        entry.group = None; // it goes to nobody else any more
+        true
+    }
+
+    /// Messages before this place may have been sent.
+    pub(super) fn mark_sent(&mut self, before: Sequence) {
+        self.sent_before = self.sent_before.max(before.0.min(self.end().0));
+    }
+
+    fn unfinished(&self, sequence: Sequence) -> Option<usize> {
+        let index = usize::try_from(sequence.0.checked_sub(self.first)?).ok()?;
+        self.entries.get(index).is_some_and(|entry| entry.state != State::Done).then_some(index)
+    }
+
+    fn finish_at(&mut self, index: usize, finished: &mut Vec<Entry>) {
+        let entry = &mut self.entries[index];
+        if entry.state == State::Waiting {
+            finished.push(*entry);
+        }
+        self.bytes -= entry.held_bytes();
+        self.live -= 1;
+        entry.state = State::Done;
+    }
+
+    fn pop_holes(&mut self) {
+        while self.entries.pop_front_if(|entry| entry.state == State::Done).is_some() {
+            self.first += 1;
+        }
+        if self.entries.is_empty() && self.entries.capacity() > 16 {
+            self.entries = VecDeque::new();
+        }
+    }
+}
+
+impl Entry {
+    fn is_expired(&self, now: Wall) -> bool {
+        self.expires_seconds != u32::MAX && u64::from(self.expires_seconds) * 1000 <= now.0
+    }
+
+    /// Bytes of the message while it is held.
+    fn held_bytes(&self) -> u64 {
+        if self.state == State::Waiting { u64::from(self.bytes) } else { 0 }
+    }
+}
