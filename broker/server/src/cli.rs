@@ -5,12 +5,10 @@ use std::fmt;
 use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::str::FromStr;
-use std::sync::Arc;
 
-use broker_core::config::{Config, Settings};
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use tracing_subscriber::EnvFilter;
 
+use crate::configuration::{Configuration, Cores, Data, Filter, Listener};
 use crate::cores::CpuList;
 
 /// Port of `tcp://` listeners that name none.
@@ -56,54 +54,67 @@ pub(crate) struct Doctor {
 }
 
 /// Serving clients.
+///
+/// What is asked for here is put over what the environment says, that over the file, that over the defaults.
 #[derive(Debug, Args)]
 pub(crate) struct Serve {
-    /// Where to accept clients; may be given several times.
+    /// The configuration file, in TOML; `conf/hermod.toml` shows every key with its default.
+    ///
+    /// Each key may also be given in the environment, as in `HERMOD__LIMITS__CONNECTIONS_MAX=5000`.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+
+    /// Check the configuration, say all that is wrong with it, and exit: with 0 if it can be served.
+    #[arg(long)]
+    pub(crate) test_config: bool,
+
+    /// Where to accept clients, instead of the file's listeners; may be given several times.
     ///
     /// `tcp://ADDRESS:PORT`, with port 1883 if none is named and a free one, which the log names, if it
-    /// is 0. `tcp://[::]:1883` takes IPv4 and IPv6 on all interfaces.
-    #[arg(long, value_name = "URL", default_value = "tcp://127.0.0.1:1883")]
+    /// is 0. `tcp://[::]:1883` takes IPv4 and IPv6 on all interfaces. Default: tcp://127.0.0.1:1883.
+    #[arg(long, value_name = "URL")]
     pub(crate) listen: Vec<Listen>,
 
-    /// CPUs to run a core on, as in `0,1` or `0-3`.
+    /// CPUs to run a core on, as in `0,1` or `0-3` (`node.cores`).
     ///
     /// One thread is pinned to each. Default: all CPUs of the inherited affinity mask, or as many of
     /// them as the control group's CPU quota is worth, rounded up.
     #[arg(long, value_name = "CPUS")]
     pub(crate) cores: Option<CpuList>,
 
-    /// Directory of the durable store, or `none`.
+    /// Directory of the durable store, or `none` (`node.data`).
     ///
     /// With `none` sessions, queued and retained messages live in memory, and end with the process.
-    #[arg(long, value_name = "DIR", default_value = "none", value_parser = data_is_none)]
-    pub(crate) data: String,
+    #[arg(long, value_name = "DIR", value_parser = data_is_none)]
+    pub(crate) data: Option<Data>,
 
-    /// What to log: a level (error, warn, info, debug), or a filter as in `info,hermod=debug`.
-    #[arg(long, value_name = "FILTER", default_value = "info", value_parser = filter_is_valid)]
-    pub(crate) log: String,
+    /// What to log: a level (error, warn, info, debug), or a filter as in `info,hermod=debug` (`log.filter`).
+    #[arg(long, value_name = "FILTER")]
+    pub(crate) log: Option<Filter>,
 
-    /// Client connections per core; further sockets are closed when they are accepted.
-    #[arg(long, value_name = "COUNT", default_value_t = NonZeroU32::new(Config::default().connections_max).unwrap_or(NonZeroU32::MAX))]
-    pub(crate) max_connections: NonZeroU32,
+    /// Client connections per core; further sockets are closed when they are accepted
+    /// (`limits.connections_max`).
+    #[arg(long, value_name = "COUNT")]
+    pub(crate) max_connections: Option<NonZeroU32>,
 
-    /// Seconds from accepting a socket to a complete CONNECT packet; then it is closed.
-    #[arg(long, value_name = "SECONDS", default_value_t = Config::default().connect_timeout_ms / 1000,
-          value_parser = clap::value_parser!(u32).range(1..=86_400))]
-    pub(crate) connect_timeout_seconds: u32,
+    /// Seconds from accepting a socket to a complete CONNECT packet; then it is closed
+    /// (`limits.connect_timeout_ms`).
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u32).range(1..=86_400))]
+    pub(crate) connect_timeout_seconds: Option<u32>,
 
-    /// Bytes of the largest packet taken from a client, announced to it as Maximum Packet Size.
-    #[arg(long, value_name = "BYTES", default_value_t = Settings::default().packet_bytes_max,
-          value_parser = clap::value_parser!(u32).range(128..=268_435_460))]
-    pub(crate) max_packet_bytes: u32,
+    /// Bytes of the largest packet taken from a client, announced to it as Maximum Packet Size
+    /// (`tenants.default.packet_bytes_max`).
+    #[arg(long, value_name = "BYTES", value_parser = clap::value_parser!(u32).range(128..=268_435_460))]
+    pub(crate) max_packet_bytes: Option<u32>,
 
-    /// Messages that may wait for one session, those in flight included.
-    #[arg(long, value_name = "COUNT", default_value_t = Settings::default().queue_messages_max,
-          value_parser = clap::value_parser!(u32).range(1..))]
-    pub(crate) max_queued_messages: u32,
+    /// Messages that may wait for one session, those in flight included
+    /// (`tenants.default.queue_messages_max`).
+    #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) max_queued_messages: Option<u32>,
 
-    /// How cores wait for the kernel.
-    #[arg(long, value_name = "DRIVER", value_enum, default_value_t = Io::Auto, hide = true)]
-    pub(crate) io: Io,
+    /// How cores wait for the kernel (`node.io`).
+    #[arg(long, value_name = "DRIVER", value_enum, hide = true)]
+    pub(crate) io: Option<Io>,
 }
 
 /// How cores wait for the kernel.
@@ -118,26 +129,30 @@ pub(crate) enum Io {
 }
 
 impl Serve {
-    /// The configuration all cores share.
-    pub(crate) fn config(&self, cores: u16) -> Config {
-        let settings = Settings {
-            packet_bytes_max: self.max_packet_bytes,
-            queue_messages_max: self.max_queued_messages,
-            ..Settings::default()
-        };
-        Config {
-            cores,
-            connections_max: self.max_connections.get(),
-            connect_timeout_ms: self.connect_timeout_seconds * 1000,
-            settings: Arc::new(settings),
-            ..Config::default()
+    /// Puts what is asked for over what is configured. Settings of a tenant that has them by name keep it: these
+    /// are the default tenant's.
+    pub(crate) fn apply(&self, configuration: &mut Configuration) {
+        if !self.listen.is_empty() {
+            let listener = |bind: &Listen| Listener { bind: bind.clone(), ..Listener::default() };
+            configuration.listeners = self.listen.iter().map(listener).collect();
         }
+        if let Some(cores) = &self.cores {
+            configuration.node.cores = Cores(Some(cores.clone()));
+        }
+        put(&mut configuration.node.data, self.data);
+        put(&mut configuration.node.io, self.io);
+        put(&mut configuration.log.filter, self.log.clone());
+        put(&mut configuration.limits.connections_max, self.max_connections.map(NonZeroU32::get));
+        let timeout_ms = self.connect_timeout_seconds.map(|seconds| seconds * 1000);
+        put(&mut configuration.limits.connect_timeout_ms, timeout_ms);
+        put(&mut configuration.default_tenant.packet_bytes_max, self.max_packet_bytes);
+        put(&mut configuration.default_tenant.queue_messages_max, self.max_queued_messages);
     }
+}
 
-    /// What is to be logged.
-    pub(crate) fn filter(&self) -> EnvFilter {
-        // Checked when the command line was parsed.
-        EnvFilter::try_new(&self.log).unwrap_or_default()
+fn put<T>(value: &mut T, asked_for: Option<T>) {
+    if let Some(asked_for) = asked_for {
+        *value = asked_for;
     }
 }
 
@@ -173,6 +188,12 @@ impl fmt::Display for ListenError {
     }
 }
 
+impl Default for Listen {
+    fn default() -> Listen {
+        Listen { host: "127.0.0.1".to_owned(), port: PORT }
+    }
+}
+
 impl fmt::Display for Listen {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.host.contains(':') {
@@ -201,15 +222,8 @@ impl FromStr for Listen {
     }
 }
 
-fn data_is_none(text: &str) -> Result<String, &'static str> {
-    match text {
-        "none" => Ok(text.to_owned()),
-        _ => Err("durable storage is not there yet: only 'none' (memory only) can be served"),
-    }
-}
-
-fn filter_is_valid(text: &str) -> Result<String, tracing_subscriber::filter::ParseError> {
-    EnvFilter::try_new(text).map(|_| text.to_owned())
+fn data_is_none(text: &str) -> Result<Data, &'static str> {
+    text.parse().map_err(|_| "durable storage is not there yet: only 'none' (memory only) can be served")
 }
 
 #[cfg(test)]
@@ -252,26 +266,41 @@ mod tests {
         assert_eq!("tcp://[::1]:1".parse::<Listen>().unwrap().to_string(), "tcp://[::1]:1");
     }
 
-    /// The defaults and every flag give a configuration that can be served.
+    /// Every flag reaches what it names, and what is not asked for stays as it is configured.
     #[test]
     fn flags_reach_the_configuration() {
-        assert_eq!(serve(&[]).unwrap().config(2), Config { cores: 2, ..Config::default() });
-        let flags = [
+        let configured = |flags: &[&str]| {
+            let mut configuration = Configuration::default();
+            serve(flags).unwrap().apply(&mut configuration);
+            configuration
+        };
+        assert_eq!(configured(&[]), Configuration::default());
+        let configuration = configured(&[
+            "--listen=tcp://[::1]:7",
+            "--cores=3",
+            "--data=none",
+            "--log=warn",
             "--max-connections=7",
             "--connect-timeout-seconds=3",
             "--max-packet-bytes=4096",
             "--max-queued-messages=9",
-        ];
-        let config = serve(&flags).unwrap().config(1);
-        assert_eq!(config.check(), Ok(()));
-        assert_eq!((config.connections_max, config.connect_timeout_ms), (7, 3000));
-        assert_eq!((config.settings.packet_bytes_max, config.settings.queue_messages_max), (4096, 9));
+            "--io=epoll",
+        ]);
+        assert_eq!(configuration.core(1, false).check(), Ok(()));
+        assert_eq!(configuration.listeners[0].bind.to_string(), "tcp://[::1]:7");
+        assert_eq!(configuration.node.cores.to_string(), "3");
+        assert_eq!(configuration.node.io, Io::Epoll);
+        assert_eq!(configuration.log.filter.0, "warn");
+        let Configuration { limits, default_tenant, .. } = configuration;
+        assert_eq!((limits.connections_max, limits.connect_timeout_ms), (7, 3000));
+        assert_eq!((default_tenant.packet_bytes_max, default_tenant.queue_messages_max), (4096, 9));
+        assert!(serve(&["--log=no=such=filter"]).is_err());
     }
 
     /// A store that would not store is refused, not ignored.
     #[test]
     fn only_memory_is_served() {
-        assert_eq!(serve(&["--data", "none"]).unwrap().data, "none");
+        assert_eq!(serve(&["--data", "none"]).unwrap().data, Some(Data::None));
         let error = serve(&["--data", "/var/lib/hermod"]).unwrap_err().to_string();
         assert!(error.contains("not there yet"), "{error}");
     }

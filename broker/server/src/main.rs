@@ -6,6 +6,7 @@
 mod authenticator;
 mod cli;
 mod clock;
+mod configuration;
 mod connections;
 mod cores;
 mod doctor;
@@ -15,16 +16,20 @@ mod log;
 mod mailboxes;
 mod node;
 mod poller;
+mod reloading;
 mod signals;
 mod sys;
 mod watchdog;
 
+use std::error::Error;
 use std::io::{self, Write};
 use std::process::ExitCode;
 
 use clap::Parser;
 
-use crate::cli::{Cli, Command};
+use crate::cli::{Cli, Command, Serve};
+use crate::configuration::Configuration;
+use crate::reloading::Reloading;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -33,13 +38,20 @@ fn main() -> ExitCode {
     let cli = Cli::parse();
     match cli.command {
         Some(Command::Doctor(wanted)) => doctor::examine(&wanted),
-        None => {
-            let _log = log::start(cli.serve.filter());
-            node::serve(&cli.serve).unwrap_or_else(|error| {
-                // Not through the log, which may be filtered.
-                let _ = writeln!(io::stderr(), "hermod: {error}");
-                ExitCode::FAILURE
-            })
-        }
+        None => serve(&cli.serve).unwrap_or_else(|error| {
+            // Not through the log, which may be filtered.
+            let _ = writeln!(io::stderr(), "hermod: {error}");
+            ExitCode::FAILURE
+        }),
     }
+}
+
+fn serve(serve: &Serve) -> Result<ExitCode, Box<dyn Error>> {
+    let configuration = Configuration::load(serve)?;
+    if serve.test_config {
+        writeln!(io::stdout(), "the configuration can be served")?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let (log, _written) = log::start(&configuration.log.filter);
+    Ok(node::serve(configuration, &Reloading { serve, log })?)
 }

@@ -17,13 +17,15 @@ use broker_core::identity::CoreId;
 use broker_core::time::Mono;
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 
-use crate::cli::{Io, Serve};
+use crate::cli::Io;
 use crate::clock::Clock;
+use crate::configuration::Configuration;
 use crate::cores::{self, CoresError, CpuList};
 use crate::driver::{Driver, Parts};
 use crate::listener::{self, BindError, Bound};
 use crate::mailboxes::{self, Mailboxes};
 use crate::poller::{Poller, Waiting};
+use crate::reloading::Reloading;
 use crate::signals::{self, Signal};
 use crate::sys::{self, EventFd};
 use crate::watchdog::TurnHistogram;
@@ -38,8 +40,10 @@ const PANIC_DEADLINE: Duration = Duration::from_secs(2);
 const EXIT_PANIC: u8 = 70;
 
 /// What the node tells a core.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub(crate) enum Control {
+    /// Go on with another configuration.
+    Configure(Arc<Config>),
     /// Begin the orderly stop.
     Stop,
     /// Leave the thread.
@@ -99,10 +103,10 @@ impl fmt::Display for StartError {
 }
 
 /// Serves clients until told to stop.
-pub(crate) fn serve(serve: &Serve) -> Result<ExitCode, StartError> {
-    let cpus = cores::choose(serve.cores.as_ref()).map_err(StartError::Cores)?;
+pub(crate) fn serve(configuration: Configuration, reloading: &Reloading<'_>) -> Result<ExitCode, StartError> {
+    let cpus = cores::choose(configuration.node.cores.0.as_ref()).map_err(StartError::Cores)?;
     let count = u16::try_from(cpus.0.len()).map_err(|_| StartError::TooManyCores(cpus.0.len()))?;
-    let config = Config { notices: tracing::enabled!(tracing::Level::DEBUG), ..serve.config(count) };
+    let config = configuration.core(count, Reloading::notices());
     config.check().map_err(StartError::Config)?;
     let open_files = sys::raise_open_files().map_err(StartError::System)?;
     tracing::info!("hermod {}", env!("CARGO_PKG_VERSION"));
@@ -111,16 +115,16 @@ pub(crate) fn serve(serve: &Serve) -> Result<ExitCode, StartError> {
     tracing::info!("limits: {open_files} open files, {} connections per core", config.connections_max);
 
     let mut bound = Vec::new();
-    for (index, listen) in (0..).zip(&serve.listen) {
-        bound.extend(listener::bind(index, listen, count).map_err(StartError::Bind)?);
+    for (index, listen) in (0..).zip(&configuration.listeners) {
+        bound.extend(listener::bind(index, &listen.bind, count).map_err(StartError::Bind)?);
     }
     let addresses: Vec<_> = bound.iter().map(|bound| bound.address).collect();
-    let mut node = Node::start(&cpus, config, bound, serve.io)?;
+    let mut node = Node::start(&cpus, config, bound, configuration.node.io)?;
     node.wait_started()?;
     for address in addresses {
         tracing::info!("listening on tcp://{address}");
     }
-    Ok(node.run())
+    Ok(node.run(configuration, reloading))
 }
 
 /// The running node. Lives on the main thread.
@@ -204,7 +208,7 @@ impl Node {
     }
 
     /// Waits for the end, and sees to it.
-    fn run(mut self) -> ExitCode {
+    fn run(mut self, mut configuration: Configuration, reloading: &Reloading<'_>) -> ExitCode {
         let mut deadline: Option<Mono> = None;
         let mut code = ExitCode::SUCCESS;
         while self.cores.iter().any(|core| !core.done) {
@@ -214,7 +218,10 @@ impl Node {
             };
             match event {
                 Some(Event::Signal(Signal::Reload)) => {
-                    tracing::info!("SIGHUP: nothing can be reloaded yet, the command line is all there is");
+                    let cores = u16::try_from(self.cores.len()).expect("checked at start");
+                    if let Some(config) = reloading.reload(&mut configuration, cores) {
+                        self.configure(&config);
+                    }
                 }
                 Some(Event::Signal(Signal::Stop(number))) if deadline.is_some() => {
                     tracing::warn!("second signal: ending at once");
@@ -239,6 +246,15 @@ impl Node {
             }
         }
         self.exit(code)
+    }
+
+    /// Gives all cores another configuration.
+    fn configure(&self, config: &Arc<Config>) {
+        for (id, core) in self.cores.iter().enumerate() {
+            if !core.tell(Control::Configure(Arc::clone(config))) {
+                tracing::error!("core {id} does not take the configuration: it is stuck");
+            }
+        }
     }
 
     /// Tells all cores to stop. Returns when they are to be done.
@@ -275,10 +291,11 @@ impl Node {
 }
 
 impl CoreHandle {
-    fn tell(&self, control: Control) {
-        // Full only if the core is stuck, gone only if it has panicked.
-        let _ = self.control.try_send(control);
+    /// False if the core does not take it: full only if it is stuck, gone only if it has panicked.
+    fn tell(&self, control: Control) -> bool {
+        let taken = self.control.try_send(control).is_ok();
         self.wake.signal();
+        taken
     }
 }
 

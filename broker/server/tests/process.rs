@@ -84,7 +84,7 @@ fn start_is_logged_and_sigterm_stops() {
 fn sigint_stops_and_sighup_does_not() {
     let mut broker = Broker::start(&[]);
     broker.signal("HUP");
-    broker.wait_for_log("nothing can be reloaded yet");
+    broker.wait_for_log("loaded again, with 0 changes");
     let mut client = connect(broker.address(), "a");
     expect_connack(&mut client);
     drop(client);

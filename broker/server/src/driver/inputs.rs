@@ -142,6 +142,7 @@ impl Driver {
                     self.input(Input::Stop);
                 }
                 Control::Stop => {}
+                Control::Configure(config) => self.input(Input::Configure(config)),
                 Control::Exit => self.stop = Stop::Exit,
             }
         }

@@ -1,0 +1,266 @@
+//! The sections that are the node's own affair; limits and tenants are the core's
+//! ([`broker_core::config::Config`], [`broker_core::config::Settings`]).
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::str::FromStr;
+
+use broker_core::config::{Field, Key, Kind, Value};
+use broker_core::keys;
+use tracing_subscriber::EnvFilter;
+
+use crate::cli::{Io, Listen};
+use crate::cores::CpuList;
+
+/// `[node]`: what the process runs on.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Node {
+    /// The CPUs to run a core on.
+    pub(crate) cores: Cores,
+    /// Where sessions and messages are kept.
+    pub(crate) data: Data,
+    /// How cores wait for the kernel.
+    pub(crate) io: Io,
+}
+
+/// `[log]`: what is written to stderr.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Log {
+    /// A level, or a filter as in `info,hermod=debug`.
+    pub(crate) filter: Filter,
+}
+
+/// `[cluster]`: to whom the node belongs.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Cluster {
+    /// The cluster's name.
+    pub(crate) env: Name,
+}
+
+/// `[roles]`: the services that the node takes part in.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Roles {
+    /// Clients.
+    pub(crate) mqtt: bool,
+    /// Routes.
+    pub(crate) dist: bool,
+    /// Sessions.
+    pub(crate) inbox: bool,
+    /// Retained messages.
+    pub(crate) retain: bool,
+}
+
+/// `[[listeners]]`: a place where clients are accepted, and what is special about those who come there.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Listener {
+    /// Transport, address and port.
+    pub(crate) bind: Listen,
+    /// The tenant of its clients.
+    pub(crate) tenant: Name,
+    /// Whether a user name `tenant/user` names another.
+    pub(crate) tenant_from_username: bool,
+    /// What differs from the tenants' settings, by key.
+    pub(crate) settings: BTreeMap<&'static str, Value>,
+}
+
+impl Node {
+    pub(crate) const KEYS: &'static [Key<Node>] = keys!(Node { cores, data, io } beside {});
+}
+
+impl Log {
+    pub(crate) const KEYS: &'static [Key<Log>] = keys!(Log { filter } beside {});
+}
+
+impl Cluster {
+    pub(crate) const KEYS: &'static [Key<Cluster>] = keys!(Cluster { env } beside {});
+}
+
+impl Roles {
+    pub(crate) const KEYS: &'static [Key<Roles>] = keys!(Roles { mqtt, dist, inbox, retain } beside {});
+}
+
+impl Listener {
+    pub(crate) const KEYS: &'static [Key<Listener>] =
+        keys!(Listener { bind, tenant, tenant_from_username } beside { settings });
+}
+
+impl Default for Node {
+    fn default() -> Node {
+        Node { cores: Cores(None), data: Data::None, io: Io::Auto }
+    }
+}
+
+impl Default for Log {
+    fn default() -> Log {
+        Log { filter: Filter("info".to_owned()) }
+    }
+}
+
+impl Default for Cluster {
+    fn default() -> Cluster {
+        Cluster { env: Name("hermod".to_owned()) }
+    }
+}
+
+impl Default for Roles {
+    fn default() -> Roles {
+        Roles { mqtt: true, dist: true, inbox: true, retain: true }
+    }
+}
+
+impl Default for Listener {
+    fn default() -> Listener {
+        Listener {
+            bind: Listen::default(),
+            tenant: Name("default".to_owned()),
+            tenant_from_username: false,
+            settings: BTreeMap::new(),
+        }
+    }
+}
+
+/// The CPUs to run a core on; none named: those that the process may use.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Cores(pub(crate) Option<CpuList>);
+
+/// Where sessions and messages are kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Data {
+    /// In memory, until the process ends.
+    None,
+}
+
+/// What to log, in the syntax of `tracing`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Filter(pub(crate) String);
+
+/// A name that is part of keys and logs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Name(pub(crate) String);
+
+/// A text is none of what a field takes; its [`Kind`] says what it takes.
+pub(crate) struct Unfit;
+
+impl FromStr for Cores {
+    type Err = Unfit;
+
+    fn from_str(text: &str) -> Result<Cores, Unfit> {
+        match text {
+            "auto" => Ok(Cores(None)),
+            list => list.parse().map(|list| Cores(Some(list))).map_err(|_| Unfit),
+        }
+    }
+}
+
+impl fmt::Display for Cores {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.0 {
+            None => f.write_str("auto"),
+            Some(list) => list.fmt(f),
+        }
+    }
+}
+
+impl FromStr for Data {
+    type Err = Unfit;
+
+    fn from_str(text: &str) -> Result<Data, Unfit> {
+        if text == "none" { Ok(Data::None) } else { Err(Unfit) }
+    }
+}
+
+impl fmt::Display for Data {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("none")
+    }
+}
+
+impl FromStr for Filter {
+    type Err = tracing_subscriber::filter::ParseError;
+
+    fn from_str(text: &str) -> Result<Filter, tracing_subscriber::filter::ParseError> {
+        EnvFilter::try_new(text).map(|_| Filter(text.to_owned()))
+    }
+}
+
+impl fmt::Display for Filter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl Name {
+    /// The most bytes of one.
+    const BYTES_MAX: usize = 64;
+}
+
+impl FromStr for Name {
+    type Err = Unfit;
+
+    fn from_str(text: &str) -> Result<Name, Unfit> {
+        let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"_-.".contains(&byte);
+        let length = (1..=Name::BYTES_MAX).contains(&text.len());
+        if length && text.bytes().all(fits) { Ok(Name(text.to_owned())) } else { Err(Unfit) }
+    }
+}
+
+impl fmt::Display for Name {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl FromStr for Io {
+    type Err = Unfit;
+
+    fn from_str(text: &str) -> Result<Io, Unfit> {
+        match text {
+            "auto" => Ok(Io::Auto),
+            "uring" => Ok(Io::Uring),
+            "epoll" => Ok(Io::Epoll),
+            _ => Err(Unfit),
+        }
+    }
+}
+
+impl fmt::Display for Io {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Io::Auto => "auto",
+            Io::Uring => "uring",
+            Io::Epoll => "epoll",
+        })
+    }
+}
+
+/// What a [`Name`] is.
+pub(crate) const NAME: Kind = Kind::Text("a name of 1 to 64 letters, digits, _, - and .");
+
+/// Types that are written as texts.
+macro_rules! text_field {
+    ($($type:ty: $kind:expr),+ $(,)?) => {
+        $(impl Field for $type {
+            const KIND: Kind = $kind;
+
+            fn read(value: &Value) -> Option<$type> {
+                match value {
+                    Value::Text(text) => text.parse().ok(),
+                    _ => None,
+                }
+            }
+
+            fn write(&self) -> Value {
+                Value::Text(self.to_string())
+            }
+        })+
+    };
+}
+
+text_field!(
+    Cores: Kind::Text("\"auto\" or a list of CPUs such as \"0-3,6\""),
+    Data: Kind::Text("\"none\" (durable storage is not there yet)"),
+    Io: Kind::Word(&["auto", "uring", "epoll"]),
+    Filter: Kind::Text("a level (\"error\", \"warn\", \"info\", \"debug\") or a filter such as \"info,hermod=debug\""),
+    Listen: Kind::Text("\"tcp://ADDRESS:PORT\", with IPv6 addresses in brackets"),
+    Name: NAME,
+);
