@@ -1,0 +1,223 @@
+//! What a recovered log holds of each range, in the order of the logs' records; a replica is opened from it.
+//!
+//! A start, for each log of the node:
+//!
+//! 1. [`wal::recover`], and make durable what it read;
+//! 2. [`Recovered::collect`] over its records, [`wal::Log::resume`];
+//! 3. for each range of the log: [`Replica::open`](crate::Replica::open) with its records and the checkpoint
+//!    they name, which replays what came after it and tells the log what lives;
+//! 4. [`wal::Log::start_reclaiming`].
+//!
+//! **What lives.** A record lives for one of three reasons: it is the newest state record; it is an entry of
+//! the Raft log, that is behind the truncated index of the newest state record; or the state refers to a
+//! payload in it. The first two are known from the records, the third from the state itself, once it is
+//! replayed: [`StateMachine::references`](crate::StateMachine::references). So no count is ever stored, and
+//! none can be wrong after a crash.
+
+use std::collections::BTreeMap;
+
+use wal::{Position, RangeId, Recovery};
+
+use crate::checkpoint::RestoreError;
+use crate::format::entry::EntryHeader;
+use crate::format::state::{StateRecord, Truncated};
+use crate::format::{DecodeError, KIND_ENTRY, KIND_STATE, VERSION};
+use crate::identity::{LogIndex, MessageId, Term};
+use crate::payloads::Place;
+
+/// Why a replica cannot be opened.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum OpenError {
+    /// A record is not one of this crate's, though whole.
+    Record(Position, DecodeError),
+    /// There are entries of the range but no state record.
+    NoState,
+    /// The Raft log has no entry at this index, but later ones.
+    Gap(LogIndex),
+    /// The checkpoint stands at an index the log does not reach.
+    LogTooShort {
+        /// The log ends here.
+        last: LogIndex,
+        /// The checkpoint needs it up to here.
+        needed: LogIndex,
+    },
+    /// The state record names a checkpoint, and none was given.
+    NoCheckpoint(u64),
+    /// The checkpoint does not give a state.
+    Checkpoint(RestoreError),
+    /// A committed entry cannot be read.
+    Damaged(LogIndex),
+    /// The state refers to a payload that is nowhere.
+    PayloadMissing(MessageId),
+}
+
+/// One record of an entry.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Found {
+    pub(crate) index: LogIndex,
+    pub(crate) sequence: u64,
+    pub(crate) term: Term,
+    pub(crate) place: Place,
+}
+
+/// What a log holds of one range.
+#[derive(Default)]
+pub struct ReplicaRecords {
+    pub(crate) state: Option<(StateRecord, Place)>,
+    /// In the order of the log at first.
+    pub(crate) entries: Vec<Found>,
+    /// Known to be committed.
+    pub(crate) commit: LogIndex,
+    pub(crate) sequence: u64,
+}
+
+/// What a log holds of all of its ranges.
+#[derive(Default)]
+pub struct Recovered {
+    ranges: BTreeMap<RangeId, ReplicaRecords>,
+}
+
+impl Recovered {
+    /// Walks over the records of a recovered log.
+    pub fn collect(recovery: &Recovery<'_>) -> Result<Recovered, OpenError> {
+        let mut recovered = Recovered::default();
+        for record in recovery.records() {
+            let header = &record.header;
+            let error = |error| OpenError::Record(record.position, error);
+            if header.version != VERSION {
+                return Err(error(DecodeError::Version(header.version)));
+            }
+            let place = Place { position: record.position, bytes: record.bytes };
+            let replica = recovered.ranges.entry(header.range).or_default();
+            match header.kind {
+                KIND_ENTRY => {
+                    let (entry, _) = EntryHeader::decode(record.metadata).map_err(error)?;
+                    replica.insert_entry(&entry, place);
+                }
+                KIND_STATE => {
+                    replica.insert_state(StateRecord::decode(record.metadata).map_err(error)?, place);
+                }
+                _ => return Err(error(DecodeError::Invalid)),
+            }
+        }
+        Ok(recovered)
+    }
+
+    /// The ranges, ascending.
+    pub fn ranges(&self) -> impl Iterator<Item = RangeId> + '_ {
+        self.ranges.keys().copied()
+    }
+
+    /// The records of one range; none if the log has none of it.
+    pub fn take(&mut self, range: RangeId) -> Option<ReplicaRecords> {
+        self.ranges.remove(&range)
+    }
+}
+
+impl ReplicaRecords {
+    /// The checkpoint the replica starts from: the file to be read.
+    #[must_use]
+    pub fn checkpoint(&self) -> Option<u64> {
+        self.state.as_ref().map(|(state, _)| state.checkpoint).filter(|number| *number != 0)
+    }
+
+    fn insert_entry(&mut self, entry: &EntryHeader, place: Place) {
+        let EntryHeader { index, term, sequence, commit } = *entry;
+        self.commit = self.commit.max(commit);
+        self.sequence = self.sequence.max(sequence);
+        self.entries.push(Found { index, sequence, term, place });
+    }
+
+    fn insert_state(&mut self, state: StateRecord, place: Place) {
+        self.sequence = self.sequence.max(state.sequence);
+        // Equal: a copy that reclaiming made.
+        if self.state.as_ref().is_none_or(|(newest, _)| newest.sequence <= state.sequence) {
+            self.state = Some((state, place));
+        }
+    }
+
+    /// Leaves one record per index: the one that was written last, where it was moved to last.
+    pub(crate) fn settle(&mut self) {
+        // Stable: of equal ones, the copies stand behind the original in the order of the log.
+        self.entries.sort_by_key(|found| (found.index, found.sequence));
+        self.entries.reverse();
+        self.entries.dedup_by_key(|found| found.index);
+        self.entries.reverse();
+    }
+
+    /// The Raft log behind `truncated`, of settled records: those that were not overwritten.
+    pub(crate) fn log(&self, truncated: &Truncated) -> Result<Vec<Found>, OpenError> {
+        let from = self.entries.partition_point(|found| found.index <= truncated.index);
+        let mut log: Vec<Found> = Vec::with_capacity(self.entries.len() - from);
+        let (mut index, mut sequence) = (truncated.index, truncated.sequence);
+        for found in &self.entries[from..] {
+            if found.sequence < sequence {
+                continue;
+            }
+            index = index.next();
+            if found.index != index {
+                return Err(OpenError::Gap(index));
+            }
+            sequence = found.sequence;
+            log.push(*found);
+        }
+        Ok(log)
+    }
+
+    /// The record of an entry, of settled records.
+    pub(crate) fn find(&self, index: LogIndex) -> Option<&Found> {
+        let at = self.entries.binary_search_by_key(&index, |found| found.index).ok()?;
+        Some(&self.entries[at])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Index, sequence and place of records in the order of the log.
+    fn records(found: &[(u64, u64, u32)]) -> ReplicaRecords {
+        let mut records = ReplicaRecords::default();
+        for (index, sequence, unit) in found {
+            let entry =
+                EntryHeader { index: LogIndex(*index), sequence: *sequence, ..EntryHeader::default() };
+            let position = Position { unit: *unit, ..Position::default() };
+            records.insert_entry(&entry, Place { position, bytes: 64 });
+        }
+        records.settle();
+        records
+    }
+
+    fn log(records: &ReplicaRecords, index: u64, sequence: u64) -> Result<Vec<(u64, u32)>, OpenError> {
+        let truncated = Truncated { index: LogIndex(index), sequence, ..Truncated::default() };
+        let log = records.log(&truncated)?;
+        Ok(log.iter().map(|found| (found.index.0, found.place.position.unit)).collect())
+    }
+
+    /// A copy that reclaiming made cuts nothing off, and stands for its original.
+    #[test]
+    fn a_moved_entry_is_no_overwrite() {
+        let records = records(&[(1, 1, 10), (2, 2, 11), (3, 3, 12), (1, 1, 13), (2, 2, 14), (1, 1, 15)]);
+        assert_eq!(log(&records, 0, 0), Ok(vec![(1, 15), (2, 14), (3, 12)]));
+        assert_eq!(log(&records, 1, 1), Ok(vec![(2, 14), (3, 12)]));
+    }
+
+    /// An entry written again cuts off what was behind it, whether its new record is still there or only its
+    /// sequence in the state record.
+    #[test]
+    fn what_was_overwritten_does_not_come_back() {
+        let all = records(&[(1, 1, 10), (2, 2, 11), (3, 3, 12), (4, 4, 13), (2, 5, 14)]);
+        assert_eq!(log(&all, 0, 0), Ok(vec![(1, 10), (2, 14)]));
+        let longer = records(&[(1, 1, 10), (2, 2, 11), (3, 3, 12), (4, 4, 13), (2, 5, 14), (3, 6, 15)]);
+        assert_eq!(log(&longer, 0, 0), Ok(vec![(1, 10), (2, 14), (3, 15)]));
+        let reclaimed = records(&[(1, 1, 10), (3, 3, 12), (4, 4, 13)]);
+        assert_eq!(log(&reclaimed, 2, 5), Ok(vec![]));
+    }
+
+    /// A hole in the log is an error and not an end.
+    #[test]
+    fn a_hole_is_named() {
+        let records = records(&[(1, 1, 10), (3, 3, 12)]);
+        assert_eq!(log(&records, 0, 0), Err(OpenError::Gap(LogIndex(2))));
+    }
+}

@@ -1,0 +1,107 @@
+//! Hot path. Payloads by their ids, and what reclaiming asks and tells.
+
+use std::ops::{Deref, Range};
+
+use wal::format::RecordHeader;
+use wal::{Appended, Log, Position, Read, SealedRecord};
+
+use super::Replica;
+use crate::format::entry::{Commands, EntryHeader};
+use crate::format::{KIND_ENTRY, KIND_STATE};
+use crate::identity::{LogIndex, MessageId};
+use crate::machine::StateMachine;
+use crate::payloads::Place;
+
+/// Why a payload cannot be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReadError {
+    /// No reference is held to it, or its entry has no such command.
+    Unknown(MessageId),
+    /// The log cannot read its own record: the disk has changed under us.
+    Log(wal::ReadError),
+    /// The record is not the one it should be.
+    Damaged(MessageId),
+}
+
+/// A payload where it was written.
+pub struct Payload<'a> {
+    read: Read<'a>,
+    range: Range<usize>,
+}
+
+impl Deref for Payload<'_> {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.read.payload()[self.range.clone()]
+    }
+}
+
+impl Payload<'_> {
+    /// The payload as something that can be kept, if it is in a sealed segment: the record, and where in its
+    /// payload this one is. In the tail it is to be copied.
+    #[must_use]
+    pub fn into_sealed(self) -> Option<(SealedRecord, Range<usize>)> {
+        match self.read {
+            Read::Sealed(record) => Some((record, self.range)),
+            Read::Tail { .. } => None,
+        }
+    }
+}
+
+impl<S: StateMachine> Replica<S> {
+    /// The payload of a message the state refers to, or of an entry that is Raft log.
+    pub fn read<'a>(&self, log: &'a Log, id: MessageId) -> Result<Payload<'a>, ReadError> {
+        let place = (id.origin == self.range).then(|| self.place(id.index)).flatten();
+        let place = place.ok_or(ReadError::Unknown(id))?;
+        let read = log.read(place.position).map_err(ReadError::Log)?;
+        let damaged = ReadError::Damaged(id);
+        let (header, batch) = EntryHeader::decode(read.metadata()).map_err(|_| damaged)?;
+        if header.index != id.index {
+            return Err(damaged);
+        }
+        let commands = Commands::decode(batch, read.payload()).map_err(|_| damaged)?;
+        let range = commands.payload_range(id.ordinal).ok_or(ReadError::Unknown(id))?;
+        Ok(Payload { read, range })
+    }
+
+    /// Where an entry's record is, if anything needs it: it is Raft log, or a payload of it is referred to.
+    pub(super) fn place(&self, index: LogIndex) -> Option<Place> {
+        let store = self.raft.raft.store();
+        store.slot(index).map_or_else(|| self.payloads.get(index).map(|kept| kept.place), |slot| slot.place)
+    }
+
+    /// For [`Log::reclaim`]: is this record of the range still needed?
+    #[must_use]
+    pub fn is_live(&self, position: Position, header: &RecordHeader, metadata: &[u8]) -> bool {
+        let place = match header.kind {
+            KIND_ENTRY => EntryHeader::decode(metadata).ok().and_then(|(header, _)| self.place(header.index)),
+            KIND_STATE => self.state_place,
+            _ => None,
+        };
+        place.is_some_and(|place| place.position == position)
+    }
+
+    /// [`Log::reclaim`] has moved a record of the range that was live. To be called before the log changes
+    /// again.
+    ///
+    /// # Panics
+    /// When the record was not live.
+    pub fn on_moved(&mut self, log: &Log, from: Position, to: &Appended) {
+        let place = Place { position: to.position, bytes: to.bytes };
+        if self.state_place.is_some_and(|place| place.position == from) {
+            self.state_place = Some(place);
+            return;
+        }
+        let read = log.read(to.position).expect("it was appended just now");
+        let (header, _) = EntryHeader::decode(read.metadata()).expect("an entry of this range");
+        let store = self.raft.mut_store();
+        let former = match store.slot_mut(header.index) {
+            Some(slot) => slot.place.as_mut(),
+            None => self.payloads.get_mut(header.index).map(|kept| &mut kept.place),
+        };
+        let former = former.expect("a live record has a place");
+        assert_eq!(former.position, from, "a live record moves from its place");
+        *former = place;
+    }
+}
