@@ -6,7 +6,7 @@
 //! ```
 
 use std::fs::{self, File, OpenOptions};
-use std::io;
+use std::io::{self, Write};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
@@ -81,6 +81,16 @@ pub fn retain_checkpoints(directory: &Path, kept: &[(RangeId, u64)]) -> io::Resu
         }
     }
     Ok(removed)
+}
+
+/// Puts a whole file in the place of another: written aside, synced, renamed.
+pub(crate) fn replace(directory: &Path, name: &str, bytes: &[u8]) -> io::Result<()> {
+    let unfinished = directory.join(format!("{name}.new"));
+    let mut file = File::create(&unfinished)?;
+    file.write_all(bytes)?;
+    file.sync_all()?;
+    fs::rename(&unfinished, directory.join(name))?;
+    sync_directory(directory)
 }
 
 fn sync_directory(directory: &Path) -> io::Result<()> {

@@ -4,13 +4,15 @@
 //! collects commands, [`Replica::turn`] makes them one Raft entry and one record of the log, hears how far
 //! the log is durable, applies what is committed, and says in [`Outputs`] what is to be sent and written
 //! aside. It reads no clock and draws no random number; time and seed are arguments. What blocks is in
-//! [`files`], for start-up and for a thread off the cores.
+//! [`files`] and [`directory`], for start-up and for a thread off the cores.
 //!
 //! Read on in [`machine`] for what a service implements, in [`replica`] for the life of a command, in
 //! [`recovery`] for a start, in [`format`](mod@format) and [`checkpoint`] for what is on disk and between
-//! nodes.
+//! nodes, in [`catalog`] for who owns which keys.
 
+pub mod catalog;
 pub mod checkpoint;
+pub mod directory;
 pub mod files;
 pub mod format;
 pub mod identity;
