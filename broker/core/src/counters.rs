@@ -117,6 +117,59 @@ impl Counters {
         self.dropped[reason as usize] += messages;
     }
 
+    /// Every counter under its name in metrics and logs, in the order above; those by QoS and by reason one by
+    /// one.
+    #[must_use]
+    pub fn named(&self) -> Vec<(String, u64)> {
+        // Taken apart, so that no new counter is left out.
+        let Counters {
+            connections_accepted,
+            connections_refused,
+            clients_greeted,
+            handovers,
+            protocol_errors,
+            keep_alive_expired,
+            connect_timeouts,
+            take_overs,
+            publishes_received,
+            publishes_sent,
+            publishes_unmatched,
+            messages_crossed,
+            bytes_received,
+            bytes_sent,
+            match_hits,
+            match_misses,
+            publishers_slowed,
+            dropped,
+        } = self;
+        let by_qos = |name, counts: &[u64; 3]| [0, 1, 2].map(|qos| (format!("{name}_qos{qos}"), counts[qos]));
+        let one = |name: &str, count: &u64| (name.to_owned(), *count);
+        let mut named = vec![
+            one("connections_accepted", connections_accepted),
+            one("connections_refused", connections_refused),
+            one("clients_greeted", clients_greeted),
+            one("handovers", handovers),
+            one("protocol_errors", protocol_errors),
+            one("keep_alive_expired", keep_alive_expired),
+            one("connect_timeouts", connect_timeouts),
+            one("take_overs", take_overs),
+        ];
+        named.extend(by_qos("publishes_received", publishes_received));
+        named.extend(by_qos("publishes_sent", publishes_sent));
+        named.extend([
+            one("publishes_unmatched", publishes_unmatched),
+            one("messages_crossed", messages_crossed),
+            one("bytes_received", bytes_received),
+            one("bytes_sent", bytes_sent),
+            one("match_hits", match_hits),
+            one("match_misses", match_misses),
+            one("publishers_slowed", publishers_slowed),
+        ]);
+        let dropped = DropReason::ALL.iter().zip(dropped);
+        named.extend(dropped.map(|(reason, count)| (format!("dropped_{}", reason.name()), *count)));
+        named
+    }
+
     /// How many messages were not delivered for this reason.
     #[must_use]
     pub fn dropped(&self, reason: DropReason) -> u64 {
@@ -136,5 +189,25 @@ mod tests {
         names.sort_unstable();
         names.dedup();
         assert_eq!(names.len(), DROP_REASONS);
+    }
+
+    /// Every counter has a name of its own, and those of several have one for each.
+    #[test]
+    fn counters_are_named() {
+        let mut counters = Counters { publishes_sent: [1, 2, 3], messages_crossed: 4, ..Counters::default() };
+        counters.drop_messages(DropReason::Away, 5);
+        let mut named = counters.named();
+        let counted: Vec<_> = named.iter().filter(|(_, count)| *count > 0).cloned().collect();
+        let expected = [
+            ("publishes_sent_qos0", 1),
+            ("publishes_sent_qos1", 2),
+            ("publishes_sent_qos2", 3),
+            ("messages_crossed", 4),
+            ("dropped_away", 5),
+        ];
+        assert_eq!(counted, expected.map(|(name, count)| (name.to_owned(), count)));
+        named.sort_unstable();
+        named.dedup_by(|a, b| a.0 == b.0);
+        assert_eq!(named.len(), size_of::<Counters>() / size_of::<u64>());
     }
 }

@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use broker_core::Core;
 use broker_core::config::{Config, ConfigError};
+use broker_core::counters::Counters;
 use broker_core::identity::CoreId;
 use broker_core::time::Mono;
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
@@ -135,7 +136,8 @@ struct Node {
 }
 
 struct CoreHandle {
-    thread: JoinHandle<()>,
+    /// Returns what the core has counted, unless it has failed.
+    thread: JoinHandle<Option<Counters>>,
     control: Sender<Control>,
     wake: Arc<EventFd>,
     histogram: Arc<TurnHistogram>,
@@ -271,6 +273,7 @@ impl Node {
             core.tell(Control::Exit);
         }
         let deadline = self.clock.monotonic().after(PANIC_DEADLINE);
+        let mut counted = Vec::new();
         for (id, core) in self.cores.into_iter().enumerate() {
             // A thread that is stuck in a turn ends with the process.
             while !core.thread.is_finished() && self.clock.monotonic() < deadline {
@@ -284,7 +287,11 @@ impl Node {
                 turns.quantile_us(0.99),
                 turns.longest_us()
             );
+            if core.thread.is_finished() {
+                counted.extend(core.thread.join().ok().flatten());
+            }
         }
+        log_counters(&counted);
         tracing::info!("stopped");
         code
     }
@@ -297,6 +304,19 @@ impl CoreHandle {
         self.wake.signal();
         taken
     }
+}
+
+/// One line with what all cores together have counted, without what never happened.
+fn log_counters(cores: &[Counters]) {
+    let mut sums = Counters::default().named();
+    for core in cores {
+        for ((_, sum), (_, count)) in sums.iter_mut().zip(core.named()) {
+            *sum += count;
+        }
+    }
+    let line: Vec<_> =
+        sums.iter().filter(|(_, sum)| *sum > 0).map(|(name, sum)| format!("{name}={sum}")).collect();
+    tracing::info!("counters: {}", line.join(" "));
 }
 
 fn log_waiting(core: CoreId, waiting: &Waiting) {
@@ -325,10 +345,10 @@ struct Place {
 }
 
 /// A core's thread.
-fn run_core(place: Place) {
+fn run_core(place: Place) -> Option<Counters> {
     let (id, events) = (place.mailboxes.own(), place.events.clone());
     let event = match catch_unwind(AssertUnwindSafe(|| start_core(place))) {
-        Ok(Ok(())) => return,
+        Ok(Ok(counters)) => return Some(counters),
         Ok(Err(error)) => Event::Failed(id, error),
         // The panic hook has logged it.
         Err(panic) => {
@@ -337,9 +357,10 @@ fn run_core(place: Place) {
         }
     };
     let _ = events.send(event);
+    None
 }
 
-fn start_core(place: Place) -> io::Result<()> {
+fn start_core(place: Place) -> io::Result<Counters> {
     sys::pin(place.cpu)?;
     let (poller, waiting) = Poller::new(place.io)?;
     let (id, events) = (place.mailboxes.own(), place.events.clone());
@@ -355,8 +376,7 @@ fn start_core(place: Place) -> io::Result<()> {
     };
     let driver = Driver::new(parts, poller)?;
     let _ = events.send(Event::Started(id, waiting));
-    driver.run();
-    Ok(())
+    Ok(driver.run())
 }
 
 /// A panic's payload may panic when it is dropped.

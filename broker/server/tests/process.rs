@@ -92,6 +92,50 @@ fn sigint_stops_and_sighup_does_not() {
     assert_eq!(broker.wait().code(), Some(0));
 }
 
+/// Who cannot wait for the orderly stop sends a second signal: the process ends at once, with the exit code
+/// that shells give to that signal. A client that stays keeps the orderly stop from ending before.
+#[test]
+fn second_signal_ends_at_once() {
+    let mut broker = Broker::start(&[]);
+    let mut client = connect(broker.address(), "a");
+    expect_connack(&mut client);
+    // Both are there when the process goes on; which of them is taken first is the kernel's affair.
+    ["STOP", "TERM", "INT", "CONT"].iter().for_each(|name| broker.signal(name));
+    let code = broker.wait().code();
+    let first = broker.wait_for_log("stopping: signal");
+    broker.wait_for_log("second signal: ending at once");
+    assert_eq!(code, Some(128 + if first.contains("signal 2") { 15 } else { 2 }), "{first}");
+}
+
+/// Where io_uring is forbidden a core runs on epoll, says why and serves; unless it was told to use a ring.
+#[test]
+fn forbidden_ring_means_epoll() {
+    let mut broker = support::without_rings(|| Broker::start(&["--cores", "0"]));
+    broker.wait_for_log("core 0: epoll, because io_uring is not to be had: Operation not permitted");
+    let mut client = connect(broker.address(), "a");
+    expect_connack(&mut client);
+    ping(&mut client);
+    drop(client);
+    broker.stop();
+    let arguments = ["--cores", "0", "--io", "uring", "--listen", "tcp://127.0.0.1:0"];
+    let output = support::without_rings(|| run(&arguments));
+    assert_eq!(output.status.code(), Some(1));
+    assert!(text(&output.stderr).contains("core 0 cannot run: Operation not permitted"), "{output:?}");
+}
+
+/// What all cores have counted is told at the end, in one line, and nothing that never happened.
+#[test]
+fn counters_are_logged_at_the_end() {
+    let mut broker = Broker::start(&[]);
+    let mut clients: Vec<_> = (0..16).map(|number| connect(broker.address(), &number.to_string())).collect();
+    clients.iter_mut().for_each(expect_connack);
+    drop(clients);
+    broker.signal("TERM");
+    assert_eq!(broker.wait().code(), Some(0));
+    let line = broker.wait_for_log("counters: connections_accepted=16 clients_greeted=16 ");
+    assert!(line.contains(&format!("bytes_sent={}", 16 * 4)) && !line.contains("=0"), "{line}");
+}
+
 /// Clients whose home is another core than the one that accepted them are served all the same: many ids,
 /// on as many cores as there are, each talking again after the move.
 #[test]

@@ -22,6 +22,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use broker_core::Core;
+use broker_core::counters::Counters;
 use broker_core::identity::{ConnectionId, CoreId};
 use broker_core::input::{Input, Outputs, RECEIVE_BYTES_MAX};
 use broker_core::time::{Mono, Now};
@@ -149,12 +150,12 @@ impl Driver {
         })
     }
 
-    /// Runs turns until the node says that it is enough.
-    pub(crate) fn run(mut self) {
+    /// Runs turns until the node says that it is enough. Returns what the core has counted.
+    pub(crate) fn run(mut self) -> Counters {
         loop {
             let rest = self.turn();
             if self.stop == Stop::Exit {
-                return;
+                return self.core.counters().clone();
             }
             if rest {
                 self.poller.poll(Duration::ZERO, &mut self.reports);

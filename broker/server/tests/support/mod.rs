@@ -4,11 +4,14 @@
 #![expect(clippy::disallowed_methods, reason = "tests of a process need the clock")]
 #![allow(dead_code, reason = "each test binary uses its own part")]
 
+use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
+
+use seccompiler::{BpfProgram, SeccompAction, SeccompFilter};
 
 /// How long anything may take before a test gives up. Nothing waits this long unless it has failed.
 pub const DEADLINE: Duration = Duration::from_secs(60);
@@ -131,6 +134,25 @@ impl Drop for Broker {
             }
         }
     }
+}
+
+/// Starts processes to which the kernel refuses io_uring, as default containers do.
+pub fn without_rings<T: Send>(start: impl FnOnce() -> T + Send) -> T {
+    let filter = SeccompFilter::new(
+        BTreeMap::from([(libc::SYS_io_uring_setup, Vec::new())]),
+        SeccompAction::Allow,
+        SeccompAction::Errno(libc::EPERM.cast_unsigned()),
+        std::env::consts::ARCH.try_into().expect("an architecture that has system call filters"),
+    );
+    let filter = BpfProgram::try_from(filter.expect("a valid filter")).expect("a filter that compiles");
+    // A filter is for ever, but only for its thread and for what that starts.
+    std::thread::scope(|scope| {
+        let filtered = || {
+            seccompiler::apply_filter(&filter).expect("anybody may give up system calls");
+            start()
+        };
+        scope.spawn(filtered).join().expect("it starts")
+    })
 }
 
 /// Lets this process open enough descriptors for thousands of clients.
