@@ -2,13 +2,14 @@
 
 mod host;
 
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use broker_core::config::Settings;
-use host::packets::{connect_packet, publish_packet};
+use host::packets::{connect_packet, id, publish_packet};
 use host::{Client, Node, VERSIONS};
 use mqtt::encode::PublishOut;
-use mqtt::{Connect, ReasonCode, Version};
+use mqtt::{Connect, Packet, QoS, ReasonCode, Version};
 
 fn keeping(version: Version, keep_alive: u16) -> Connect<'static> {
     Connect { keep_alive, ..Connect::new(version, "client") }
@@ -72,10 +73,10 @@ fn any_packet_counts() {
 fn messages_to_the_client_do_not_count() {
     let node = Node::new(1);
     let mut client = node.connect_with(&keeping(Version::V311, 2));
-    client.subscribe("a", mqtt::QoS::AtMostOnce);
+    client.subscribe("a", QoS::AtMostOnce);
     let mut publisher = node.connect(Version::V311, "publisher");
     for _ in 0..5 {
-        publisher.publish("a", mqtt::QoS::AtMostOnce, "");
+        publisher.publish("a", QoS::AtMostOnce, "");
         node.advance(Duration::from_millis(550));
     }
     assert_eq!(client.packets().len(), 5);
@@ -142,4 +143,35 @@ fn client_that_does_not_read() {
     node.advance(Duration::from_millis(2100));
     assert!(client.is_closed() && !client.is_held());
     assert_eq!((node.connections(), node.sessions(), node.timers()), (0, 0, 0));
+}
+
+/// A publisher that was slowed for its receiver was closed for silence, though its packets lay there unread.
+#[test]
+fn slowed_publisher_was_closed_for_silence() {
+    let settings = Settings { queue_messages_max: 1000, inflight_max: 10, ..Settings::default() };
+    let node = Node::of_settings(settings);
+    let mut slow = node.connect(Version::V311, "slow");
+    slow.subscribe("t", QoS::AtLeastOnce);
+    let mut publisher = node.connect_with(&keeping(Version::V311, 2));
+    let publish = |packet_id| {
+        let packet_id = Some(id(packet_id));
+        let publish = PublishOut { topic: "t", qos: QoS::AtLeastOnce, packet_id, ..PublishOut::default() };
+        publish_packet(Version::V311, &publish)
+    };
+    publisher.send(&(1..=2000).flat_map(publish).collect::<Vec<u8>>());
+    let mut received = VecDeque::new();
+    for step in 0..200 {
+        received.extend(slow.packets().into_iter().filter_map(|packet| match packet {
+            Packet::Publish(publish) => Some(publish),
+            _ => None,
+        }));
+        slow.acknowledge(&received.pop_front().expect("ten are in flight"));
+        if step % 20 == 0 {
+            publisher.send(&[0xC0, 0]); // PINGREQ
+        }
+        node.advance(Duration::from_millis(50));
+    }
+    assert_eq!(node.count(|core| core.counters().keep_alive_expired), 0);
+    let taken = node.count(|core| core.counters().publishes_received[1]);
+    assert!(taken < 2000, "it was slowed all the time");
 }

@@ -67,7 +67,14 @@ impl Core {
     pub(super) fn process_received(&mut self, now: Now, id: ConnectionId, out: &mut Outputs) {
         let Some(connection) = self.connections.get_mut(id) else { return };
         let mut bytes = std::mem::take(&mut connection.received);
-        match self.process(now, id, &bytes, out) {
+        let processed = self.process(now, id, &bytes, out);
+        if processed != Processed::Upto(0)
+            && let Some(connection) = self.connections.get_mut(id)
+        {
+            // [MQTT-3.1.2-22]: what it sends while it is slowed lies before our door, and is no silence.
+            connection.last_received = now.monotonic;
+        }
+        match processed {
             Processed::Upto(used) if used < bytes.len() => {
                 if used > 0 {
                     bytes = bytes[used..].to_vec(); // no larger than what it holds
