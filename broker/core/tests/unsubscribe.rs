@@ -144,3 +144,35 @@ fn given_up_before_it_stands() {
         client.expect_silence();
     }
 }
+
+/// [MQTT-3.10.4-2] A second UNSUBSCRIBE was answered before the routes of the first were gone, and messages came by
+/// them after its UNSUBACK.
+#[test]
+fn second_unsubscribe_was_answered_too_early() {
+    for filter in ["t", "$share/g/t"] {
+        for cores in [0, 1] {
+            let node = Node::new(2);
+            let mut client =
+                node.connect_at_with(cores, "client", |client_id| lasting(Version::V5, client_id));
+            let mut publisher = node.connect_at(1 - cores, Version::V311, "publisher");
+            client.subscribe(filter, QoS::AtLeastOnce);
+            for _ in 0..3 {
+                publisher.publish("t", QoS::AtMostOnce, "cached");
+            }
+            client.packets();
+            node.hold_mail(0, 1);
+            node.hold_mail(1, 0);
+            let first = client.send_unsubscribe(&[filter]);
+            let second = client.send_unsubscribe(&[filter]);
+            client.expect_nothing();
+            node.release_mail();
+            for (packet_id, code) in [(first, 0), (second, 0x11)] {
+                let Packet::UnsubAck(ack) = client.expect() else { panic!("no UNSUBACK") };
+                let codes: Vec<u8> = ack.reasons.into_iter().map(ReasonCode::value).collect();
+                assert_eq!((ack.packet_id.get(), &codes[..]), (packet_id, &[code][..]), "{filter}");
+            }
+            publisher.publish("t", QoS::AtMostOnce, "after");
+            client.expect_silence();
+        }
+    }
+}

@@ -193,9 +193,12 @@ impl Core {
     ) -> ReasonCode {
         let connection = self.connections.get(wait.connection).expect("is being processed");
         let (tenant, slot) = (connection.tenant, connection.inbox);
-        if !self.inboxes.unsubscribe(slot, filter) {
-            return ReasonCode::NO_SUBSCRIPTION_EXISTED;
-        }
+        // One that is not there any more may have routes that are still going: the answer waits for them, for after
+        // it nothing may be sent by them [MQTT-3.10.4-2].
+        let reason = match self.inboxes.unsubscribe(slot, filter) {
+            true => ReasonCode::SUCCESS,
+            false => ReasonCode::NO_SUBSCRIPTION_EXISTED,
+        };
         if parsed.share.is_none() {
             self.give_up_retained(wait.connection, parsed.filter);
         }
@@ -210,13 +213,15 @@ impl Core {
             }
             None if durable => Route::Session(target),
             None => {
-                self.remove_local(&name, parsed.filter, wait.connection, out);
-                return ReasonCode::SUCCESS;
+                if reason == ReasonCode::SUCCESS {
+                    self.remove_local(&name, parsed.filter, wait.connection, out);
+                }
+                return reason;
             }
         };
         self.remove_route(&name, parsed.filter, route, Some(RouteWait::Request(wait)));
         request.waiting += 1;
-        ReasonCode::SUCCESS
+        reason
     }
 
     /// Adds a volatile session to this core's own subscribers. True if its SUBACK has to wait for the
