@@ -16,7 +16,8 @@ use std::sync::Arc;
 use rustix::fs::{FallocateFlags, OFlags, fallocate, statvfs};
 
 use crate::identity::{LogId, SegmentId};
-use crate::mapping::SegmentBytes;
+use crate::image::Image;
+use crate::mapping::{MappedSegment, SegmentBytes};
 use crate::recovery::Unproven;
 use crate::request::FlushError;
 
@@ -25,6 +26,7 @@ const FORMAT: &str = "hermod data format ";
 /// The layout of the data directory this crate writes and reads.
 pub const FORMAT_VERSION: u32 = 1;
 const ZEROS_BYTES: usize = 1 << 20;
+const SETTLE_BYTES: usize = 1 << 20;
 
 /// Keeps other processes out of a data directory while it exists.
 #[derive(Debug)]
@@ -178,14 +180,24 @@ pub fn remove_segment(directory: &Path, segment: SegmentId) -> io::Result<()> {
 pub fn open_segment(directory: &Path, segment: SegmentId, direct: bool) -> io::Result<(File, bool)> {
     let path = segment_path(directory, segment);
     if direct {
-        let flags = i32::try_from(OFlags::DIRECT.bits()).expect("a flag of open(2)");
-        match OpenOptions::new().write(true).custom_flags(flags).open(&path) {
+        match OpenOptions::new().write(true).custom_flags(direct_flag()).open(&path) {
             Ok(file) => return Ok((file, true)),
             Err(error) if error.raw_os_error() == Some(rustix::io::Errno::INVAL.raw_os_error()) => {}
             Err(error) => return Err(error),
         }
     }
     Ok((OpenOptions::new().write(true).open(&path)?, false))
+}
+
+fn direct_flag() -> i32 {
+    i32::try_from(OFlags::DIRECT.bits()).expect("a flag of open(2)")
+}
+
+/// Opens a segment for commits by stores ([`MappedSegment`]), and for the syncs after them.
+pub fn open_mapped(directory: &Path, segment: SegmentId) -> io::Result<(File, MappedSegment)> {
+    let file = OpenOptions::new().read(true).write(true).open(segment_path(directory, segment))?;
+    let mapped = MappedSegment::map(&file)?;
+    Ok((file, mapped))
 }
 
 /// One write of a commit, for hosts without a ring: pwrite, then fdatasync. Neither is ever tried again.
@@ -206,14 +218,26 @@ pub fn map_segment(directory: &Path, segment: SegmentId) -> io::Result<Arc<Segme
 
 /// Makes what recovery read durable, before anything is done with it: after `kill -9` the newest records may
 /// be in the page cache alone, and after a failed fsync the kernel calls pages clean that are not on the
-/// disk, so they are written again.
+/// disk. What the disk itself says (read past the page cache) is left alone, so that acknowledged blocks are
+/// never written again; the rest, and everything where the file system cannot say, is.
 pub fn settle(directory: &Path, unproven: &[Unproven]) -> io::Result<()> {
+    let (mut seen, mut stored) = (Image::new(SETTLE_BYTES), Image::new(SETTLE_BYTES));
     for range in unproven {
         let path = segment_path(directory, range.segment);
-        let file = OpenOptions::new().read(true).write(true).open(path)?;
-        let mut bytes = vec![0; usize::try_from(range.bytes).expect("segments are below 4 GiB")];
-        file.read_exact_at(&mut bytes, range.offset)?;
-        file.write_all_at(&bytes, range.offset)?;
+        let file = OpenOptions::new().read(true).write(true).open(&path)?;
+        let direct = OpenOptions::new().read(true).custom_flags(direct_flag()).open(&path).ok();
+        let end = range.offset + range.bytes;
+        let mut offset = range.offset;
+        while offset < end {
+            let piece = usize::try_from(end - offset).unwrap_or(usize::MAX).min(SETTLE_BYTES);
+            let (seen, stored) = (&mut seen.bytes_mut()[..piece], &mut stored.bytes_mut()[..piece]);
+            file.read_exact_at(seen, offset)?;
+            let read = direct.as_ref().is_some_and(|file| file.read_exact_at(stored, offset).is_ok());
+            if !read || seen != stored {
+                file.write_all_at(seen, offset)?;
+            }
+            offset += piece as u64;
+        }
         file.sync_data()?;
     }
     sync_directory(directory)

@@ -1,5 +1,5 @@
-//! The bytes of a sealed segment: mapped from its file, or in memory where a simulator is the disk. The only
-//! unsafe code of the crate is here.
+//! The bytes of a sealed segment: mapped from its file, or in memory where a simulator is the disk; and a
+//! segment that is written through its mapping. The only unsafe code of the crate is here.
 
 #![expect(unsafe_code, reason = "a file can only be mapped by an unsafe call")]
 
@@ -8,7 +8,7 @@ use std::io;
 use std::ops::Deref;
 use std::sync::Arc;
 
-use memmap2::{Advice, Mmap, MmapOptions};
+use memmap2::{Advice, Mmap, MmapMut, MmapOptions};
 
 /// A sealed segment's bytes. Counted by `Arc`: the file is recycled only when the log holds the last count.
 #[derive(Debug)]
@@ -60,6 +60,30 @@ impl SegmentBytes {
             Source::Mapped(map) => map.advise(Advice::PopulateRead).or_else(|_| map.advise(Advice::WillNeed)),
             Source::Memory { .. } => Ok(()),
         }
+    }
+}
+
+/// A segment that is written by stores into its mapping: `wal.append = "mapped"`. Lives on whatever thread
+/// carries commits out; a store may wait for the file system.
+#[derive(Debug)]
+pub struct MappedSegment(MmapMut);
+
+impl MappedSegment {
+    /// Maps a whole segment file for writing. Its blocks are all allocated: a store into a hole of a full
+    /// disk would end the process.
+    pub fn map(file: &File) -> io::Result<MappedSegment> {
+        // SAFETY: one log writes the file, through this mapping alone, and nobody shortens it while it is
+        // mapped; the caller keeps other processes out by the directory lock.
+        let map = unsafe { MmapOptions::new().map_mut(file) }?;
+        Ok(MappedSegment(map))
+    }
+
+    /// Stores a write of a commit. Durable after an fdatasync of the file.
+    ///
+    /// # Panics
+    /// When the file ends before.
+    pub fn write(&mut self, offset: usize, bytes: &[u8]) {
+        self.0[offset..offset + bytes.len()].copy_from_slice(bytes);
     }
 }
 

@@ -192,6 +192,7 @@ impl Log {
 
     /// The bytes of a segment, as [`Request::MapSegment`] asked for. Its memory is given up.
     pub fn on_mapped(&mut self, segment: SegmentId, bytes: Arc<SegmentBytes>) {
+        self.reclaim.on_mapped();
         if let Some(image) = self.sealed.on_mapped(segment, bytes)
             && image.bytes().len() == self.config.segment_bytes as usize
         {

@@ -23,6 +23,11 @@ pub(crate) struct Reclaim {
 }
 
 impl Reclaim {
+    /// There is one more segment to choose from.
+    pub(super) fn on_mapped(&mut self) {
+        self.fruitless = None;
+    }
+
     /// Would a search find no more than the last one? Spares every turn a walk over all segments.
     fn is_fruitless(&self, (bytes, live): (u64, u64), segment_bytes: u64) -> bool {
         self.fruitless.is_some_and(|(bytes_then, live_then)| {

@@ -80,8 +80,8 @@ pub struct Cut {
 pub struct Quarantine {
     /// Ranges that provably lost records, ascending.
     pub touched: Vec<RangeId>,
-    /// Ranges that may have: some lost record's owner is unknown, and these have no record after it that
-    /// would show that nothing of theirs is missing.
+    /// Ranges that may have: some lost record's owner is unknown, and of these no record is left that names
+    /// one before it as the range's last, which would show that nothing of theirs is missing.
     pub suspected: Vec<RangeId>,
     /// Lost LSNs whose owner is unknown. A range of which nothing else is left may have been among them.
     pub unidentified: Vec<(Lsn, Lsn)>,

@@ -1,6 +1,6 @@
 //! Whose records were lost: from headers that survived, and from the survivors' `previous`.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::format::RecordHeader;
 use crate::identity::{Lsn, RangeId};
@@ -24,10 +24,7 @@ pub(super) fn name(recovery: &Recovery<'_>, lost: &[Damage], broken: &[RecordHea
     broken.iter().for_each(&mut note);
     Records::all(recovery).for_each(|record| note(&record.header));
     let unidentified = unidentified(lost, &identified);
-    let mut suspected = BTreeSet::new();
-    if let Some((first, _)) = unidentified.first() {
-        suspected = without_record_after(recovery, *first);
-    }
+    let mut suspected = not_cleared(recovery, &unidentified);
     touched.remove(&RangeId::LOG);
     suspected.remove(&RangeId::LOG);
     let suspected = suspected.difference(&touched).copied().collect();
@@ -53,20 +50,19 @@ fn unidentified(lost: &[Damage], identified: &BTreeSet<Lsn>) -> Vec<(Lsn, Lsn)> 
     intervals
 }
 
-/// Ranges whose last surviving record is before `lsn`: the lost one may be theirs. A range with a later
-/// record is not among them: its chain of `previous` passes over the lost one or has named it.
-fn without_record_after(recovery: &Recovery<'_>, lsn: Lsn) -> BTreeSet<RangeId> {
-    let mut before = BTreeSet::new();
-    let mut after = BTreeSet::new();
+/// Ranges that some lost LSN may belong to: those of which no surviving record reaches from before it to after
+/// it by its `previous`. A later record alone clears nobody, because the records between may be reclaimed.
+fn not_cleared(recovery: &Recovery<'_>, unidentified: &[(Lsn, Lsn)]) -> BTreeSet<RangeId> {
+    let mut cleared: BTreeMap<RangeId, BTreeSet<usize>> = BTreeMap::new();
     for record in Records::all(recovery) {
-        if recovery.is_left_out(record.header.range, record.header.lsn) {
+        let header = &record.header;
+        if recovery.is_left_out(header.range, header.lsn) {
             continue;
         }
-        if record.header.lsn < lsn {
-            before.insert(record.header.range)
-        } else {
-            after.insert(record.header.range)
-        };
+        let from = unidentified.partition_point(|(first, _)| *first <= header.range_previous);
+        let spanned = (from..unidentified.len()).take_while(|at| unidentified[*at].1 < header.lsn);
+        cleared.entry(header.range).or_default().extend(spanned);
     }
-    before.difference(&after).copied().collect()
+    cleared.retain(|_, cleared| cleared.len() < unidentified.len());
+    cleared.into_keys().collect()
 }

@@ -24,8 +24,17 @@ fn every_seed_keeps_the_promises() {
         tally.damage_refused += driver.tally.damage_refused;
     }
     // The runs come to every place that they are to hold.
-    assert!(tally.restarts > 1000 && tally.cuts > 100 && tally.moved > 10_000, "{tally:?}");
+    assert!(tally.restarts > 1000 && tally.cuts > 50 && tally.moved > 10_000, "{tally:?}");
     assert!(tally.full > 50 && tally.poisoned > 50 && tally.damage_refused > 50, "{tally:?}");
+}
+
+/// A range lost a record, and the one that named it as its predecessor had been reclaimed: the range passed
+/// for whole, because a later record of it was there.
+#[test]
+fn a_range_whose_links_were_reclaimed_is_not_taken_for_whole() {
+    for seed in [55, 60, 63, 114] {
+        Driver::new(seed, None).run(3000);
+    }
 }
 
 /// A run with a defect built in fails for some seed: the checks are no decoration.

@@ -122,6 +122,9 @@ impl Driver {
         let quarantine = rest.quarantine();
         let unidentified = quarantine.unidentified.iter().any(|(first, last)| *first <= lsn && lsn <= *last);
         assert!(quarantine.contains(range) || unidentified, "LSN {lsn} is somebody's");
+        // Nothing is left of a range that is not named, so there is nothing to go on with by mistake.
+        let mut of_range = whole.records().filter(|record| record.header.range == range);
+        assert!(quarantine.contains(range) || of_range.all(|record| record.header.lsn == lsn));
         let shown: Vec<_> = rest.records().map(|record| (record.header.lsn, id_of(&record))).collect();
         let others = whole.records().filter(|record| !quarantine.contains(record.header.range));
         let others = others.filter(|record| record.header.lsn != lsn);
