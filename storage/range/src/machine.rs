@@ -46,6 +46,13 @@ pub struct Apply<'a> {
 }
 
 impl Apply<'_> {
+    /// May a key contain the entry already? False in the ordinary course of things: then no key needs to be
+    /// asked about.
+    #[must_use]
+    pub fn is_replay(&self) -> bool {
+        self.index <= self.restored.greatest()
+    }
+
     /// Does the state of this key contain the entry already, because a checkpoint brought it?
     #[must_use]
     pub fn has(&self, key: &[u8]) -> bool {
@@ -86,6 +93,12 @@ impl<E> Effects<E> {
     /// The state holds one more reference to this payload. The command's own, or one it holds already.
     pub fn retain(&mut self, id: MessageId) {
         self.references.push((id, 1));
+    }
+
+    /// The same, so many times.
+    pub fn retain_times(&mut self, id: MessageId, times: u32) {
+        let times = i32::try_from(times).expect("fewer holders than two billion");
+        self.references.push((id, times));
     }
 
     /// The state holds one reference less.

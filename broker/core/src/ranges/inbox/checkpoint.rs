@@ -104,7 +104,7 @@ enum StoredWork {
 impl InboxRange {
     /// Hands out the keys behind `after` with their values, ascending, until `put` says that it is enough: true
     /// if nothing is left.
-    pub fn checkpoint(&self, after: Option<&[u8]>, mut put: impl FnMut(&[u8], &[u8]) -> bool) -> bool {
+    pub(super) fn write_keys(&self, after: Option<&[u8]>, mut put: impl FnMut(&[u8], &[u8]) -> bool) -> bool {
         if after.is_none() && put(SEEN_KEY, &encode(&self.seen.to_list())) {
             return false;
         }
@@ -120,7 +120,7 @@ impl InboxRange {
     }
 
     /// Takes a key as a checkpoint has it; to be called before any entry is applied.
-    pub fn restore(&mut self, key: &[u8], value: &[u8]) -> Result<(), Error> {
+    pub(super) fn restore_key(&mut self, key: &[u8], value: &[u8]) -> Result<(), Error> {
         if key == SEEN_KEY {
             self.seen.restore(rkyv::from_bytes::<Vec<(u64, u64, u64)>, Error>(value)?);
             return Ok(());

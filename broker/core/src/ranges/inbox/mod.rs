@@ -13,6 +13,7 @@ pub mod command;
 mod checkpoint;
 mod client;
 mod groups;
+mod machine;
 mod messages;
 mod names;
 mod queue;
@@ -23,6 +24,7 @@ mod tasks;
 use std::sync::Arc;
 
 use hashbrown::{HashMap, HashSet};
+use range::RangeId;
 use rkyv::rancor::Error;
 use slab::Slab;
 
@@ -126,6 +128,7 @@ pub enum Effect {
 /// See the module's documentation.
 #[derive(Debug)]
 pub struct InboxRange {
+    range: RangeId,
     clients: Slab<Box<Client>>,
     names: Names,
     /// Slots by session.
@@ -137,14 +140,16 @@ pub struct InboxRange {
     /// Scratch.
     finished: Vec<Entry>,
     key: Vec<u8>,
+    effects: Vec<Effect>,
 }
 
 impl InboxRange {
     /// A range without clients; `seed` is of its hash tables alone, and changes nothing that can be seen.
     #[must_use]
-    pub fn new(seed: u64) -> InboxRange {
+    pub fn new(range: RangeId, seed: u64) -> InboxRange {
         let hasher = foldhash::fast::FixedState::with_seed(seed);
         InboxRange {
+            range,
             clients: Slab::new(),
             names: Names::default(),
             by_incarnation: HashMap::with_hasher(hasher.clone()),
@@ -153,11 +158,12 @@ impl InboxRange {
             seen: Seen::new(seed),
             finished: Vec::new(),
             key: Vec::new(),
+            effects: Vec::new(),
         }
     }
 
-    /// Applies a committed command.
-    pub fn apply(
+    /// Executes a committed command.
+    fn execute(
         &mut self,
         committed: Committed<'_>,
         command: &[u8],

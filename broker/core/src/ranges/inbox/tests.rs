@@ -9,6 +9,8 @@ use crate::random::Random;
 use crate::ranges::Contained;
 use crate::time::Wall;
 
+const RANGE: RangeId = RangeId(5);
+
 /// A range, its log, and an account of who holds which message.
 struct Host {
     range: InboxRange,
@@ -21,7 +23,7 @@ struct Host {
 impl Host {
     fn new() -> Host {
         let held = BTreeMap::new();
-        Host { range: InboxRange::new(7), log: Vec::new(), at: 1_000_000, held, effects: Vec::new() }
+        Host { range: InboxRange::new(RANGE, 7), log: Vec::new(), at: 1_000_000, held, effects: Vec::new() }
     }
 
     fn apply(&mut self, command: &impl Encode) -> Outcome {
@@ -129,7 +131,7 @@ fn replay(
     effects: &mut Vec<Effect>,
 ) -> Outcome {
     let committed = Committed { index, ordinal: 0, at: Wall(*at), contained };
-    range.apply(committed, bytes, effects).expect("encoded by us")
+    range.execute(committed, bytes, effects).expect("encoded by us")
 }
 
 /// A checkpoint that is being written: its chunks speak for all keys up to their last, as of an entry.
@@ -147,7 +149,7 @@ impl Checkpoint {
         }
         let after = self.items.last().map(|(key, _)| key.clone());
         let enough = self.items.len() + most;
-        let last = range.checkpoint(after.as_deref(), |key, value| {
+        let last = range.write_keys(after.as_deref(), |key, value| {
             self.items.push((key.to_vec(), value.to_vec()));
             self.items.len() >= enough
         });
@@ -157,9 +159,9 @@ impl Checkpoint {
 
     /// The state that it and the log after its beginning make.
     fn restore(&self, log: &[(u64, Vec<u8>)]) -> InboxRange {
-        let mut range = InboxRange::new(77);
+        let mut range = InboxRange::new(RANGE, 77);
         for (key, value) in &self.items {
-            range.restore(key, value).expect("written by us");
+            range.restore_key(key, value).expect("written by us");
         }
         for index in self.chunks[0].1 + 1..=log.len() as u64 {
             let contained = |key: &[u8]| {
