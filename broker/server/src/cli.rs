@@ -8,6 +8,7 @@ use std::str::FromStr;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::auth::{Anonymous, FileName, passwd::Passwd};
 use crate::configuration::{Configuration, Cores, Data, Filter, Listener};
 use crate::cores::CpuList;
 
@@ -35,6 +36,12 @@ pub(crate) enum Command {
     /// Nothing is changed. Exits with 0 if nothing is worse than advice, with 1 for a warning, with 2 if
     /// the machine cannot carry what is wanted.
     Doctor(Doctor),
+
+    /// Add a user to a password file, give it another password, or take it away.
+    ///
+    /// The password is stored as Argon2id; users that mosquitto_passwd has stored stay as they are. A broker
+    /// reads the file again on SIGHUP.
+    Passwd(Passwd),
 }
 
 /// Checking the machine.
@@ -112,6 +119,21 @@ pub(crate) struct Serve {
     #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) max_queued_messages: Option<u32>,
 
+    /// Users and their passwords, in the format of mosquitto_passwd; see `hermod passwd` (`auth.password_file`).
+    #[arg(long, value_name = "FILE")]
+    pub(crate) password_file: Option<PathBuf>,
+
+    /// What clients may publish and receive, in the format of Mosquitto's acl_file (`auth.acl_file`).
+    #[arg(long, value_name = "FILE")]
+    pub(crate) acl_file: Option<PathBuf>,
+
+    /// Whether clients are let in that give neither user name nor password (`auth.allow_anonymous`).
+    ///
+    /// With auto only without --password-file, and on loopback addresses: a broker that listens on others does
+    /// not start then.
+    #[arg(long, value_name = "WHETHER", value_enum, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    pub(crate) allow_anonymous: Option<Anonymous>,
+
     /// How cores wait for the kernel (`node.io`).
     #[arg(long, value_name = "DRIVER", value_enum, hide = true)]
     pub(crate) io: Option<Io>,
@@ -142,6 +164,10 @@ impl Serve {
         put(&mut configuration.node.data, self.data);
         put(&mut configuration.node.io, self.io);
         put(&mut configuration.log.filter, self.log.clone());
+        let file = |path: &Option<PathBuf>| path.clone().map(|path| FileName(Some(path)));
+        put(&mut configuration.auth.password_file, file(&self.password_file));
+        put(&mut configuration.auth.acl_file, file(&self.acl_file));
+        put(&mut configuration.auth.allow_anonymous, self.allow_anonymous);
         put(&mut configuration.limits.connections_max, self.max_connections.map(NonZeroU32::get));
         let timeout_ms = self.connect_timeout_seconds.map(|seconds| seconds * 1000);
         put(&mut configuration.limits.connect_timeout_ms, timeout_ms);
@@ -285,13 +311,19 @@ mod tests {
             "--max-packet-bytes=4096",
             "--max-queued-messages=9",
             "--io=epoll",
+            "--password-file=p",
+            "--acl-file=a",
+            "--allow-anonymous",
         ]);
         assert_eq!(configuration.core(1, false).check(), Ok(()));
         assert_eq!(configuration.listeners[0].bind.to_string(), "tcp://[::1]:7");
         assert_eq!(configuration.node.cores.to_string(), "3");
         assert_eq!(configuration.node.io, Io::Epoll);
         assert_eq!(configuration.log.filter.0, "warn");
-        let Configuration { limits, default_tenant, .. } = configuration;
+        let Configuration { limits, default_tenant, auth, .. } = configuration;
+        let file = |name: &str| FileName(Some(name.into()));
+        assert_eq!((auth.password_file, auth.acl_file), (file("p"), file("a")));
+        assert_eq!(auth.allow_anonymous, Anonymous::Yes);
         assert_eq!((limits.connections_max, limits.connect_timeout_ms), (7, 3000));
         assert_eq!((default_tenant.packet_bytes_max, default_tenant.queue_messages_max), (4096, 9));
         assert!(serve(&["--log=no=such=filter"]).is_err());

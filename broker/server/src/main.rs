@@ -3,7 +3,7 @@
 //!
 //! Read on in `node.rs` (the process), then `driver/mod.rs` (a core's turn).
 
-mod authenticator;
+mod auth;
 mod cli;
 mod clock;
 mod configuration;
@@ -38,12 +38,18 @@ fn main() -> ExitCode {
     let cli = Cli::parse();
     match cli.command {
         Some(Command::Doctor(wanted)) => doctor::examine(&wanted),
-        None => serve(&cli.serve).unwrap_or_else(|error| {
-            // Not through the log, which may be filtered.
-            let _ = writeln!(io::stderr(), "hermod: {error}");
-            ExitCode::FAILURE
-        }),
+        Some(Command::Passwd(wanted)) => match wanted.run() {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => fail(&error),
+        },
+        None => serve(&cli.serve).unwrap_or_else(|error| fail(&*error)),
     }
+}
+
+/// Says why. Not through the log, which may be filtered.
+fn fail(error: &dyn Error) -> ExitCode {
+    let _ = writeln!(io::stderr(), "hermod: {error}");
+    ExitCode::FAILURE
 }
 
 fn serve(serve: &Serve) -> Result<ExitCode, Box<dyn Error>> {

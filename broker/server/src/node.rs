@@ -4,6 +4,7 @@
 use std::any::Any;
 use std::fmt;
 use std::io;
+use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
@@ -18,6 +19,7 @@ use broker_core::identity::CoreId;
 use broker_core::time::Mono;
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 
+use crate::auth::{self, Authenticator, LoadError, Loaded, OpenDoor, Workers};
 use crate::cli::Io;
 use crate::clock::Clock;
 use crate::configuration::Configuration;
@@ -40,9 +42,14 @@ const PANIC_DEADLINE: Duration = Duration::from_secs(2);
 /// Exit code after a panic on a core: EX_SOFTWARE of sysexits(3).
 const EXIT_PANIC: u8 = 70;
 
+/// What a core may be told and not have heard yet.
+const CONTROLS_MAX: usize = 64;
+
 /// What the node tells a core.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(crate) enum Control {
+    /// Go by these files from now on.
+    Learn(Loaded),
     /// Go on with another configuration.
     Configure(Arc<Config>),
     /// Begin the orderly stop.
@@ -75,6 +82,10 @@ pub(crate) enum StartError {
     TooManyCores(usize),
     /// A setting is out of range.
     Config(ConfigError),
+    /// A file that says who is let in cannot be used.
+    Auth(LoadError),
+    /// Everybody would be let in.
+    Open(OpenDoor),
     /// An address cannot be listened on.
     Bind(BindError),
     /// A core cannot run.
@@ -91,6 +102,8 @@ impl fmt::Display for StartError {
             StartError::Cores(error) => error.fmt(f),
             StartError::TooManyCores(cores) => write!(f, "{cores} cores are more than a node can have"),
             StartError::Config(error) => error.fmt(f),
+            StartError::Auth(error) => error.fmt(f),
+            StartError::Open(door) => door.fmt(f),
             StartError::Bind(error) => error.fmt(f),
             StartError::Core(core, error) => write!(
                 f,
@@ -109,6 +122,7 @@ pub(crate) fn serve(configuration: Configuration, reloading: &Reloading<'_>) -> 
     let count = u16::try_from(cpus.0.len()).map_err(|_| StartError::TooManyCores(cpus.0.len()))?;
     let config = configuration.core(count, Reloading::notices());
     config.check().map_err(StartError::Config)?;
+    let loaded = auth::load(&configuration.auth).map_err(StartError::Auth)?;
     let open_files = sys::raise_open_files().map_err(StartError::System)?;
     tracing::info!("hermod {}", env!("CARGO_PKG_VERSION"));
     tracing::info!("cores: {count}, on CPUs {cpus}");
@@ -120,9 +134,10 @@ pub(crate) fn serve(configuration: Configuration, reloading: &Reloading<'_>) -> 
         bound.extend(listener::bind(index, &listen.bind, count).map_err(StartError::Bind)?);
     }
     let addresses: Vec<_> = bound.iter().map(|bound| bound.address).collect();
-    let mut node = Node::start(&cpus, config, bound, configuration.node.io)?;
+    auth::check_doors(&configuration.auth, &addresses).map_err(StartError::Open)?;
+    let mut node = Node::start(&cpus, config, bound, &configuration, &loaded)?;
     node.wait_started()?;
-    for address in addresses {
+    for address in &node.addresses {
         tracing::info!("listening on tcp://{address}");
     }
     Ok(node.run(configuration, reloading))
@@ -130,6 +145,8 @@ pub(crate) fn serve(configuration: Configuration, reloading: &Reloading<'_>) -> 
 
 /// The running node. Lives on the main thread.
 struct Node {
+    addresses: Vec<SocketAddr>,
+    workers: Workers,
     clock: Clock,
     cores: Vec<CoreHandle>,
     events: Receiver<Event>,
@@ -146,23 +163,37 @@ struct CoreHandle {
 }
 
 impl Node {
-    fn start(cpus: &CpuList, config: Config, bound: Vec<Bound>, io: Io) -> Result<Node, StartError> {
+    fn start(
+        cpus: &CpuList,
+        config: Config,
+        bound: Vec<Bound>,
+        configuration: &Configuration,
+        loaded: &Loaded,
+    ) -> Result<Node, StartError> {
+        let addresses = bound.iter().map(|bound| bound.address).collect();
         let config = Arc::new(config);
         let clock = Clock::start();
         let incarnation = Clock::wall().0;
         let (events, incoming) = unbounded();
         signals::start(events.clone()).map_err(StartError::System)?;
+        let workers = Workers::start(&configuration.auth, &config, clock).map_err(StartError::System)?;
         let mailboxes = mailboxes::mesh(config.cores).map_err(StartError::System)?;
         let mut bound: Vec<_> = bound.into_iter().map(|b| (b.listener, b.sockets.into_iter())).collect();
         let mut cores = Vec::new();
         for (mailboxes, &cpu) in mailboxes.into_iter().zip(&cpus.0) {
             let id = mailboxes.own();
             let wake = Arc::clone(&mailboxes.wake().event);
-            let (control, controls) = bounded(4);
+            let (control, controls) = bounded(CONTROLS_MAX);
+            let knowledge = Arc::clone(&loaded.knowledge);
+            let authenticator =
+                Authenticator::new(knowledge, Arc::clone(&config), workers.clone(), Arc::clone(&wake));
+            // The first it hears.
+            let _ = control.try_send(Control::Learn(loaded.clone()));
             let histogram = Arc::new(TurnHistogram::default());
             let place = Place {
                 cpu,
-                io,
+                io: configuration.node.io,
+                authenticator,
                 config: Arc::clone(&config),
                 incarnation,
                 seed: sys::random().map_err(StartError::System)?,
@@ -182,7 +213,7 @@ impl Node {
                 .map_err(|error| StartError::Core(id, error))?;
             cores.push(CoreHandle { thread, control, wake, histogram, done: false });
         }
-        Ok(Node { clock, cores, events: incoming })
+        Ok(Node { addresses, workers, clock, cores, events: incoming })
     }
 
     /// Waits until every core runs. Clients that connect before wait in the kernel.
@@ -221,8 +252,13 @@ impl Node {
             match event {
                 Some(Event::Signal(Signal::Reload)) => {
                     let cores = u16::try_from(self.cores.len()).expect("checked at start");
-                    if let Some(config) = reloading.reload(&mut configuration, cores) {
-                        self.configure(&config);
+                    if let Some(reloaded) = reloading.reload(&mut configuration, cores, &self.addresses) {
+                        self.tell_all(&Control::Learn(reloaded.loaded));
+                        if let Some(config) = reloaded.config {
+                            self.tell_all(&Control::Configure(config));
+                        }
+                        let changes = reloaded.changes;
+                        tracing::info!("SIGHUP: the configuration is loaded again, with {changes} changes");
                     }
                 }
                 Some(Event::Signal(Signal::Stop(number))) if deadline.is_some() => {
@@ -250,10 +286,10 @@ impl Node {
         self.exit(code)
     }
 
-    /// Gives all cores another configuration.
-    fn configure(&self, config: &Arc<Config>) {
+    /// Gives all cores something else to go by.
+    fn tell_all(&self, control: &Control) {
         for (id, core) in self.cores.iter().enumerate() {
-            if !core.tell(Control::Configure(Arc::clone(config))) {
+            if !core.tell(control.clone()) {
                 tracing::error!("core {id} does not take the configuration: it is stuck");
             }
         }
@@ -262,7 +298,7 @@ impl Node {
     /// Tells all cores to stop. Returns when they are to be done.
     fn stop(&self, within: Duration) -> Mono {
         for core in &self.cores {
-            core.tell(Control::Stop);
+            let _ = core.tell(Control::Stop);
         }
         self.clock.monotonic().after(within)
     }
@@ -270,7 +306,7 @@ impl Node {
     /// Ends the threads.
     fn exit(self, code: ExitCode) -> ExitCode {
         for core in &self.cores {
-            core.tell(Control::Exit);
+            let _ = core.tell(Control::Exit);
         }
         let deadline = self.clock.monotonic().after(PANIC_DEADLINE);
         let mut counted = Vec::new();
@@ -292,6 +328,7 @@ impl Node {
             }
         }
         log_counters(&counted);
+        self.workers.log();
         tracing::info!("stopped");
         code
     }
@@ -333,6 +370,7 @@ fn log_waiting(core: CoreId, waiting: &Waiting) {
 struct Place {
     cpu: usize,
     io: Io,
+    authenticator: Authenticator,
     config: Arc<Config>,
     incarnation: u64,
     seed: u64,
@@ -367,6 +405,7 @@ fn start_core(place: Place) -> io::Result<Counters> {
     let core = Core::new(place.config, id, place.incarnation, place.seed, place.clock.now());
     let parts = Parts {
         core,
+        authenticator: place.authenticator,
         clock: place.clock,
         mailboxes: place.mailboxes,
         listeners: place.listeners,

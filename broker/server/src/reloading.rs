@@ -1,10 +1,13 @@
 //! SIGHUP: the configuration is read again, and what can change while the process runs does. What is wrong
 //! with it changes nothing.
 
+use std::error::Error;
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use broker_core::config::Config;
 
+use crate::auth::{self, Loaded};
 use crate::cli::Serve;
 use crate::configuration::{Configuration, Effect};
 use crate::log::Log;
@@ -16,16 +19,32 @@ pub(crate) struct Reloading<'a> {
     pub(crate) log: Log,
 }
 
+/// What the cores are to go by now.
+pub(crate) struct Reloaded {
+    /// The configuration, if it is another.
+    pub(crate) config: Option<Arc<Config>>,
+    /// What the files say that it names.
+    pub(crate) loaded: Loaded,
+    /// How many keys have changed.
+    pub(crate) changes: usize,
+}
+
 impl Reloading<'_> {
     /// Whether connections' comings and goings are logged.
     pub(crate) fn notices() -> bool {
         tracing::enabled!(tracing::Level::DEBUG)
     }
 
-    /// Reads the configuration again. What the cores are to have now, if they are to have something else.
-    pub(crate) fn reload(&self, configuration: &mut Configuration, cores: u16) -> Option<Arc<Config>> {
-        let new = match Configuration::load(self.serve) {
-            Ok(new) => new,
+    /// Reads the configuration again, and the files that it names. What the cores are to have now, unless
+    /// anything is wrong with it. `addresses` are where clients are accepted.
+    pub(crate) fn reload(
+        &self,
+        configuration: &mut Configuration,
+        cores: u16,
+        addresses: &[SocketAddr],
+    ) -> Option<Reloaded> {
+        let (new, loaded) = match self.load(addresses) {
+            Ok(read) => read,
             Err(refused) => {
                 for line in refused.to_string().lines() {
                     tracing::error!("{line}");
@@ -45,8 +64,14 @@ impl Reloading<'_> {
                 Effect::Restart => tracing::warn!("{change}"),
             }
         }
-        tracing::info!("SIGHUP: the configuration is loaded again, with {} changes", changes.len());
         let after = configuration.core(cores, Reloading::notices());
-        (before != after).then(|| Arc::new(after))
+        Some(Reloaded { config: (before != after).then(|| Arc::new(after)), loaded, changes: changes.len() })
+    }
+
+    fn load(&self, addresses: &[SocketAddr]) -> Result<(Configuration, Loaded), Box<dyn Error>> {
+        let new = Configuration::load(self.serve)?;
+        auth::check_doors(&new.auth, addresses)?;
+        let loaded = auth::load(&new.auth)?;
+        Ok((new, loaded))
     }
 }

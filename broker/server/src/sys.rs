@@ -67,6 +67,12 @@ pub(crate) fn raise_open_files() -> io::Result<u64> {
     Ok(limit.current.unwrap_or(u64::MAX))
 }
 
+/// Lowers the calling thread's right to the CPU, by as many steps of nice(2).
+pub(crate) fn step_back(steps: i32) -> io::Result<()> {
+    rustix::process::nice(steps)?;
+    Ok(())
+}
+
 /// Random bits from the kernel.
 pub(crate) fn random() -> io::Result<u64> {
     let mut bytes = [0_u8; size_of::<u64>()];

@@ -8,22 +8,24 @@ use super::sections::{Cluster, Listener, Log, NAME, Name, Node, Roles};
 use super::tree::{Content, Entry, Table};
 use super::wrong::{Reason, Wrong};
 use super::{Configuration, Refused};
+use crate::auth;
 
 /// What is wrong so far.
 type Wrongs = Vec<Wrong>;
 
 /// The sections there are.
-const SECTIONS: [&str; 7] = ["node", "listeners", "log", "limits", "tenants", "cluster", "roles"];
+const SECTIONS: [&str; 8] = ["node", "listeners", "log", "auth", "limits", "tenants", "cluster", "roles"];
 
 /// Reads a whole tree over the defaults.
 pub(super) fn apply(table: &Table) -> Result<Configuration, Refused> {
     let mut configuration = Configuration::default();
     let mut wrongs = Wrongs::new();
     for (name, entry) in table {
-        let Configuration { node, log, cluster, roles, limits, .. } = &mut configuration;
+        let Configuration { node, log, auth, cluster, roles, limits, .. } = &mut configuration;
         match name.as_str() {
             "node" => section(entry, name, Node::KEYS, node, &mut wrongs),
             "log" => section(entry, name, Log::KEYS, log, &mut wrongs),
+            "auth" => section(entry, name, auth::Settings::KEYS, auth, &mut wrongs),
             "cluster" => section(entry, name, Cluster::KEYS, cluster, &mut wrongs),
             "roles" => apply_roles(entry, roles, &mut wrongs),
             "limits" => section(entry, name, Config::KEYS, limits, &mut wrongs),
@@ -153,6 +155,7 @@ pub(super) fn flatten(configuration: &Configuration) -> BTreeMap<String, (Value,
     let mut all = BTreeMap::new();
     list(&mut all, "node", Node::KEYS, &configuration.node);
     list(&mut all, "log", Log::KEYS, &configuration.log);
+    list(&mut all, "auth", auth::Settings::KEYS, &configuration.auth);
     list(&mut all, "cluster", Cluster::KEYS, &configuration.cluster);
     list(&mut all, "roles", Roles::KEYS, &configuration.roles);
     list(&mut all, "limits", Config::KEYS, &configuration.limits);

@@ -8,6 +8,7 @@ use broker_core::config::Settings;
 
 use super::apply::flatten;
 use super::{Configuration, Listener};
+use crate::auth;
 
 /// One key whose value is another than before.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -70,6 +71,7 @@ impl Configuration {
         limits.match_cache_topics_max = self.limits.match_cache_topics_max;
         self.limits = limits;
         self.log = new.log.clone();
+        self.auth.reload(&new.auth);
         self.default_tenant = new.default_tenant.clone();
         self.tenants = new.tenants.clone();
         if same_places {
@@ -95,6 +97,7 @@ pub(super) fn effect(key: &str, same_places: bool) -> Effect {
     let setting = name.rsplit('.').next().unwrap_or(name);
     match section {
         "log" => Effect::Now,
+        "auth" if !auth::Settings::FIXED.contains(&name) => Effect::Now,
         "limits" if !LIMITS_FIXED.contains(&name) => Effect::Now,
         "tenants" if Settings::is_of_tenant(setting) => Effect::Now,
         "tenants" => Effect::NextConnect,
@@ -130,6 +133,8 @@ mod tests {
         let mut new = old.clone();
         new.node.io = crate::cli::Io::Epoll;
         new.log.filter.0 = "debug".to_owned();
+        new.auth.allow_anonymous = auth::Anonymous::No;
+        new.auth.login_threads = 7;
         new.limits.connections_max = 5;
         new.limits.connect_bytes_max = 5000;
         new.default_tenant.queue_messages_max = 6;
@@ -138,6 +143,8 @@ mod tests {
         new.listeners[0].settings.insert("qos_max", Value::Number(1));
         let (changes, reloaded) = effects(&old, &new);
         let expected = [
+            ("auth.allow_anonymous", Effect::Now),
+            ("auth.login_threads", Effect::Restart),
             ("limits.connect_bytes_max", Effect::Restart),
             ("limits.connections_max", Effect::Now),
             ("listeners.0.settings.qos_max", Effect::NextConnect),
@@ -150,6 +157,7 @@ mod tests {
         assert_eq!(changes, expected.map(|(key, effect)| (key.to_owned(), effect)));
         let mut merged = new;
         merged.node.io = old.node.io;
+        merged.auth.login_threads = old.auth.login_threads;
         merged.limits.connect_bytes_max = old.limits.connect_bytes_max;
         assert_eq!(reloaded, merged);
     }

@@ -26,6 +26,7 @@ pub(crate) use changes::Effect;
 pub(crate) use sections::{Cluster, Cores, Data, Filter, Listener, Log, Node, Roles};
 use wrong::{Reason, Wrong};
 
+use crate::auth;
 use crate::cli::Serve;
 
 /// All that can be configured.
@@ -33,6 +34,7 @@ use crate::cli::Serve;
 pub(crate) struct Configuration {
     pub(crate) node: Node,
     pub(crate) log: Log,
+    pub(crate) auth: auth::Settings,
     pub(crate) cluster: Cluster,
     pub(crate) roles: Roles,
     pub(crate) listeners: Vec<Listener>,
@@ -65,6 +67,7 @@ impl Default for Configuration {
         Configuration {
             node: Node::default(),
             log: Log::default(),
+            auth: auth::Settings::default(),
             cluster: Cluster::default(),
             roles: Roles::default(),
             listeners: vec![Listener::default()],
@@ -122,6 +125,7 @@ impl Configuration {
         Config {
             cores,
             notices,
+            authentication: self.auth.authentication(),
             listeners: self.listeners.iter().map(listener).collect(),
             settings: Arc::new(self.default_tenant.clone()),
             tenants: self.tenants.iter().map(tenant).collect(),

@@ -12,6 +12,7 @@ use broker_core::input::Input;
 use socket2::SockRef;
 
 use super::{Driver, Stop};
+use crate::auth::Loaded;
 use crate::connections::{Receiving, Sending, Stage};
 use crate::listener::{self, Accepted};
 use crate::mailboxes::Item;
@@ -142,9 +143,26 @@ impl Driver {
                     self.input(Input::Stop);
                 }
                 Control::Stop => {}
-                Control::Configure(config) => self.input(Input::Configure(config)),
+                Control::Learn(loaded) => self.learn(loaded),
+                Control::Configure(config) => {
+                    self.authenticator.configure(&config);
+                    self.input(Input::Configure(config));
+                }
                 Control::Exit => self.stop = Stop::Exit,
             }
+        }
+    }
+
+    /// Goes by other files from now on.
+    fn learn(&mut self, loaded: Loaded) {
+        self.authenticator.learn(loaded.knowledge);
+        self.input(Input::AccessList(loaded.access_list));
+    }
+
+    /// Takes the answers to questions about clients: as many as there are, for their number is bounded.
+    pub(super) fn take_answers(&mut self) {
+        while let Some(decided) = self.authenticator.next() {
+            self.input(Input::Decided(decided));
         }
     }
 

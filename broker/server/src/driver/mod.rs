@@ -30,6 +30,7 @@ use crossbeam_channel::{Receiver, Sender};
 
 use self::inputs::Listener;
 use self::outputs::Work;
+use crate::auth::Authenticator;
 use crate::clock::Clock;
 use crate::connections::Connections;
 use crate::mailboxes::Mailboxes;
@@ -52,6 +53,7 @@ const SLEEP_MAX: Duration = Duration::from_secs(3600);
 /// What a driver is made of.
 pub(crate) struct Parts {
     pub(crate) core: Core,
+    pub(crate) authenticator: Authenticator,
     pub(crate) clock: Clock,
     pub(crate) mailboxes: Mailboxes,
     /// Listening sockets, each with the index of its configured listener.
@@ -65,6 +67,7 @@ pub(crate) struct Parts {
 pub(crate) struct Driver {
     id: CoreId,
     core: Core,
+    authenticator: Authenticator,
     clock: Clock,
     now: Now,
     outputs: Outputs,
@@ -117,13 +120,14 @@ enum Stop {
 impl Driver {
     /// On the thread that has made the poller.
     pub(crate) fn new(parts: Parts, mut poller: Poller) -> io::Result<Driver> {
-        let Parts { core, clock, mailboxes, listeners, control, events, histogram } = parts;
+        let Parts { core, authenticator, clock, mailboxes, listeners, control, events, histogram } = parts;
         poller.watch(Source::Wake, mailboxes.wake().event.as_fd())?;
         let listeners = inputs::start_listeners(&mut poller, listeners)?;
         let now = clock.now();
         Ok(Driver {
             id: mailboxes.own(),
             core,
+            authenticator,
             clock,
             now,
             outputs: Outputs::new(u16::try_from(mailboxes.cores().count()).unwrap_or(u16::MAX)),
@@ -171,6 +175,7 @@ impl Driver {
         self.send_bytes_left = SEND_TURN_BYTES_MAX;
         self.take_reports();
         self.take_control();
+        self.take_answers();
         let mail_left = self.take_mail();
         let accept_left = self.accept();
         self.reading = self.core.wants_clients();

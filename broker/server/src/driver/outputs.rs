@@ -8,14 +8,13 @@ use std::mem;
 use std::net::Shutdown;
 use std::os::fd::AsFd;
 
-use broker_core::access::{Decided, Question};
+use broker_core::access::Question;
 use broker_core::identity::{ConnectionId, CoreId};
 use broker_core::input::{Close, Handover, Input};
 use broker_core::notice::Notice;
 use socket2::SockRef;
 
 use super::Driver;
-use crate::authenticator;
 use crate::connections::{Receiving, Sending, Stage};
 use crate::mailboxes::Item;
 use crate::poller::Source;
@@ -102,8 +101,9 @@ impl Driver {
             log(self.id, &notice);
         }
         for question in work.questions.drain(..) {
-            let verdict = authenticator::decide(&question);
-            self.input(Input::Decided(Decided { connection: question.connection, verdict }));
+            if let Some(decided) = self.authenticator.ask(self.now.monotonic, question) {
+                self.input(Input::Decided(decided));
+            }
         }
         self.work = work;
     }

@@ -1,0 +1,231 @@
+//! Who a client is: the answers to the core's questions. What can be said at once is said on the core; a
+//! password is checked by threads beside the cores (`workers.rs`), against files that are read whole
+//! (`password_file.rs`, `acl_file.rs`) and never change: on SIGHUP the cores get others.
+//!
+//! The core's state machine asks and is told; what a client may do once it is in is its affair.
+
+mod acl_file;
+mod hash;
+pub(crate) mod passwd;
+mod password_file;
+mod settings;
+mod workers;
+
+use std::fmt;
+use std::fs;
+use std::io;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use broker_core::access::{AccessList, Decided, Identity, Permissions, Question, Verdict};
+use broker_core::config::Config;
+use broker_core::time::Mono;
+use crossbeam_channel::{Receiver, Sender, unbounded};
+use mqtt::ReasonCode;
+
+use self::password_file::{Known, PasswordFile};
+pub(crate) use self::settings::{Anonymous, FileName, Settings};
+pub(crate) use self::workers::Workers;
+use self::workers::{Busy, Job};
+use crate::sys::EventFd;
+
+/// An address that others can reach, where nobody would have to say who they are, and nobody has said that they
+/// need not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct OpenDoor(SocketAddr);
+
+impl std::error::Error for OpenDoor {}
+
+impl fmt::Display for OpenDoor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "everybody who can reach {} would be let in without a password: set auth.password_file \
+             (--password-file FILE), or auth.allow_anonymous (--allow-anonymous) if that is meant",
+            self.0
+        )
+    }
+}
+
+/// Finds the first such address.
+pub(crate) fn check_doors(settings: &Settings, addresses: &[SocketAddr]) -> Result<(), OpenDoor> {
+    let open = addresses.iter().find(|address| !address.ip().is_loopback());
+    open.filter(|_| settings.is_open_by_default()).map_or(Ok(()), |address| Err(OpenDoor(*address)))
+}
+
+/// What the files say, and who is let in without them. Immutable, shared by all cores and threads.
+pub(crate) struct Knowledge {
+    passwords: Option<PasswordFile>,
+    allow_anonymous: Anonymous,
+}
+
+/// A file that cannot be used.
+#[derive(Debug)]
+pub(crate) struct LoadError {
+    /// The setting that names it.
+    setting: &'static str,
+    path: PathBuf,
+    problem: LoadProblem,
+}
+
+#[derive(Debug)]
+enum LoadProblem {
+    Read(io::Error),
+    Passwords(password_file::LineError),
+    Access(acl_file::LineError),
+}
+
+impl std::error::Error for LoadError {}
+
+impl fmt::Display for LoadError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "auth.{} {}: ", self.setting, self.path.display())?;
+        match &self.problem {
+            LoadProblem::Read(error) => error.fmt(f),
+            LoadProblem::Passwords(error) => error.fmt(f),
+            LoadProblem::Access(error) => error.fmt(f),
+        }
+    }
+}
+
+/// Everything that the settings name, read.
+#[derive(Clone)]
+pub(crate) struct Loaded {
+    pub(crate) knowledge: Arc<Knowledge>,
+    pub(crate) access_list: Option<Arc<AccessList>>,
+}
+
+/// Reads the files that the settings name.
+pub(crate) fn load(settings: &Settings) -> Result<Loaded, LoadError> {
+    let passwords = read(settings.password_file.path(), "password_file", |text| {
+        PasswordFile::parse(text).map_err(LoadProblem::Passwords)
+    })?;
+    let access_list = read(settings.acl_file.path(), "acl_file", |text| {
+        acl_file::parse(text).map_err(LoadProblem::Access)
+    })?;
+    if let Some(passwords) = &passwords {
+        tracing::info!("password_file: {} users", passwords.len());
+    }
+    if let Some(list) = &access_list {
+        tracing::info!("acl_file: rules for {} users", list.users());
+        if passwords.is_none() && list.users() > 0 {
+            tracing::warn!("acl_file has rules for users, but no password_file proves who they are");
+        }
+    }
+    let knowledge = Knowledge { passwords, allow_anonymous: settings.allow_anonymous };
+    Ok(Loaded { knowledge: Arc::new(knowledge), access_list: access_list.map(Arc::new) })
+}
+
+fn read<T>(
+    path: Option<&Path>,
+    setting: &'static str,
+    parse: impl Fn(&str) -> Result<T, LoadProblem>,
+) -> Result<Option<T>, LoadError> {
+    let Some(path) = path else { return Ok(None) };
+    let parsed = fs::read_to_string(path).map_err(LoadProblem::Read).and_then(|text| parse(&text));
+    parsed.map(Some).map_err(|problem| LoadError { setting, path: path.to_owned(), problem })
+}
+
+impl Knowledge {
+    /// The verdict on a question that takes no work; None if it does.
+    fn decide_at_once(&self, config: &Config, question: &Question) -> Option<Verdict> {
+        if question.method.is_some() {
+            return Some(refuse(ReasonCode::BAD_AUTHENTICATION_METHOD)); // [MQTT-4.12.0-1]
+        }
+        match (&question.username, &question.password) {
+            (None, None) if self.allow_anonymous == Anonymous::Yes => Some(allow(config, question)),
+            (None, None) => Some(refuse(ReasonCode::NOT_AUTHORIZED)),
+            (Some(_), Some(_)) if self.passwords.is_some() => None,
+            _ => Some(refuse(ReasonCode::BAD_USER_NAME_OR_PASSWORD)),
+        }
+    }
+
+    /// The verdict on any other. Takes tens of milliseconds.
+    fn decide(&self, config: &Config, question: &Question) -> Verdict {
+        let (Some(passwords), Some(user), Some(password)) =
+            (&self.passwords, &question.username, &question.password)
+        else {
+            return refuse(ReasonCode::BAD_USER_NAME_OR_PASSWORD);
+        };
+        match passwords.check(user, password) {
+            Known::Right => allow(config, question),
+            Known::Wrong | Known::Unknown => refuse(ReasonCode::BAD_USER_NAME_OR_PASSWORD),
+        }
+    }
+}
+
+fn refuse(reason: ReasonCode) -> Verdict {
+    Verdict::Refuse { reason, server_reference: None }
+}
+
+/// The client is who it says, or says nothing and need not.
+fn allow(config: &Config, question: &Question) -> Verdict {
+    match config.identify(question.listener, question.username.as_deref()) {
+        Ok((tenant, user)) => {
+            let permissions = Permissions::Listed;
+            let identity = Identity { tenant, user: user.into(), response_information: None, permissions };
+            Verdict::Allow { identity, data: None }
+        }
+        Err(_) => refuse(ReasonCode::BAD_USER_NAME_OR_PASSWORD),
+    }
+}
+
+/// Answers one core's questions. Lives on the core.
+pub(crate) struct Authenticator {
+    knowledge: Arc<Knowledge>,
+    config: Arc<Config>,
+    workers: Workers,
+    wake: Arc<EventFd>,
+    answers: Sender<Decided>,
+    decided: Receiver<Decided>,
+}
+
+impl Authenticator {
+    /// For the core that `wake` wakes.
+    pub(crate) fn new(
+        knowledge: Arc<Knowledge>,
+        config: Arc<Config>,
+        workers: Workers,
+        wake: Arc<EventFd>,
+    ) -> Authenticator {
+        // As many as the workers' queue and hands hold of this core's questions.
+        let (answers, decided) = unbounded();
+        Authenticator { knowledge, config, workers, wake, answers, decided }
+    }
+
+    /// The configuration has changed.
+    pub(crate) fn configure(&mut self, config: &Arc<Config>) {
+        self.config = Arc::clone(config);
+    }
+
+    /// Files were read anew.
+    pub(crate) fn learn(&mut self, knowledge: Arc<Knowledge>) {
+        self.knowledge = knowledge;
+    }
+
+    /// The answer to a question, if it can be had at once; otherwise it comes by [`Authenticator::next`].
+    pub(crate) fn ask(&mut self, now: Mono, question: Question) -> Option<Decided> {
+        let connection = question.connection;
+        if let Some(verdict) = self.knowledge.decide_at_once(&self.config, &question) {
+            return Some(Decided { connection, verdict });
+        }
+        let job = Job {
+            asked: now,
+            question,
+            knowledge: Arc::clone(&self.knowledge),
+            config: Arc::clone(&self.config),
+            answers: self.answers.clone(),
+            wake: Arc::clone(&self.wake),
+        };
+        match self.workers.take(job) {
+            Ok(()) => None,
+            Err(Busy) => Some(Decided { connection, verdict: refuse(ReasonCode::SERVER_BUSY) }),
+        }
+    }
+
+    /// The next answer that a thread has found.
+    pub(crate) fn next(&mut self) -> Option<Decided> {
+        self.decided.try_recv().ok()
+    }
+}

@@ -1,0 +1,160 @@
+//! `hermod passwd`: one user of a password file is added, replaced or taken away. The file is written aside,
+//! flushed and renamed, so that a broker that reads it meanwhile sees the old or the new one.
+
+use std::fmt;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, ErrorKind, Read, Write};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, fchown};
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+
+use super::hash::Hash;
+use super::password_file::{self, LineError, PasswordFile};
+use crate::sys;
+
+/// The longest name and password that MQTT can carry, bytes.
+const BYTES_MAX: usize = 65_535;
+
+/// Changing a password file.
+#[derive(Debug, Args)]
+pub(crate) struct Passwd {
+    /// The file; made if there is none.
+    #[arg(value_name = "FILE")]
+    file: PathBuf,
+
+    /// The user.
+    #[arg(value_name = "USER")]
+    user: String,
+
+    /// Take the user away.
+    #[arg(long, conflicts_with = "password_stdin")]
+    delete: bool,
+
+    /// Read the password from standard input, up to the first line's end, instead of asking for it twice.
+    #[arg(long)]
+    password_stdin: bool,
+}
+
+/// Why a password file was not changed.
+#[derive(Debug)]
+pub(crate) enum PasswdError {
+    /// A name that the file cannot hold or no client can send.
+    User,
+    /// A password that no client can send.
+    Password,
+    /// The two passwords typed in are not the same.
+    Mismatch,
+    /// Nothing to take away.
+    Unknown,
+    /// The file is none.
+    Line(LineError),
+    /// It cannot be read or written, or the password not be asked for.
+    Io(io::Error),
+}
+
+impl std::error::Error for PasswdError {}
+
+impl fmt::Display for PasswdError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            PasswdError::User => f.write_str(
+                "a user name has 1 to 65535 bytes, no colon or control character in it, no space at its ends \
+                 and no # at its beginning",
+            ),
+            PasswdError::Password => f.write_str("a password has 1 to 65535 bytes"),
+            PasswdError::Mismatch => f.write_str("the passwords are not the same"),
+            PasswdError::Unknown => f.write_str("there is no such user in the file"),
+            PasswdError::Line(error) => write!(f, "the file is not changed: {error}"),
+            PasswdError::Io(error) => error.fmt(f),
+        }
+    }
+}
+
+impl From<io::Error> for PasswdError {
+    fn from(error: io::Error) -> PasswdError {
+        PasswdError::Io(error)
+    }
+}
+
+impl Passwd {
+    /// Does what was asked for.
+    pub(crate) fn run(&self) -> Result<(), PasswdError> {
+        check_user(&self.user)?;
+        // Behind a link is the file that is meant.
+        let path = fs::canonicalize(&self.file).unwrap_or_else(|_| self.file.clone());
+        let text = match fs::read_to_string(&path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == ErrorKind::NotFound && !self.delete => String::new(),
+            Err(error) => return Err(error.into()),
+        };
+        PasswordFile::parse(&text).map_err(PasswdError::Line)?;
+        let hash = if self.delete { None } else { Some(self.hash()?) };
+        let edited = password_file::edit(&text, &self.user, hash.as_ref()).ok_or(PasswdError::Unknown)?;
+        Ok(replace(&path, &edited)?)
+    }
+
+    fn hash(&self) -> Result<Hash, PasswdError> {
+        let password = if self.password_stdin { read_password()? } else { ask_password(&self.user)? };
+        if password.is_empty() || password.len() > BYTES_MAX {
+            return Err(PasswdError::Password);
+        }
+        let mut salt = [0; 16];
+        salt[..8].copy_from_slice(&sys::random()?.to_le_bytes());
+        salt[8..].copy_from_slice(&sys::random()?.to_le_bytes());
+        Ok(Hash::new(&password, salt))
+    }
+}
+
+fn check_user(user: &str) -> Result<(), PasswdError> {
+    let fits = (1..=BYTES_MAX).contains(&user.len())
+        && !user.contains(|c: char| c == ':' || c.is_control())
+        && !user.starts_with('#')
+        && user.trim() == user;
+    if fits { Ok(()) } else { Err(PasswdError::User) }
+}
+
+fn read_password() -> Result<Vec<u8>, PasswdError> {
+    let mut password = Vec::new();
+    io::stdin().lock().take(BYTES_MAX as u64 + 3).read_to_end(&mut password)?;
+    let end = password.iter().position(|byte| *byte == b'\n').unwrap_or(password.len());
+    password.truncate(end);
+    if password.last() == Some(&b'\r') {
+        password.pop();
+    }
+    Ok(password)
+}
+
+fn ask_password(user: &str) -> Result<Vec<u8>, PasswdError> {
+    let password = rpassword::prompt_password(format!("Password of {user}: "))?;
+    if rpassword::prompt_password("Once more: ")? != password {
+        return Err(PasswdError::Mismatch);
+    }
+    Ok(password.into_bytes())
+}
+
+/// Puts a file of this text in the place of the one at `path`: readable by its owner alone, who stays the same.
+fn replace(path: &Path, text: &str) -> io::Result<()> {
+    let name = path.file_name().ok_or(ErrorKind::InvalidInput)?.to_string_lossy();
+    let aside = path.with_file_name(format!(".{name}.{:016x}", sys::random()?));
+    let written = write_aside(&aside, path, text).and_then(|()| fs::rename(&aside, path));
+    if written.is_err() {
+        let _ = fs::remove_file(&aside);
+        return written;
+    }
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    File::open(folder)?.sync_all()
+}
+
+fn write_aside(aside: &Path, path: &Path, text: &str) -> io::Result<()> {
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(aside)?;
+    file.write_all(text.as_bytes())?;
+    // A broker that runs as somebody else could not read it any more.
+    if let Ok(former) = fs::metadata(path)
+        && let Ok(ours) = file.metadata()
+        && (former.uid(), former.gid()) != (ours.uid(), ours.gid())
+    {
+        fchown(&file, Some(former.uid()), Some(former.gid()))?;
+    }
+    file.sync_all()
+}
