@@ -55,8 +55,8 @@ pub struct Outcome {
 
 /// A core that has something to do gets a turn after so long at the latest.
 const NEGLECT_MAX: Duration = Duration::from_millis(20);
-/// So many rounds must bring everything to rest.
-const REST_ROUNDS_MAX: u64 = 20_000;
+/// So many rounds must bring everything to rest; a line may take a byte in each.
+const REST_ROUNDS_MAX: u64 = 200_000;
 /// Whatever a client waits for after so long is not coming.
 const PATIENCE: Duration = Duration::from_secs(30);
 /// The longest pause, milliseconds.

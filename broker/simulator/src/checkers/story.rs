@@ -90,13 +90,23 @@ impl Story {
     }
 
     pub(crate) fn sends_connect(&mut self, client: u16, clean: bool, will: Option<MessageId>) -> Link {
+        self.sends_connect_with(client, clean, if clean { 0 } else { u32::MAX }, will)
+    }
+
+    pub(crate) fn sends_connect_with(
+        &mut self,
+        client: u16,
+        clean: bool,
+        expiry: u32,
+        will: Option<MessageId>,
+    ) -> Link {
         let link = Link(self.links);
         self.links += 1;
         self.fact(Fact::Opened { link, client: ClientIndex(client), core: 0 });
         let greeting = Greeting {
             version: Version::V5,
             clean,
-            expiry: if clean { 0 } else { u32::MAX },
+            expiry,
             keep_alive: 10,
             receive_maximum: Some(4),
             packet_bytes_max: Some(1000),

@@ -416,7 +416,11 @@ impl Ledger {
                 }
             }
         }
-        self.sessions[usize::from(state.client.0)].on_over(link, moment, at);
+        let session = &mut self.sessions[usize::from(state.client.0)];
+        session.on_over(link, moment, at);
+        if let Some(greeting) = state.greeting.as_ref().filter(|_| state.welcome.is_none()) {
+            session.on_unanswered(greeting.expiry, moment);
+        }
     }
 
     fn on_quiet(&mut self, moment: Moment, messages: &[Message]) {

@@ -160,6 +160,16 @@ impl Session {
         }
     }
 
+    /// A connection ended whose CONNECT may have been read: the session may have got its expiry, and ended with it.
+    pub(super) fn on_unanswered(&mut self, expiry: u32, moment: Moment) {
+        if self.online.is_none() {
+            self.expiry = self.expiry.min(expiry);
+            if expiry == 0 {
+                self.doubtful.get_or_insert(moment);
+            }
+        }
+    }
+
     pub(super) fn on_welcome(&mut self, link: Link, welcome: &Welcome, asked: u32, moment: Moment) {
         if !welcome.session_present {
             *self = Session {

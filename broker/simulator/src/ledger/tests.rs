@@ -58,3 +58,20 @@ fn session_certainty() {
     story.resume(0);
     assert!(certain(&story), "it had not");
 }
+
+/// A CONNECT that its client gave up before the answer may have been read, and its session expiry with it.
+#[test]
+fn connect_given_up() {
+    for (expiry, certain) in [(0, false), (60, true)] {
+        let mut story = Story::new();
+        let link = story.online(0, false);
+        story.leave(link);
+        let link = story.sends_connect_with(0, false, expiry, None);
+        assert!(story.ledger().session(ClientIndex(0)).is_certain());
+        story.leave(link);
+        assert_eq!(story.ledger().session(ClientIndex(0)).is_certain(), certain);
+        story.wait_ms(70_000);
+        story.online(1, true);
+        assert!(!story.ledger().session(ClientIndex(0)).is_certain());
+    }
+}
