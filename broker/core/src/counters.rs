@@ -1,5 +1,7 @@
 //! What a core has counted since it started. Only its core writes; the host copies it out.
 
+use crate::limit::Limit;
+
 /// Why a message was not delivered to somebody who should have had it (promise 4: nothing silent).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(u8)]
@@ -107,17 +109,30 @@ pub struct Counters {
     pub match_misses: u64,
     /// Times a publisher was slowed because a receiver's queue was filling.
     pub publishers_slowed: u64,
+    /// How often a setting refused a client something, by [`Limit`].
+    pub limited: [u64; Limit::ALL.len()],
     /// Messages not delivered, by [`DropReason`].
     pub dropped: [u64; DROP_REASONS],
 }
 
 impl Counters {
+    /// Counts that a setting refused a client something.
+    pub fn limit(&mut self, limit: Limit) {
+        self.limited[limit as usize] += 1;
+    }
+
+    /// How often this setting did.
+    #[must_use]
+    pub fn limited(&self, limit: Limit) -> u64 {
+        self.limited[limit as usize]
+    }
+
     /// Counts messages not delivered.
     pub fn drop_messages(&mut self, reason: DropReason, messages: u64) {
         self.dropped[reason as usize] += messages;
     }
 
-    /// Every counter under its name in metrics and logs, in the order above; those by QoS and by reason one by
+    /// Every counter under its name in metrics and logs, in the order above; those by QoS, setting and reason one by
     /// one.
     #[must_use]
     pub fn named(&self) -> Vec<(String, u64)> {
@@ -140,6 +155,7 @@ impl Counters {
             match_hits,
             match_misses,
             publishers_slowed,
+            limited,
             dropped,
         } = self;
         let by_qos = |name, counts: &[u64; 3]| [0, 1, 2].map(|qos| (format!("{name}_qos{qos}"), counts[qos]));
@@ -165,6 +181,8 @@ impl Counters {
             one("match_misses", match_misses),
             one("publishers_slowed", publishers_slowed),
         ]);
+        let limited = Limit::ALL.iter().zip(limited);
+        named.extend(limited.map(|(limit, count)| (format!("limited_{}", limit.name()), *count)));
         let dropped = DropReason::ALL.iter().zip(dropped);
         named.extend(dropped.map(|(reason, count)| (format!("dropped_{}", reason.name()), *count)));
         named

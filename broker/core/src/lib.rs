@@ -12,6 +12,7 @@ pub mod config;
 pub mod counters;
 pub mod identity;
 pub mod input;
+pub mod limit;
 pub mod notice;
 pub mod peer;
 pub mod ranges;

@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use mqtt::{ReasonCode, Version};
 
 use crate::identity::ConnectionId;
+use crate::limit::Limit;
 
 /// Something worth a line in a log.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,6 +39,8 @@ pub enum Event {
     ConnectionsMax,
     /// What came is not MQTT.
     NotMqtt,
+    /// A setting is why the client is refused or closed next.
+    Limit(Limit),
     /// The client was closed by us.
     Closed(ReasonCode),
     /// The client said goodbye.
@@ -56,6 +59,7 @@ impl Event {
             Event::ConnectTimeout => "connect_timeout",
             Event::ConnectionsMax => "connections_max",
             Event::NotMqtt => "not_mqtt",
+            Event::Limit(limit) => limit.name(),
             Event::Closed(_) => "closed",
             Event::Left(_) => "left",
             Event::Lost => "lost",

@@ -91,6 +91,20 @@ fn environment_counts() {
     assert!(text(&output.stderr).contains(expected), "{}", text(&output.stderr));
 }
 
+/// A setting that refuses a client is named in the log, so that nobody has to guess which it was.
+#[test]
+fn settings_that_bite_are_named() {
+    let file = File::new("bite", "[log]\nfilter = 'debug'\n[tenants.default]\nmqtt_31 = false\n");
+    let mut broker = Broker::start(&["--config", file.path()]);
+    let mut stream = TcpStream::connect(broker.address()).expect("somebody listens");
+    stream.write_all(&[0x10, 15, 0, 6, b'M', b'Q', b'I', b's', b'd', b'p', 3, 2, 0, 0, 0, 1, b'a']).unwrap();
+    let mut packet = Vec::new();
+    stream.read_to_end(&mut packet).expect("CONNACK and the end");
+    assert_eq!(packet, [0x20, 2, 0, 1]);
+    broker.wait_for_log("tenant.mqtt_31");
+    broker.stop();
+}
+
 /// SIGHUP reads the file again: what is wrong changes nothing, the log's level changes at once, the limits of
 /// running cores do, and what waits for a restart is named. Clients stay.
 #[test]

@@ -185,11 +185,13 @@ impl Config {
         if let Some(key) = Key::out_of_range(Config::KEYS, self) {
             return fail(key.name.to_owned(), key.kind);
         }
-        let mut settings = std::iter::once(&self.settings).chain(self.tenants.values());
-        match settings.find_map(|settings| Key::out_of_range(Settings::KEYS, settings)) {
-            Some(key) => fail(format!("tenant.{}", key.name), key.kind),
-            None => self.check_listeners(),
+        for settings in std::iter::once(&self.settings).chain(self.tenants.values()) {
+            let wrong = Key::out_of_range(Settings::KEYS, settings).map(|key| (key.name, key.kind));
+            if let Some((name, expected)) = wrong.or_else(|| settings.contradiction()) {
+                return fail(format!("tenant.{name}"), expected);
+            }
         }
+        self.check_listeners()
     }
 
     fn check_listeners(&self) -> Result<(), ConfigError> {
@@ -239,6 +241,23 @@ mod tests {
         assert_eq!(refused(listener("qos_max", 3)), "listener.qos_max: must be a whole number from 0 to 2");
         let expected = "listener.queue_messages_max: must be a setting that listeners have";
         assert_eq!(refused(listener("queue_messages_max", 3)), expected);
+    }
+
+    /// A minimum above its maximum is refused by name.
+    #[test]
+    fn contradictions_are_refused() {
+        let refused = |settings| {
+            let config = Config { settings: Arc::new(settings), ..Config::default() };
+            config.check().unwrap_err().to_string()
+        };
+        let keep_alive =
+            Settings { keep_alive_seconds_min: 5, keep_alive_seconds_max: 4, ..Settings::default() };
+        let expected = "tenant.keep_alive_seconds_min: must be at most keep_alive_seconds_max";
+        assert_eq!(refused(keep_alive), expected);
+        let expiry =
+            Settings { session_expiry_seconds_min: 5, session_expiry_seconds_max: 4, ..Settings::default() };
+        let expected = "tenant.session_expiry_seconds_min: must be at most session_expiry_seconds_max";
+        assert_eq!(refused(expiry), expected);
     }
 
     /// Every key reads what it writes, refuses the other kinds and changes nothing then.

@@ -5,6 +5,12 @@ use super::key::{Field, Key, Kind, Value};
 /// What a tenant's clients may have and do.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Settings {
+    /// Whether clients may speak 3.1.
+    pub mqtt_31: bool,
+    /// Whether clients may speak 3.1.1.
+    pub mqtt_311: bool,
+    /// Whether clients may speak 5.0.
+    pub mqtt_5: bool,
     /// Packets larger than this are refused with 0x95 and announced as Maximum Packet Size; the protocol's
     /// own limit is 268 435 460 bytes.
     pub packet_bytes_max: u32,
@@ -22,6 +28,8 @@ pub struct Settings {
     pub topic_bytes_max: u16,
     /// Levels of a topic or filter.
     pub topic_levels_max: u16,
+    /// Bytes of one level of a topic or filter.
+    pub topic_level_bytes_max: u16,
     /// Retained messages offered at all?
     pub retain: bool,
     /// Wildcards in filters offered?
@@ -34,8 +42,12 @@ pub struct Settings {
     pub shared_strategy: SharedStrategy,
     /// Messages queued for a member of a group beyond which others are preferred.
     pub shared_queue_max: u32,
+    /// The shortest keep alive, seconds, but for none at all: a 5.0 client that asks for less is told this one.
+    pub keep_alive_seconds_min: u16,
     /// The longest keep alive, seconds, 0: any. A client that asks for more or none is told this one.
     pub keep_alive_seconds_max: u16,
+    /// The shortest session expiry, seconds, of a session that outlives its connection.
+    pub session_expiry_seconds_min: u32,
     /// The longest session expiry, seconds; 4 294 967 295: for ever.
     pub session_expiry_seconds_max: u32,
     /// Messages in a session's queue, those in flight included.
@@ -49,6 +61,8 @@ pub struct Settings {
     /// Bytes unsent towards a client beyond which QoS 0 messages to it are dropped, and the rest waits in
     /// its queue. At twice as many, acknowledgements that it does not read, it is not read either.
     pub send_bytes_max: u32,
+    /// Filters in one SUBSCRIBE or UNSUBSCRIBE.
+    pub subscribe_filters_max: u16,
     /// Subscriptions of one session.
     pub subscriptions_max: u32,
     /// Retained messages of the tenant on one core.
@@ -91,6 +105,9 @@ pub enum QueueDrop {
 impl Default for Settings {
     fn default() -> Settings {
         Settings {
+            mqtt_31: true,
+            mqtt_311: true,
+            mqtt_5: true,
             packet_bytes_max: 268_435_460,
             qos_max: mqtt::QoS::ExactlyOnce,
             receive_maximum: 1024,
@@ -99,19 +116,23 @@ impl Default for Settings {
             topic_alias_outbound_max: 64,
             topic_bytes_max: u16::MAX,
             topic_levels_max: u16::MAX,
+            topic_level_bytes_max: u16::MAX,
             retain: true,
             wildcard_subscriptions: true,
             subscription_identifiers: true,
             shared_subscriptions: true,
             shared_strategy: SharedStrategy::RoundRobin,
             shared_queue_max: 1000,
+            keep_alive_seconds_min: 0,
             keep_alive_seconds_max: 0,
+            session_expiry_seconds_min: 0,
             session_expiry_seconds_max: u32::MAX,
             queue_messages_max: 100_000,
             queue_bytes_max: 64 * 1024 * 1024,
             queue_drop: QueueDrop::Newest,
             queue_qos0: false,
             send_bytes_max: 4 * 1024 * 1024,
+            subscribe_filters_max: 8192,
             subscriptions_max: 1_000_000,
             retained_messages_max: 10_000_000,
             will_bytes_max: 268_435_455,
@@ -124,6 +145,9 @@ impl Default for Settings {
 impl Settings {
     /// All of them: sections `[tenants.default]` and `[tenants.NAME]`.
     pub const KEYS: &'static [Key<Settings>] = crate::keys!(Settings {
+        mqtt_31,
+        mqtt_311,
+        mqtt_5,
         packet_bytes_max in 128..=268_435_460,
         qos_max,
         receive_maximum in 1..=65_535,
@@ -132,25 +156,40 @@ impl Settings {
         topic_alias_outbound_max,
         topic_bytes_max in 1..=65_535,
         topic_levels_max in 1..=65_535,
+        topic_level_bytes_max in 1..=65_535,
         retain,
         wildcard_subscriptions,
         subscription_identifiers,
         shared_subscriptions,
         shared_strategy,
         shared_queue_max,
+        keep_alive_seconds_min,
         keep_alive_seconds_max,
+        session_expiry_seconds_min,
         session_expiry_seconds_max,
         queue_messages_max in 1..=4_294_967_295,
         queue_bytes_max in 1..=9_223_372_036_854_775_807,
         queue_drop,
         queue_qos0,
         send_bytes_max in 4096..=4_294_967_295,
+        subscribe_filters_max in 1..=8192,
         subscriptions_max,
         retained_messages_max,
         will_bytes_max,
         payload_format_check,
         stop_publishes_wills,
     } beside {});
+
+    /// The first setting that contradicts another, with what it would have to be.
+    pub(super) fn contradiction(&self) -> Option<(&'static str, Kind)> {
+        if self.keep_alive_seconds_max > 0 && self.keep_alive_seconds_min > self.keep_alive_seconds_max {
+            return Some(("keep_alive_seconds_min", Kind::Text("at most keep_alive_seconds_max")));
+        }
+        if self.session_expiry_seconds_min > self.session_expiry_seconds_max {
+            return Some(("session_expiry_seconds_min", Kind::Text("at most session_expiry_seconds_max")));
+        }
+        None
+    }
 
     /// Those that are of a tenant's sessions and messages, not of one connection: they take effect at once when
     /// the configuration is loaded again, and are the same whatever listener a client comes through.

@@ -4,13 +4,14 @@
 use std::time::Duration;
 
 use mqtt::encode;
-use mqtt::{Disconnect, PacketKind, ReasonCode, Version};
+use mqtt::{DecodeError, Disconnect, PacketKind, ReasonCode, Version};
 
 use super::Core;
 use super::timers::Timer;
 use crate::connection::Phase;
 use crate::identity::ConnectionId;
 use crate::input::{Close, Outputs};
+use crate::limit::Limit;
 use crate::notice::{Event, Notice};
 use crate::time::Now;
 
@@ -27,6 +28,15 @@ impl Core {
             }
             Some(Phase::Closing) | None => {}
         }
+    }
+
+    /// The same, if a setting may be the reason.
+    pub(super) fn refuse_denied(&mut self, now: Now, id: ConnectionId, denied: Denied, out: &mut Outputs) {
+        if let Some(limit) = denied.limit {
+            self.counters.limit(limit);
+            self.notice(id, Event::Limit(limit), out);
+        }
+        self.refuse(now, id, denied.reason, out);
     }
 
     /// Tells a client that is online why it is closed, if it can be told, and closes it.
@@ -95,6 +105,39 @@ impl Core {
 
     pub(super) fn linger_time(&self) -> Duration {
         Duration::from_millis(u64::from(self.config.close_linger_ms))
+    }
+}
+
+/// Why a client may not what it wants.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Denied {
+    /// What it is told.
+    pub reason: ReasonCode,
+    /// The setting that says so, if it is one.
+    pub limit: Option<Limit>,
+}
+
+impl Denied {
+    pub(super) fn by(limit: Limit, reason: ReasonCode) -> Denied {
+        Denied { reason, limit: Some(limit) }
+    }
+}
+
+impl From<ReasonCode> for Denied {
+    fn from(reason: ReasonCode) -> Denied {
+        Denied { reason, limit: None }
+    }
+}
+
+impl From<DecodeError> for Denied {
+    fn from(error: DecodeError) -> Denied {
+        let limit = match error {
+            DecodeError::PacketTooLarge => Some(Limit::PacketBytes),
+            DecodeError::FiltersTooMany => Some(Limit::SubscribeFilters),
+            DecodeError::PropertiesTooMany => Some(Limit::PacketProperties),
+            _ => None,
+        };
+        Denied { reason: error.reason(), limit }
     }
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use mqtt::encode;
-use mqtt::{ConnAck, ConnAckProperties, Connect, Limits, PacketKind, ReasonCode, Version};
+use mqtt::{ConnAck, ConnAckProperties, Connect, DecodeError, Limits, PacketKind, ReasonCode, Version};
 
 use super::Core;
 use super::close::in_packet;
@@ -17,6 +17,7 @@ use crate::config::{Authentication, UnknownTenant};
 use crate::connection::Connection;
 use crate::identity::ConnectionId;
 use crate::input::{Close, Handover, Outputs};
+use crate::limit::Limit;
 use crate::notice::Event;
 use crate::placement::{core_of, inbox_key};
 use crate::time::Now;
@@ -88,6 +89,7 @@ impl Core {
             Ok(Some(decoded)) => decoded,
             Ok(None) => return Processed::Upto(0),
             Err(error) => {
+                self.count_connect_limit(id, error, out);
                 self.refuse_connect_bytes(now, id, bytes, error.reason(), out);
                 return Processed::Gone;
             }
@@ -159,6 +161,16 @@ impl Core {
             filters_max: 1,
             client_id_bytes_max: u16::MAX,
         }
+    }
+
+    fn count_connect_limit(&mut self, id: ConnectionId, error: DecodeError, out: &mut Outputs) {
+        let limit = match error {
+            DecodeError::PacketTooLarge => Limit::ConnectBytes,
+            DecodeError::PropertiesTooMany => Limit::PacketProperties,
+            _ => return,
+        };
+        self.counters.limit(limit);
+        self.notice(id, Event::Limit(limit), out);
     }
 
     /// Refuses what was not a CONNECT we understand: in the form of its version if that can be told, and

@@ -3,6 +3,7 @@
 use mqtt::{Disconnect, ReasonCode, Version};
 
 use super::Core;
+use super::greet::granted_expiry;
 use crate::identity::ConnectionId;
 use crate::input::{Close, Outputs};
 use crate::notice::Event;
@@ -24,9 +25,9 @@ impl Core {
         }
         let mut expiry = None;
         if connection.version == Version::V5 {
-            let max = connection.settings().session_expiry_seconds_max;
+            let settings = connection.settings();
             let present = self.inboxes.get(connection.inbox).expiry_seconds();
-            expiry = disconnect.session_expiry.map(|seconds| seconds.min(max));
+            expiry = disconnect.session_expiry.map(|seconds| granted_expiry(seconds, settings));
             // A session that was to end with its connection cannot be kept (3.14.2.2.2).
             if present == 0 && expiry.is_some_and(|seconds| seconds > 0) {
                 self.refuse(now, id, ReasonCode::PROTOCOL_ERROR, out);

@@ -6,12 +6,14 @@ use mqtt::encode;
 use mqtt::{ConnAck, ConnAckProperties, Connect, QoS, ReasonCode, Version};
 
 use super::Core;
+use super::close::Denied;
 use crate::access::{Grant, Identity};
 use crate::config::Settings;
 use crate::connection::{Connection, OutboundAliases, Phase};
 use crate::identity::ConnectionId;
 use crate::inbox::{Attach, Attached, Effect, Will};
 use crate::input::Outputs;
+use crate::limit::Limit;
 use crate::message::{Message, Publisher, hash_client};
 use crate::notice::Event;
 use crate::placement::{core_of, inbox_key};
@@ -38,8 +40,8 @@ impl Core {
         let assigned = connect.client_id.is_empty().then(|| self.assign_client_id(&identity.tenant));
         let client = assigned.as_deref().unwrap_or(connect.client_id);
         let grant = self.access.grant(identity, client);
-        if let Err(reason) = self.check_admission(connect, &grant, &settings) {
-            self.refuse(now, id, reason, out);
+        if let Err(denied) = self.check_admission(connect, &grant, &settings) {
+            self.refuse_denied(now, id, denied, out);
             return;
         }
         let expiry_seconds = session_expiry(connect, &settings);
@@ -144,31 +146,39 @@ impl Core {
         connect: &Connect<'_>,
         grant: &Grant,
         settings: &Settings,
-    ) -> Result<(), ReasonCode> {
+    ) -> Result<(), Denied> {
         if self.stopping.is_some() {
-            return Err(ReasonCode::SERVER_UNAVAILABLE); // 0x8B is for DISCONNECT alone
+            return Err(ReasonCode::SERVER_UNAVAILABLE.into()); // 0x8B is for DISCONNECT alone
+        }
+        let (offered, limit) = match connect.version {
+            Version::V31 => (settings.mqtt_31, Limit::Mqtt31),
+            Version::V311 => (settings.mqtt_311, Limit::Mqtt311),
+            Version::V5 => (settings.mqtt_5, Limit::Mqtt5),
+        };
+        if !offered {
+            return Err(Denied::by(limit, ReasonCode::UNSUPPORTED_PROTOCOL_VERSION)); // [MQTT-3.1.2-2]
         }
         let Some(will) = &connect.will else { return Ok(()) };
         if will.qos > settings.qos_max {
-            return Err(ReasonCode::QOS_NOT_SUPPORTED); // [MQTT-3.2.2-12]
+            return Err(Denied::by(Limit::Qos, ReasonCode::QOS_NOT_SUPPORTED)); // [MQTT-3.2.2-12]
         }
         if will.retain && !settings.retain {
-            return Err(ReasonCode::RETAIN_NOT_SUPPORTED); // [MQTT-3.2.2-13]
+            return Err(Denied::by(Limit::Retain, ReasonCode::RETAIN_NOT_SUPPORTED)); // [MQTT-3.2.2-13]
         }
         if will.payload.len() > settings.will_bytes_max as usize {
-            return Err(ReasonCode::QUOTA_EXCEEDED);
+            return Err(Denied::by(Limit::WillBytes, ReasonCode::QUOTA_EXCEEDED));
         }
-        if !within_topic_limits(will.topic, settings) {
-            return Err(ReasonCode::TOPIC_NAME_INVALID);
+        if let Some(limit) = topic_limit(will.topic, settings) {
+            return Err(Denied::by(limit, ReasonCode::TOPIC_NAME_INVALID));
         }
         if !grant.may_publish(will.topic) {
-            return Err(ReasonCode::NOT_AUTHORIZED);
+            return Err(ReasonCode::NOT_AUTHORIZED.into());
         }
         if settings.payload_format_check
             && will.properties.payload_format_utf8
             && std::str::from_utf8(will.payload).is_err()
         {
-            return Err(ReasonCode::PAYLOAD_FORMAT_INVALID);
+            return Err(ReasonCode::PAYLOAD_FORMAT_INVALID.into());
         }
         Ok(())
     }
@@ -190,7 +200,13 @@ fn session_expiry(connect: &Connect<'_>, settings: &Settings) -> u32 {
         Version::V31 | Version::V311 if connect.clean_start => 0,
         Version::V31 | Version::V311 => FOR_EVER,
     };
-    wanted.min(settings.session_expiry_seconds_max)
+    granted_expiry(wanted, settings)
+}
+
+/// The session expiry that a client gets for the one that it wants. One that ends with its connection may.
+pub(super) fn granted_expiry(wanted: u32, settings: &Settings) -> u32 {
+    let least = if wanted == 0 { 0 } else { settings.session_expiry_seconds_min };
+    wanted.max(least).min(settings.session_expiry_seconds_max)
 }
 
 fn make_will(will: &mqtt::Will<'_>, tenant: Arc<str>, publisher: Publisher) -> Will {
@@ -234,16 +250,31 @@ fn set_limits(connection: &mut Connection, connect: &Connect<'_>) {
     if let Some(method) = properties.authentication_method {
         connection.extras().authentication_method = Some(method.into());
     }
-    let keep_alive = announced_keep_alive(connect, connection.settings()).unwrap_or(connect.keep_alive);
+    let keep_alive = expected_keep_alive(connect, connection.settings());
     connection.keep_alive_ms = u32::from(keep_alive) * 1500;
 }
 
-/// The keep alive that replaces the client's, if it asks for a longer one than the settings allow. A 3.x
-/// client cannot be told, and keeps its own.
+/// The keep alive that replaces the client's, if it asks for one outside the range of the settings. A 3.x client
+/// cannot be told.
 fn announced_keep_alive(connect: &Connect<'_>, settings: &Settings) -> Option<u16> {
-    let max = settings.keep_alive_seconds_max;
-    let beyond = connect.keep_alive == 0 || connect.keep_alive > max;
-    (max > 0 && beyond && connect.version == Version::V5).then_some(max)
+    let (min, max) = (settings.keep_alive_seconds_min, settings.keep_alive_seconds_max);
+    let wanted = connect.keep_alive;
+    let granted = match wanted {
+        0 => max,
+        wanted if max > 0 => wanted.max(min).min(max),
+        wanted => wanted.max(min),
+    };
+    (granted != wanted && connect.version == Version::V5).then_some(granted)
+}
+
+/// The seconds of silence that we expect of a client; 0: any. A 3.x client keeps its own time, but is given as
+/// much as one that could be told of the minimum.
+fn expected_keep_alive(connect: &Connect<'_>, settings: &Settings) -> u16 {
+    match (announced_keep_alive(connect, settings), connect.keep_alive) {
+        (Some(announced), _) => announced,
+        (None, 0) => 0,
+        (None, own) => own.max(settings.keep_alive_seconds_min),
+    }
 }
 
 /// What CONNACK announces of a tenant's settings.
@@ -265,9 +296,17 @@ fn announced(settings: &Settings) -> ConnAckProperties<'static> {
 /// The largest packet the protocol can express: 268 435 455 bytes after a header of five.
 pub(super) const PACKET_BYTES_PROTOCOL: u32 = mqtt::REMAINING_LENGTH_MAX + 5;
 
-/// Whether a topic or filter is within the tenant's limits of length and depth.
-pub(super) fn within_topic_limits(topic: &str, settings: &Settings) -> bool {
-    topic.len() <= usize::from(settings.topic_bytes_max)
-        && (settings.topic_levels_max == u16::MAX
-            || topic.bytes().filter(|byte| *byte == b'/').count() < usize::from(settings.topic_levels_max))
+/// The tenant's limit of length and depth that a topic or filter goes beyond.
+pub(super) fn topic_limit(topic: &str, settings: &Settings) -> Option<Limit> {
+    let Settings { topic_bytes_max, topic_levels_max, topic_level_bytes_max, .. } = *settings;
+    if topic.len() > usize::from(topic_bytes_max) {
+        return Some(Limit::TopicBytes);
+    }
+    let slashes = || topic.bytes().filter(|byte| *byte == b'/').count();
+    if topic_levels_max < u16::MAX && slashes() >= usize::from(topic_levels_max) {
+        return Some(Limit::TopicLevels);
+    }
+    let long = |level: &[u8]| level.len() > usize::from(topic_level_bytes_max);
+    let is_long = topic_level_bytes_max < u16::MAX && topic.as_bytes().split(|byte| *byte == b'/').any(long);
+    is_long.then_some(Limit::TopicLevelBytes)
 }

@@ -5,11 +5,13 @@ use std::sync::Arc;
 use mqtt::{PacketId, Publish, QoS, ReasonCode, Version};
 
 use super::Core;
-use super::greet::within_topic_limits;
+use super::close::Denied;
+use super::greet::topic_limit;
 use crate::connection::{Completion, Connection};
 use crate::counters::DropReason;
 use crate::identity::ConnectionId;
 use crate::input::Outputs;
+use crate::limit::Limit;
 use crate::message::Publication;
 use crate::peer::Reply;
 use crate::tenant::TenantIndex;
@@ -34,9 +36,9 @@ impl Routed {
 /// Why a publish goes no further.
 enum Rejection {
     /// The connection ends for it.
-    Disconnect(ReasonCode),
+    Disconnect(Denied),
     /// Its acknowledgement says so; QoS 0 has none, and ends the connection where `fatal`.
-    Negative { reason: ReasonCode, fatal: bool },
+    Negative { denied: Denied, fatal: bool },
 }
 
 impl Core {
@@ -57,26 +59,27 @@ impl Core {
                 self.on_named_publish(now, id, &Publish { topic: &topic, ..*publish }, out);
             }
             Ok(None) => self.on_named_publish(now, id, publish, out),
-            Err(reason) => self.refuse(now, id, reason, out),
+            Err(denied) => self.refuse_denied(now, id, denied, out),
         }
     }
 
     /// The topic of an alias; None if the packet names it itself, and the alias is set.
-    fn resolve_alias(
-        &mut self,
-        id: ConnectionId,
-        publish: &Publish<'_>,
-    ) -> Result<Option<Box<str>>, ReasonCode> {
+    fn resolve_alias(&mut self, id: ConnectionId, publish: &Publish<'_>) -> Result<Option<Box<str>>, Denied> {
         let connection = self.connections.get_mut(id).expect("is being processed");
         let max = connection.settings().topic_alias_max;
         let alias = publish.properties.topic_alias.unwrap_or_default();
-        if alias == 0 || alias > max {
-            return Err(ReasonCode::TOPIC_ALIAS_INVALID); // [MQTT-3.3.2-8, MQTT-3.3.2-9]
+        // [MQTT-3.3.2-8, MQTT-3.3.2-9]
+        if alias == 0 {
+            return Err(ReasonCode::TOPIC_ALIAS_INVALID.into());
+        }
+        if alias > max {
+            return Err(Denied::by(Limit::TopicAlias, ReasonCode::TOPIC_ALIAS_INVALID));
         }
         let aliases = &mut connection.extras().inbound_aliases;
         if publish.topic.is_empty() {
             // [MQTT-3.3.2-7 and 3.3.2.3.4]: an alias that was never set is a protocol error.
-            return aliases.get(alias).map(|topic| Some(topic.into())).ok_or(ReasonCode::PROTOCOL_ERROR);
+            let topic = aliases.get(alias).ok_or(ReasonCode::PROTOCOL_ERROR)?;
+            return Ok(Some(topic.into()));
         }
         aliases.set(alias, publish.topic);
         Ok(None)
@@ -90,8 +93,8 @@ impl Core {
         let connection = self.connections.get_mut(id).expect("is being processed");
         let tenant = connection.tenant;
         let rejected = judge(connection, publish, restricted).err();
-        if let Some(Rejection::Disconnect(reason)) = rejected {
-            self.refuse(now, id, reason, out);
+        if let Some(Rejection::Disconnect(denied)) = rejected {
+            self.refuse_denied(now, id, denied, out);
             return;
         }
         if let Some(packet_id) = publish.packet_id {
@@ -103,13 +106,14 @@ impl Core {
                     return;
                 }
                 Taken::TooMany => {
-                    self.refuse(now, id, ReasonCode::RECEIVE_MAXIMUM_EXCEEDED, out); // [MQTT-3.3.4-7]
+                    let reason = ReasonCode::RECEIVE_MAXIMUM_EXCEEDED; // [MQTT-3.3.4-7]
+                    self.refuse_denied(now, id, Denied::by(Limit::ReceiveMaximum, reason), out);
                     return;
                 }
             }
         }
-        if let Some(Rejection::Negative { reason, fatal }) = rejected {
-            self.reject(now, id, publish, reason, fatal, out);
+        if let Some(Rejection::Negative { denied, fatal }) = rejected {
+            self.reject(now, id, publish, denied, fatal, out);
             return;
         }
         let routed = self.route_publish(now, id, tenant, publish, out);
@@ -171,18 +175,20 @@ impl Core {
         now: Now,
         id: ConnectionId,
         publish: &Publish<'_>,
-        reason: ReasonCode,
+        denied: Denied,
         fatal: bool,
         out: &mut Outputs,
     ) {
         let version = self.connections.get(id).map(|connection| connection.version);
+        let reason = denied.reason;
         if reason == ReasonCode::NOT_AUTHORIZED {
             self.counters.drop_messages(DropReason::NoPermission, 1);
         }
         if fatal && (publish.qos == QoS::AtMostOnce || version != Some(Version::V5)) {
-            self.refuse(now, id, reason, out);
+            self.refuse_denied(now, id, denied, out);
             return;
         }
+        denied.limit.into_iter().for_each(|limit| self.counters.limit(limit));
         // 3.x has only the positive acknowledgement [MQTT-3.3.5-2 of 3.1.1].
         self.complete(id, completion(publish), Routed::DONE, Some(reason), out);
         if publish.qos == QoS::ExactlyOnce && version != Some(Version::V5) {
@@ -235,25 +241,28 @@ fn completion(publish: &Publish<'_>) -> Completion {
 fn judge(connection: &Connection, publish: &Publish<'_>, restricted: bool) -> Result<(), Rejection> {
     let settings = connection.settings();
     if !publish.properties.subscription_ids().is_empty() {
-        return Err(Rejection::Disconnect(ReasonCode::PROTOCOL_ERROR)); // [MQTT-3.3.4-6]
+        return Err(Rejection::Disconnect(ReasonCode::PROTOCOL_ERROR.into())); // [MQTT-3.3.4-6]
     }
     if publish.qos > settings.qos_max {
-        return Err(Rejection::Disconnect(ReasonCode::QOS_NOT_SUPPORTED)); // [MQTT-3.2.2-11]
+        let denied = Denied::by(Limit::Qos, ReasonCode::QOS_NOT_SUPPORTED);
+        return Err(Rejection::Disconnect(denied)); // [MQTT-3.2.2-11]
     }
     if publish.retain && !settings.retain {
-        return Err(Rejection::Disconnect(ReasonCode::RETAIN_NOT_SUPPORTED)); // [MQTT-3.2.2-14]
+        let denied = Denied::by(Limit::Retain, ReasonCode::RETAIN_NOT_SUPPORTED);
+        return Err(Rejection::Disconnect(denied)); // [MQTT-3.2.2-14]
     }
-    if !within_topic_limits(publish.topic, settings) {
-        return Err(Rejection::Negative { reason: ReasonCode::TOPIC_NAME_INVALID, fatal: true });
+    if let Some(limit) = topic_limit(publish.topic, settings) {
+        let denied = Denied::by(limit, ReasonCode::TOPIC_NAME_INVALID);
+        return Err(Rejection::Negative { denied, fatal: true });
     }
     if settings.payload_format_check
         && publish.properties.payload_format_utf8
         && std::str::from_utf8(publish.payload).is_err()
     {
-        return Err(Rejection::Negative { reason: ReasonCode::PAYLOAD_FORMAT_INVALID, fatal: true });
+        return Err(Rejection::Negative { denied: ReasonCode::PAYLOAD_FORMAT_INVALID.into(), fatal: true });
     }
     if restricted && !connection.grant.as_ref().is_some_and(|grant| grant.may_publish(publish.topic)) {
-        return Err(Rejection::Negative { reason: ReasonCode::NOT_AUTHORIZED, fatal: false });
+        return Err(Rejection::Negative { denied: ReasonCode::NOT_AUTHORIZED.into(), fatal: false });
     }
     Ok(())
 }

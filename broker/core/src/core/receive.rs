@@ -173,7 +173,7 @@ impl Core {
                 }
                 Ok(None) => break,
                 Err(error) => {
-                    self.refuse(now, id, error.reason(), out);
+                    self.refuse_denied(now, id, error.into(), out);
                     return Processed::Gone;
                 }
             }
@@ -195,14 +195,17 @@ impl Core {
     }
 
     fn packet_limits(&self, id: ConnectionId) -> Limits {
-        let packet_bytes_max = match self.connections.get(id) {
-            Some(connection) if connection.is_online() => connection.settings().packet_bytes_max,
-            _ => self.config.connect_bytes_max,
+        let (packet_bytes_max, filters_max) = match self.connections.get(id) {
+            Some(connection) if connection.is_online() => {
+                let settings = connection.settings();
+                (settings.packet_bytes_max, settings.subscribe_filters_max)
+            }
+            _ => (self.config.connect_bytes_max, 1),
         };
         Limits {
             packet_bytes_max,
             properties_max: self.config.packet_properties_max,
-            filters_max: FILTERS_MAX,
+            filters_max,
             client_id_bytes_max: u16::MAX,
         }
     }
@@ -299,9 +302,6 @@ impl Core {
         }
     }
 }
-
-/// Filters in one SUBSCRIBE or UNSUBSCRIBE: what a turn can take.
-const FILTERS_MAX: u16 = 8192;
 
 /// Enters a connection in the turn's list of those with unsent bytes.
 pub(super) fn mark_dirty(connection: &mut Connection, out: &mut Outputs) {

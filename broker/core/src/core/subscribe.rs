@@ -10,7 +10,8 @@ use mqtt::{
 use smallvec::SmallVec;
 
 use super::Core;
-use super::greet::within_topic_limits;
+use super::close::Denied;
+use super::greet::topic_limit;
 use super::route_changes::RouteWait;
 use crate::config::Settings;
 use crate::connection::SubscribeRequest;
@@ -18,6 +19,7 @@ use crate::delivery::DeliveryOptions;
 use crate::dist::Route;
 use crate::identity::ConnectionId;
 use crate::input::Outputs;
+use crate::limit::Limit;
 use crate::tenant::{RouteWaiting, SubscribeWait, TenantIndex};
 use crate::time::Now;
 
@@ -37,8 +39,8 @@ impl Core {
             self.refuse(now, id, ReasonCode::PROTOCOL_ERROR, out);
             return;
         }
-        if let Err(reason) = self.judge_kinds(id, subscribe) {
-            self.refuse(now, id, reason, out);
+        if let Err(denied) = self.judge_kinds(id, subscribe) {
+            self.refuse_denied(now, id, denied, out);
             return;
         }
         self.charge_filters(subscribe.filters.len());
@@ -47,7 +49,10 @@ impl Core {
             let wait = SubscribeWait { connection: id, request: request.number };
             let reason = match self.judge_filter(id, &filter, subscribe.subscription_id) {
                 Ok(parsed) => self.subscribe(&mut request, wait, &filter, parsed, subscribe.subscription_id),
-                Err(reason) => reason,
+                Err(denied) => {
+                    denied.limit.into_iter().for_each(|limit| self.counters.limit(limit));
+                    denied.reason
+                }
             };
             request.reasons.push(reason);
         }
@@ -100,7 +105,7 @@ impl Core {
 
     /// A kind of subscription that CONNACK said is not available is a protocol error with a code of its own
     /// (3.2.2.3.11 to 3.2.2.3.13). A 3.x client was not told, and hears of it in SUBACK.
-    fn judge_kinds(&self, id: ConnectionId, subscribe: &Subscribe<'_>) -> Result<(), ReasonCode> {
+    fn judge_kinds(&self, id: ConnectionId, subscribe: &Subscribe<'_>) -> Result<(), Denied> {
         let connection = self.connections.get(id).expect("is being processed");
         let settings = connection.settings();
         if connection.version != Version::V5 {
@@ -119,16 +124,16 @@ impl Core {
         id: ConnectionId,
         filter: &SubscribeFilter<'a>,
         subscription_id: Option<u32>,
-    ) -> Result<Filter<'a>, ReasonCode> {
+    ) -> Result<Filter<'a>, Denied> {
         let connection = self.connections.get(id).expect("is being processed");
         let settings = connection.settings();
         let parsed = mqtt::validate_filter(filter.filter).map_err(|_| ReasonCode::TOPIC_FILTER_INVALID)?;
         judge_kind(&parsed, subscription_id, settings)?;
-        if !within_topic_limits(parsed.filter, settings) {
-            return Err(ReasonCode::TOPIC_FILTER_INVALID);
+        if let Some(limit) = topic_limit(parsed.filter, settings) {
+            return Err(Denied::by(limit, ReasonCode::TOPIC_FILTER_INVALID));
         }
         if !connection.grant.as_ref().is_some_and(|grant| grant.may_subscribe(parsed.filter)) {
-            return Err(ReasonCode::NOT_AUTHORIZED);
+            return Err(ReasonCode::NOT_AUTHORIZED.into());
         }
         let session = self.inboxes.get(connection.inbox);
         let subscriptions = &session.subscriptions;
@@ -136,7 +141,7 @@ impl Core {
         // A client that takes none of its retained messages may ask for them as often as it may subscribe.
         let streams = session.owed.as_ref().map_or(0, |owed| owed.len());
         if streams >= max || subscriptions.len() >= max && !subscriptions.contains_key(filter.filter) {
-            return Err(ReasonCode::QUOTA_EXCEEDED);
+            return Err(Denied::by(Limit::Subscriptions, ReasonCode::QUOTA_EXCEEDED));
         }
         Ok(parsed)
     }
@@ -330,19 +335,18 @@ impl Core {
 }
 
 /// What kinds of subscriptions are offered to the tenant's clients.
-fn judge_kind(
-    parsed: &Filter<'_>,
-    subscription_id: Option<u32>,
-    settings: &Settings,
-) -> Result<(), ReasonCode> {
+fn judge_kind(parsed: &Filter<'_>, subscription_id: Option<u32>, settings: &Settings) -> Result<(), Denied> {
     if parsed.share.is_some() && !settings.shared_subscriptions {
-        return Err(ReasonCode::SHARED_SUBSCRIPTIONS_NOT_SUPPORTED);
+        let reason = ReasonCode::SHARED_SUBSCRIPTIONS_NOT_SUPPORTED;
+        return Err(Denied::by(Limit::SharedSubscriptions, reason));
     }
     if !settings.wildcard_subscriptions && parsed.filter.contains(['+', '#']) {
-        return Err(ReasonCode::WILDCARD_SUBSCRIPTIONS_NOT_SUPPORTED);
+        let reason = ReasonCode::WILDCARD_SUBSCRIPTIONS_NOT_SUPPORTED;
+        return Err(Denied::by(Limit::Wildcards, reason));
     }
     if subscription_id.is_some() && !settings.subscription_identifiers {
-        return Err(ReasonCode::SUBSCRIPTION_IDENTIFIERS_NOT_SUPPORTED);
+        let reason = ReasonCode::SUBSCRIPTION_IDENTIFIERS_NOT_SUPPORTED;
+        return Err(Denied::by(Limit::SubscriptionIdentifiers, reason));
     }
     Ok(())
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use broker_core::config::{Config, Field, Key, Kind, Settings, Value};
+use broker_core::config::{Config, ConfigError, Field, Key, Kind, Settings, Value};
 
 use super::sections::{Cluster, Listener, Log, NAME, Name, Node, Roles};
 use super::tree::{Content, Entry, Table};
@@ -33,6 +33,13 @@ pub(super) fn apply(table: &Table) -> Result<Configuration, Refused> {
             "listeners" => configuration.listeners = listeners(entry, &mut wrongs),
             _ => fail(entry, name, Reason::unknown(name, SECTIONS.into_iter()), &mut wrongs),
         }
+    }
+    if wrongs.is_empty()
+        && let Err(ConfigError { setting, expected }) = configuration.core(1, false).check()
+    {
+        // What no key alone can say, and so no line.
+        let reason = Reason::Other(format!("must be {expected}"));
+        wrongs.push(Wrong { origin: None, key: setting, reason });
     }
     if wrongs.is_empty() { Ok(configuration) } else { Err(Refused(wrongs)) }
 }

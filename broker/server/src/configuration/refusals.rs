@@ -86,6 +86,13 @@ fn unfit_values() {
     }
 }
 
+/// Values that contradict each other are refused by their names.
+#[test]
+fn contradictions() {
+    let text = "[tenants.a]\nkeep_alive_seconds_max = 5\nkeep_alive_seconds_min = 6\n";
+    assert_eq!(complaints(text), "tenant.keep_alive_seconds_min: must be at most keep_alive_seconds_max");
+}
+
 /// A variable of the environment is named where a line would be.
 #[test]
 fn environment() {
