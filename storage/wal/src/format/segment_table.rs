@@ -80,7 +80,8 @@ pub const fn content_bytes(entries: usize, forgotten: usize) -> usize {
 }
 
 /// The content of a table record.
-pub(crate) fn encode(entries: &[Entry], forgotten: &[Forgotten]) -> Vec<u8> {
+#[must_use]
+pub fn encode(entries: &[Entry], forgotten: &[Forgotten]) -> Vec<u8> {
     let mut out = Vec::with_capacity(content_bytes(entries.len(), forgotten.len()));
     let count = |count: usize| u32::try_from(count).expect("bounded by segments_max");
     out.extend_from_slice(&count(entries.len()).to_le_bytes());
