@@ -21,6 +21,8 @@ pub(super) struct Order {
     links: BTreeMap<(Link, Lane), Piles>,
     /// Who was given a publisher's last message by an `$oshare` filter, and which.
     stuck: BTreeMap<(&'static str, ClientIndex), (ClientIndex, MessageId)>,
+    /// By connection, publisher and topic: the last message that came live and changed what is retained.
+    changes: BTreeMap<(Link, ClientIndex, &'static str), MessageId>,
 }
 
 /// Publisher, topic, QoS it was published with.
@@ -83,6 +85,7 @@ impl Order {
                     session.number == *number && session.online.is_none()
                 });
                 self.links.clear();
+                self.changes.clear();
             }
             _ => {}
         }
@@ -100,7 +103,13 @@ impl Order {
         let (Some(id), Some(session)) = (delivery.message, ledger.session_of(link)) else { return };
         let message = &messages[id.0 as usize];
         let state = ledger.message(id);
-        if delivery.retain || message.will {
+        if message.will {
+            return;
+        }
+        if message.retain && state.sends == 1 && !delivery.dup {
+            self.on_change(event, link, delivery, (id, message), ledger, findings);
+        }
+        if delivery.retain {
             return;
         }
         let client = ledger.link(link).client;
@@ -135,6 +144,37 @@ impl Order {
                     message.qos.bits(),
                     later.0,
                     matching.len()
+                ),
+            );
+        }
+    }
+
+    /// A retained copy is not older than a change of its topic that came live.
+    fn on_change(
+        &mut self,
+        event: &Event,
+        link: Link,
+        delivery: &Delivery,
+        (id, message): (MessageId, &Message),
+        ledger: &Ledger,
+        findings: &mut Findings,
+    ) {
+        let key = (link, message.publisher, message.topic);
+        let Some(session) = ledger.session_of(link) else { return };
+        let mut matching = session.may_match(message.topic, None);
+        if matching.any(|each| each.is_shared() || each.options.retain_as_published) {
+            return; // The flag does not tell copies from live messages, or no order is promised.
+        }
+        if !delivery.retain {
+            let last = self.changes.entry(key).or_insert(id);
+            *last = id.max(*last);
+        } else if let Some(later) = self.changes.get(&key).filter(|later| **later > id) {
+            findings.add(
+                Promise::Order,
+                event.moment,
+                format!(
+                    "client {} got the retained message {:08x} on {} after message {:08x}, which had replaced it",
+                    ledger.link(link).client.0, id.0, message.topic, later.0
                 ),
             );
         }
@@ -234,6 +274,22 @@ mod tests {
         assert!(!story.found(Promise::Order));
         story.deliver(subscriber, first, QoS::AtMostOnce, 0);
         assert!(story.found(Promise::Order), "{:?}", story.findings());
+    }
+
+    /// A retained copy after the live message that replaced it; the other way round, and the same one, are in order.
+    #[test]
+    fn old_copy_after_its_successor() {
+        for (live, copy, found) in [(1, 0, true), (0, 1, false), (1, 1, false)] {
+            let mut story = Story::new();
+            let subscriber = story.online(0, true);
+            let publisher = story.online(1, true);
+            story.subscribe(subscriber, 1, "a", QoS::AtMostOnce);
+            let sent: Vec<_> =
+                (0..2).map(|_| story.publish_retained(publisher, 0, "a", QoS::AtMostOnce)).collect();
+            story.deliver(subscriber, sent[live], QoS::AtMostOnce, 0);
+            story.deliver_retained(subscriber, sent[copy], QoS::AtMostOnce, 0);
+            assert_eq!(story.found(Promise::Order), found, "{live} {copy} {:?}", story.findings());
+        }
     }
 
     /// Two overlapping subscriptions may interleave their copies, a third sequence is one too many.
