@@ -1,10 +1,12 @@
 //! Commits a second and their latency, for each way of writing, beside what the disk itself can do.
 //!
-//! `cargo run --release -p wal --example commit_rate -- --directory /var/lib/hermod --seconds 2`
+//! `cargo run --release -p wal --example commit_rate -- --directory /var/lib/hermod --seconds 0.5 --rounds 5`
 //!
 //! Every commit is a turn that appends so many records of 200 bytes and flushes. `raw` is a linked write and
 //! fdatasync of as many bytes into a file of zeros, with no log around it. In flight: one commit (latency),
 //! then two (throughput). The stall is the longest a turn kept its core, submission included.
+//! Rounds alternate between the ways, and the best round of each is shown: what else the machine does only
+//! ever takes away.
 
 #![expect(clippy::print_stdout, reason = "a program for people")]
 #![expect(clippy::disallowed_methods, reason = "it measures time")]
@@ -31,6 +33,8 @@ const BATCHES: [usize; 5] = [1, 4, 16, 64, 256];
 /// Small, so that making segments ahead does not fill the disk's queue while commits are measured.
 const SEGMENT_BYTES: u32 = 16 << 20;
 
+const WAYS: [&str; 4] = ["raw", "ring", "thread", "mapped"];
+
 type Outcome<T> = Result<T, Box<dyn Error>>;
 
 /// One line of the table.
@@ -48,7 +52,8 @@ fn main() -> Outcome<()> {
         arguments.get(at + 1).cloned()
     };
     let data = value("--directory").map_or_else(std::env::temp_dir, Into::into);
-    let seconds = value("--seconds").map_or(Ok(2.0), |text| text.parse::<f64>())?;
+    let seconds = value("--seconds").map_or(Ok(0.5), |text| text.parse::<f64>())?;
+    let rounds = value("--rounds").map_or(Ok(5), |text| text.parse::<u32>())?;
     let length = Duration::from_secs_f64(seconds.clamp(0.1, 60.0));
     println!(
         "| records a commit | in flight | way | commits/s | records/s | p50 µs | p99 µs | longest stall µs |"
@@ -56,27 +61,42 @@ fn main() -> Outcome<()> {
     println!("|---|---|---|---|---|---|---|---|");
     for in_flight_max in [1, 2] {
         for batch in BATCHES {
-            let directory = tempfile::tempdir_in(&data)?;
-            line(batch, in_flight_max, "raw", &raw(directory.path(), batch, in_flight_max, length)?);
-            for way in ["ring", "thread", "mapped"] {
-                let directory = tempfile::tempdir_in(&data)?;
-                let mut writer = match way {
-                    "ring" => Writer::ring(directory.path())?,
-                    "thread" => Writer::thread(directory.path()),
-                    _ => Writer::mapped(directory.path()),
-                };
-                let rate = with_log(directory.path(), &mut writer, batch, in_flight_max, length)?;
-                line(batch, in_flight_max, way, &rate);
+            let mut best: [Option<Rate>; WAYS.len()] = Default::default();
+            for _ in 0..rounds {
+                for (best, way) in best.iter_mut().zip(WAYS) {
+                    let directory = tempfile::tempdir_in(&data)?;
+                    let rate = measure(directory.path(), way, batch, in_flight_max, length)?;
+                    if best.as_ref().is_none_or(|best| best.a_second() < rate.a_second()) {
+                        *best = Some(rate);
+                    }
+                }
+            }
+            for (rate, way) in best.iter().flatten().zip(WAYS) {
+                line(batch, in_flight_max, way, rate);
             }
         }
     }
     Ok(())
 }
 
+fn measure(
+    directory: &Path,
+    way: &str,
+    batch: usize,
+    in_flight_max: usize,
+    length: Duration,
+) -> Outcome<Rate> {
+    let mut writer = match way {
+        "raw" => return raw(directory, batch, in_flight_max, length),
+        "ring" => Writer::ring(directory)?,
+        "thread" => Writer::thread(directory),
+        _ => Writer::mapped(directory),
+    };
+    with_log(directory, &mut writer, batch, in_flight_max, length)
+}
+
 fn line(batch: usize, in_flight_max: usize, way: &str, rate: &Rate) {
-    let seconds = rate.elapsed.as_secs_f64();
-    #[expect(clippy::cast_precision_loss, reason = "a rate for people")]
-    let a_second = rate.commits as f64 / seconds;
+    let a_second = rate.a_second();
     #[expect(clippy::cast_precision_loss, reason = "a rate for people")]
     let records = a_second * batch as f64;
     println!(
@@ -91,6 +111,11 @@ impl Rate {
     fn new() -> Outcome<Rate> {
         let latency_us = Histogram::new_with_bounds(1, 60_000_000, 3)?;
         Ok(Rate { commits: 0, elapsed: Duration::ZERO, latency_us, stall: Duration::ZERO })
+    }
+
+    #[expect(clippy::cast_precision_loss, reason = "a rate for people")]
+    fn a_second(&self) -> f64 {
+        self.commits as f64 / self.elapsed.as_secs_f64()
     }
 
     fn note(&mut self, took: Duration) -> Outcome<()> {
