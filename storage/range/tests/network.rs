@@ -9,8 +9,9 @@ use bytes::Bytes;
 use range::format::message::decode;
 use range::{Decision, MessageId, Priority, ReplicaId, Ticket};
 use support::machine::Op;
-use support::node::{Node, config};
-use support::{Random, is_usual_run, say, seeds};
+use support::node::{Node, config, faults};
+use support::{is_usual_run, say, seeds};
+use wal::simulated_disk::Random;
 
 const NODES: usize = 3;
 
@@ -31,7 +32,8 @@ struct Cluster {
 
 impl Cluster {
     fn new(seed: u64) -> Cluster {
-        let nodes: Vec<Node> = (1..=NODES as u64).map(|id| Node::new(id, &[1, 2, 3], config(seed))).collect();
+        let nodes: Vec<Node> =
+            (1..=NODES as u64).map(|id| Node::new(id, &[1, 2, 3], config(seed), faults(1000))).collect();
         Cluster {
             nodes,
             network: Vec::new(),
@@ -52,17 +54,15 @@ impl Cluster {
     }
 
     fn step(&mut self) {
-        let node = self.random.below(NODES);
-        match self.random.below(200) {
+        let node = self.random.index(NODES);
+        match self.random.index(200) {
             0..20 => self.propose(),
             20..60 => self.turn(node),
             60..95 => {
-                let flushes = self.nodes[node].disk.flushes();
-                if flushes > 0 {
-                    let at = self.random.below(flushes);
-                    self.nodes[node].complete(at);
-                    self.turn(node);
+                for _ in 0..self.random.index(12) {
+                    self.nodes[node].disk_step();
                 }
+                self.turn(node);
             }
             95..175 => self.deliver(),
             175..187 => self.tick(node),
@@ -72,18 +72,18 @@ impl Cluster {
             }
             193 => self.nodes[node].replica.start_checkpoint(),
             194 => {
-                let to = ReplicaId(1 + self.random.below(NODES) as u64);
+                let to = ReplicaId(1 + self.random.index(NODES) as u64);
                 self.nodes[node].replica.transfer_leader(to);
             }
             195..197 => {
-                if self.random.one_in(4) {
+                if self.random.once_in(4) {
                     self.crash(node);
                 }
             }
             _ => {
-                if self.random.one_in(6) {
+                if self.random.once_in(6) {
                     self.cut_off = BTreeSet::from([node]);
-                } else if self.random.one_in(2) {
+                } else if self.random.once_in(2) {
                     self.cut_off.clear();
                 }
             }
@@ -95,7 +95,7 @@ impl Cluster {
         let leaders: Vec<usize> = (0..NODES).filter(|node| self.nodes[*node].replica.is_leader()).collect();
         for node in leaders {
             let ticket = self.tickets;
-            let bytes = ticket.to_le_bytes().repeat(1 + self.random.below(60));
+            let bytes = ticket.to_le_bytes().repeat(1 + self.random.index(60));
             let queue = u16::try_from(ticket % 3).unwrap();
             let body = Op::Enqueue(vec![queue]).encode();
             if self.nodes[node].replica.propose(Priority::Ordinary, Ticket(ticket), &body, &bytes).is_ok() {
@@ -141,14 +141,14 @@ impl Cluster {
             return;
         }
         // Mostly in order, sometimes not.
-        let at = if self.lossy && self.random.one_in(5) { self.random.below(self.network.len()) } else { 0 };
+        let at = if self.lossy && self.random.once_in(5) { self.random.index(self.network.len()) } else { 0 };
         let (from, to, frame) = self.network.remove(at);
         if self.lossy
-            && (self.random.one_in(20) || self.cut_off.contains(&from) || self.cut_off.contains(&to))
+            && (self.random.once_in(20) || self.cut_off.contains(&from) || self.cut_off.contains(&to))
         {
             return;
         }
-        if self.lossy && self.random.one_in(20) {
+        if self.lossy && self.random.once_in(20) {
             self.network.push((from, to, frame.clone()));
         }
         let received = decode(&frame).expect("what was encoded");
@@ -173,9 +173,7 @@ impl Cluster {
                 if round % 5 == 0 {
                     self.tick(node);
                 }
-                while self.nodes[node].disk.flushes() > 0 {
-                    self.nodes[node].complete(0);
-                }
+                self.nodes[node].drain_disk();
                 self.nodes[node].write_pieces(false);
                 self.turn(node);
             }
@@ -260,9 +258,7 @@ fn a_sleeping_group_wakes() {
     for _ in 0..100 {
         for node in &others {
             cluster.tick(*node);
-            while cluster.nodes[*node].disk.flushes() > 0 {
-                cluster.nodes[*node].complete(0);
-            }
+            cluster.nodes[*node].drain_disk();
             cluster.turn(*node);
         }
         cluster.network.retain(|(_, to, _)| *to != leader);
@@ -273,6 +269,36 @@ fn a_sleeping_group_wakes() {
     }
     let leads = |node: &&usize| cluster.nodes[**node].replica.is_leader();
     assert_eq!(others.iter().filter(leads).count(), 1, "the others elect a leader");
+}
+
+/// Goal: whoever proposed to a leader that was cut off hears of it, without waiting for the new leader's log to
+/// grow as long. Method: five proposals behind a partition, then a network that works and nothing else.
+#[test]
+fn proposals_of_a_deposed_leader_are_dropped() {
+    let mut cluster = Cluster::new(11);
+    cluster.heal();
+    let old = cluster.leader().expect("one leads");
+    cluster.cut_off = BTreeSet::from([old]);
+    cluster.lossy = true;
+    for _ in 0..5 {
+        cluster.propose();
+        cluster.turn(old);
+    }
+    let others: Vec<usize> = (0..NODES).filter(|node| *node != old).collect();
+    others.iter().for_each(|node| cluster.nodes[*node].replica.wake());
+    for _ in 0..500 {
+        for node in &others {
+            cluster.tick(*node);
+            cluster.nodes[*node].drain_disk();
+            cluster.turn(*node);
+        }
+        cluster.deliver();
+    }
+    assert!(others.iter().any(|node| cluster.nodes[*node].replica.is_leader()));
+    assert_eq!(cluster.dropped.len(), 0, "nobody knows yet");
+    cluster.heal();
+    assert_eq!(cluster.dropped.len(), 5);
+    cluster.check();
 }
 
 /// Goal: elections repeat, though the raft crate draws from the thread's generator. Method: the same seed

@@ -1,36 +1,9 @@
-//! What the tests of whole replicas share: a state machine, a node on a disk in memory, random numbers.
+//! What the tests of whole replicas share: a state machine, and a node on a simulated disk.
 
 #![allow(dead_code, reason = "each test binary uses a part of it")]
 
-pub mod disk;
 pub mod machine;
 pub mod node;
-
-/// xorshift64*: the same on every machine, and all a test needs.
-pub struct Random(u64);
-
-impl Random {
-    pub fn new(seed: u64) -> Random {
-        Random(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1)
-    }
-
-    pub fn next(&mut self) -> u64 {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        self.0.wrapping_mul(0x2545_F491_4F6C_DD1D)
-    }
-
-    /// Less than `end`.
-    pub fn below(&mut self, end: usize) -> usize {
-        usize::try_from((self.next() >> 33) % end as u64).expect("it was a usize")
-    }
-
-    /// True once in `n`.
-    pub fn one_in(&mut self, n: usize) -> bool {
-        self.below(n) == 0
-    }
-}
 
 /// The seeds of a run: so many, or as many as `SEEDS` says, or the one that `SEED` names. The last line of a
 /// failing test's output repeats it.

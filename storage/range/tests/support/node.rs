@@ -1,16 +1,15 @@
-//! One node: a log, a disk, and one replica; what a host does, in small.
+//! One node: a log, a simulated disk, and one replica; what a host does, in small.
 
 use std::collections::BTreeMap;
 
 use range::format::entry::EntryHeader;
 use range::format::state::StateRecord;
 use range::format::{KIND_ENTRY, KIND_STATE};
-use range::{Config, Outputs, RangeId, Recovered, Replica, ReplicaId, Wall};
+use range::{Config, Outputs, RangeId, Recovered, Replica, ReplicaId, Request, Wall};
 use wal::log::reclaim::ReclaimBudget;
-use wal::{ClusterId, Log, LogId, LogIdentity, Mono, NodeId, RecoveryOptions, SegmentBytes};
+use wal::simulated_disk::{Completion, Crash, Faults, Random, SimulatedDisk};
+use wal::{ClusterId, Log, LogId, LogIdentity, Mono, NodeId, RecoveryOptions, SegmentInput};
 
-use super::Random;
-use super::disk::Disk;
 use super::machine::Queues;
 
 pub const CLUSTER: ClusterId = ClusterId(0xC1);
@@ -20,7 +19,10 @@ pub struct Node {
     pub id: ReplicaId,
     voters: Vec<ReplicaId>,
     pub log: Log,
-    pub disk: Disk,
+    pub disk: SimulatedDisk,
+    /// Range and number → content; true when it stands under its name.
+    pub checkpoints: BTreeMap<(u128, u64), (Vec<u8>, bool)>,
+    faults: Faults,
     pub replica: Replica<Queues>,
     pub out: Outputs<Queues>,
     pub now: u64,
@@ -28,17 +30,23 @@ pub struct Node {
     pub restarts: u64,
     salt: u64,
     config: Config,
-    pub pieces: Vec<range::Request>,
+    pub pieces: Vec<Request>,
 }
 
 pub fn wal_config(node: u64) -> wal::Config {
     let identity = LogIdentity { cluster: CLUSTER, node: NodeId(node), log: LogId(0) };
     wal::Config {
         segment_bytes: 32 << 10,
-        record_bytes_max: 16 << 10,
+        record_bytes_max: 1 << 20,
         linger_ns_max: 0,
         ..wal::Config::new(identity)
     }
+}
+
+/// A disk with room for so many segments.
+pub fn faults(segments: u64) -> Faults {
+    let capacity_bytes = segments * u64::from(wal_config(0).segment_bytes);
+    Faults { flush_fails_once_in: 0, segment_fails_once_in: 0, capacity_bytes, lie: None }
 }
 
 pub fn config(seed: u64) -> Config {
@@ -68,13 +76,15 @@ fn check_floors(recovery: &wal::Recovery<'_>) {
 }
 
 impl Node {
-    pub fn new(id: u64, voters: &[u64], config: Config) -> Node {
+    pub fn new(id: u64, voters: &[u64], config: Config, faults: Faults) -> Node {
         let voters: Vec<ReplicaId> = voters.iter().map(|voter| ReplicaId(*voter)).collect();
         let id = ReplicaId(id);
         let mut node = Node {
             id,
             log: Log::new(wal_config(id.0)),
-            disk: Disk::default(),
+            disk: SimulatedDisk::new(config.seed ^ id.0, faults),
+            checkpoints: BTreeMap::new(),
+            faults,
             replica: Replica::new(config, RANGE, id, &voters, Queues::new(RANGE)),
             voters,
             out: Outputs::default(),
@@ -122,37 +132,72 @@ impl Node {
     fn flush(&mut self) {
         let mut requests = Vec::new();
         self.log.flush(Mono(self.now), &mut requests);
-        for request in requests {
-            self.salt += 1;
-            self.disk.on_request(&mut self.log, request, self.salt);
+        requests.iter().for_each(|request| self.disk.submit(request, &self.log));
+    }
+
+    /// The disk does one thing of what it is to do.
+    pub fn disk_step(&mut self) {
+        let now = Mono(self.now);
+        match self.disk.step() {
+            None => {}
+            Some(Completion::Flushed(number, result)) => {
+                self.log.on_flushed(now, number, result);
+            }
+            Some(Completion::SegmentReady(segment)) => {
+                self.salt += 1;
+                self.log.on_segment_ready(segment, self.salt);
+            }
+            Some(Completion::SegmentFailed(segment, error)) => {
+                self.log.on_segment_failed(now, segment, error);
+            }
+            Some(Completion::Mapped(segment, bytes)) => self.log.on_mapped(segment, bytes),
+            Some(Completion::Prefetched(segment)) => self.log.on_prefetched(segment),
         }
     }
 
-    /// One commit of those in flight reaches the disk.
-    pub fn complete(&mut self, at: usize) {
-        let number = self.disk.complete(at);
-        self.log.on_flushed(Mono(self.now), number, Ok(()));
+    /// Everything the disk has under way is done.
+    pub fn drain_disk(&mut self) {
+        while !self.disk.is_idle() {
+            self.disk_step();
+        }
     }
 
-    /// The pieces of checkpoints are written.
-    pub fn write_pieces(&mut self, torn: bool) {
+    /// What the replica asks of a thread off the cores is done; with `fails` every piece fails.
+    pub fn write_pieces(&mut self, fails: bool) {
         for piece in std::mem::take(&mut self.pieces) {
-            if let Some((_, number, whole)) = self.disk.on_range_request(piece, torn) {
-                self.replica.on_checkpoint_written(number, whole, &mut self.out);
+            match piece {
+                Request::WriteCheckpoint { range, number, offset, bytes, last } => {
+                    let (file, whole) = self.checkpoints.entry((range.0, number)).or_default();
+                    file.truncate(usize::try_from(offset).expect("in memory"));
+                    file.extend_from_slice(&bytes);
+                    *whole = last && !fails;
+                    self.replica.on_checkpoint_written(number, !fails, &mut self.out);
+                }
+                Request::RemoveCheckpoint { range, number } => {
+                    self.checkpoints.remove(&(range.0, number));
+                }
             }
         }
         self.pieces.append(&mut self.out.requests);
     }
 
-    /// Turns and completes until the disk and the replica want nothing more.
+    /// Lets the disk and the replica do what they want to do, on a disk that has room and does not fail.
     pub fn settle(&mut self) {
+        let faults = Faults {
+            flush_fails_once_in: 0,
+            segment_fails_once_in: 0,
+            capacity_bytes: u64::MAX,
+            ..self.faults
+        };
+        self.disk.set_faults(faults);
         for _ in 0..200 {
+            // The log asks a disk that was full again after a second.
+            self.now += 100_000_000;
             self.turn();
-            while self.disk.flushes() > 0 {
-                self.complete(0);
-            }
+            self.drain_disk();
             self.write_pieces(false);
             if !self.replica.is_dirty() && self.replica.waits_for().is_none() && self.pieces.is_empty() {
+                self.disk.set_faults(self.faults);
                 return;
             }
         }
@@ -161,32 +206,47 @@ impl Node {
 
     /// Ends without notice, and starts from what the disk has.
     pub fn crash(&mut self, random: &mut Random) {
-        self.disk.crash(random);
         self.restarts += 1;
         self.pieces.clear();
         self.out = Outputs::default();
-        let wal_config = wal_config(self.id.0);
-        let inputs = self.disk.inputs();
-        let recovery = wal::recover(&wal_config.identity, &inputs, &RecoveryOptions::default());
-        let recovery = recovery.expect("a crash damages nothing that was acknowledged");
-        check_floors(&recovery);
-        let mut recovered = Recovered::collect(&recovery).expect("whole records");
-        let kept: Vec<_> = recovery.segments_kept().collect();
-        let bytes =
-            |segment| (segment, SegmentBytes::from_memory(self.disk.segments[&segment].clone()).into());
-        let segments = kept.into_iter().map(bytes).collect();
-        self.log = Log::resume(wal_config, recovery.resume(), segments);
+        self.checkpoints.retain(|_, (_, whole)| *whole);
+        self.log = Log::new(wal_config(self.id.0));
+        self.disk.set_faults(self.faults);
+        self.disk.crash(if random.once_in(3) { Crash::Kill } else { Crash::Power });
+        let mut recovered = loop {
+            let interrupted = random.once_in(5);
+            if let Some(recovered) = self.start(interrupted) {
+                break recovered;
+            }
+        };
         let machine = Queues::new(RANGE);
         self.replica = match recovered.take(RANGE) {
             None => Replica::new(self.config, RANGE, self.id, &self.voters, machine),
             Some(records) => {
-                let file =
-                    records.checkpoint().map(|number| &self.disk.checkpoints[&(RANGE.0, number)].0[..]);
+                let file = records.checkpoint().map(|number| &self.checkpoints[&(RANGE.0, number)].0[..]);
                 let opened = Replica::open(self.config, RANGE, records, file, machine, &mut self.log);
                 opened.expect("a replica opens from what is durable")
             }
         };
         self.log.start_reclaiming();
         self.flush();
+    }
+
+    /// The log from what the disk has; none if the power failed in between.
+    fn start(&mut self, interrupted: bool) -> Option<Recovered> {
+        let wal_config = wal_config(self.id.0);
+        let files = self.disk.segments();
+        let input = |(segment, bytes)| SegmentInput { segment, bytes };
+        let inputs: Vec<_> = files.iter().map(|(segment, bytes)| input((*segment, &bytes[..]))).collect();
+        let recovery = wal::recover(&wal_config.identity, &inputs, &RecoveryOptions::default());
+        let recovery = recovery.expect("a crash damages nothing that was acknowledged");
+        self.disk.settle(&recovery.unproven(), interrupted);
+        if interrupted {
+            return None;
+        }
+        check_floors(&recovery);
+        let recovered = Recovered::collect(&recovery).expect("whole records");
+        self.log = Log::resume(wal_config, recovery.resume(), self.disk.map_all());
+        Some(recovered)
     }
 }
