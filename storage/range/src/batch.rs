@@ -22,6 +22,10 @@ impl Batch {
         self.commands.bodies.len() + self.payloads.len() + 8 * self.tickets.len()
     }
 
+    pub(crate) fn commands(&self) -> usize {
+        self.tickets.len()
+    }
+
     /// Bytes of bodies and payloads alone.
     pub(crate) fn command_bytes(&self) -> usize {
         self.commands.bodies.len() + self.payloads.len()

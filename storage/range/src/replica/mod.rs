@@ -40,6 +40,7 @@ use crate::raft_log::RaftLog;
 
 pub use propose::{Priority, Refused};
 pub use read::{Payload, ReadError};
+pub use turn::StepError;
 
 use checkpoint::Checkpoint;
 

@@ -63,6 +63,11 @@ impl<S: StateMachine> Replica<S> {
                 self.disk_full = true;
                 log.append(now, Class::Control, &record)?
             }
+            Err(AppendError::TooLarge { bytes, bytes_max }) => {
+                panic!(
+                    "an entry of {bytes} bytes: range.record_bytes_max is above wal.record_bytes_max, {bytes_max}"
+                )
+            }
             result => result?,
         };
         self.last_lsn = appended.lsn;

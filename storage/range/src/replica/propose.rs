@@ -11,6 +11,9 @@ use crate::machine::StateMachine;
 /// Bytes of a record beside the commands', at most.
 const RECORD_OVERHEAD_BYTES: usize = wal::format::RECORD_HEADER_BYTES + HEADER_BYTES + 128;
 
+/// Commands of one entry: an ordinal fits into 16 bits, for those who pack it.
+const COMMANDS_MAX: usize = 1 << 14;
+
 /// What a command is for decides whether a full disk refuses it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Priority {
@@ -59,7 +62,12 @@ impl<S: StateMachine> Replica<S> {
         self.check_proposal(priority, bytes)?;
         self.wake();
         let open = self.batches.back();
-        let has_room = |batch: &Batch| batch.is_empty() || batch.bytes() + bytes <= self.config.entry_bytes;
+        let bytes_max =
+            self.config.entry_bytes.min(self.config.record_bytes_max as usize - RECORD_OVERHEAD_BYTES);
+        let has_room = |batch: &Batch| {
+            let fits = batch.bytes() + bytes <= bytes_max && batch.commands() < COMMANDS_MAX;
+            batch.is_empty() || fits
+        };
         if !open.is_some_and(has_room) {
             self.batches.push_back(Batch::default());
         }

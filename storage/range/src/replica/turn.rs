@@ -29,9 +29,9 @@ impl<S: StateMachine> Replica<S> {
     pub fn turn(&mut self, now: Mono, wall: Wall, log: &mut Log, out: &mut Outputs<S>) {
         self.propose_batches(wall, log, out);
         loop {
+            self.write(now, log);
             self.on_durable(log, out);
             self.fetch(log);
-            self.write(now, log);
             if self.writing.is_some() || !self.raft.has_ready() {
                 break;
             }
