@@ -166,6 +166,12 @@ impl ReplicaRecords {
 
     /// The record of an entry, of settled records.
     pub(crate) fn find(&self, index: LogIndex) -> Option<&Found> {
+        // Where few entries are gone it is where it would be if none were.
+        let first = self.entries.first()?.index;
+        let guess = usize::try_from(index.0.checked_sub(first.0)?).ok()?;
+        if let Some(found) = self.entries.get(guess).filter(|found| found.index == index) {
+            return Some(found);
+        }
         let at = self.entries.binary_search_by_key(&index, |found| found.index).ok()?;
         Some(&self.entries[at])
     }
@@ -212,6 +218,15 @@ mod tests {
         assert_eq!(log(&longer, 0, 0), Ok(vec![(1, 10), (2, 14), (3, 15)]));
         let reclaimed = records(&[(1, 1, 10), (3, 3, 12), (4, 4, 13)]);
         assert_eq!(log(&reclaimed, 2, 5), Ok(vec![]));
+    }
+
+    /// An entry is found whether or not there are holes before it.
+    #[test]
+    fn entries_are_found() {
+        let records = records(&[(5, 1, 10), (6, 2, 11), (8, 4, 13), (20, 5, 14)]);
+        let found = |index| records.find(LogIndex(index)).map(|found| found.place.position.unit);
+        let all = [4, 5, 6, 7, 8, 19, 20, 21].map(found);
+        assert_eq!(all, [None, Some(10), Some(11), None, Some(13), None, Some(14), None]);
     }
 
     /// A hole in the log is an error and not an end.
