@@ -76,6 +76,12 @@ impl<S: StateMachine> Replica<S> {
     }
 }
 
+/// The time of an entry's commands; 0 if it has none.
+pub(super) fn wall_of(entry: &Entry) -> Wall {
+    let (batch, payloads) = split_content(&entry.data).expect("checked when it came");
+    Commands::decode(batch, payloads).expect("checked when it came").wall().unwrap_or_default()
+}
+
 /// Ordinals are bounded by a record's size.
 pub(super) fn ordinal_of(at: usize) -> u32 {
     u32::try_from(at).expect("fewer commands than bytes")

@@ -6,7 +6,7 @@ use raft::eraftpb::{Entry, HardState};
 use raft::{RawNode, StateRole};
 use wal::{Log, Lsn, RangeId};
 
-use super::apply::replay;
+use super::apply::{replay, wall_of};
 use super::checkpoint::Checkpoint;
 use super::persist::read_entry;
 use super::{Config, Replica};
@@ -71,7 +71,9 @@ impl<S: StateMachine> Replica<S> {
         }
         raft_log.hard_state =
             HardState { term: state.term.0, vote: state.vote.0, commit: commit.0, ..HardState::default() };
-        raft_log.restore_recent(uncommitted(log, &raft_log, commit)?);
+        let uncommitted = uncommitted(log, &raft_log, commit)?;
+        wall = uncommitted.iter().map(wall_of).fold(wall, Wall::max);
+        raft_log.restore_recent(uncommitted);
         let payloads = count_references(&machine, range, &mut raft_log, &records)?;
         let mut replica = Replica::start(config, range, state, raft_log, commit, machine);
         replica.state_place = Some(state_place);

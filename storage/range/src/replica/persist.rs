@@ -4,7 +4,7 @@ use raft::eraftpb::Entry;
 use wal::{AppendError, Class, Log, Lsn, Mono, NewRecord};
 
 use super::{Outputs, Persisting, Replica};
-use crate::format::entry::{EntryHeader, join_content, split_content};
+use crate::format::entry::{Commands, EntryHeader, join_content, split_content};
 use crate::format::{KIND_ENTRY, KIND_STATE, VERSION};
 use crate::identity::{LogIndex, Term};
 use crate::machine::StateMachine;
@@ -152,6 +152,7 @@ pub(super) fn read_entry(log: &Log, place: Place, index: LogIndex) -> Option<Ent
     if header.index != index {
         return None;
     }
+    Commands::decode(batch, read.payload()).ok()?;
     let data = join_content(batch, read.payload()).into();
     Some(Entry { index: index.0, term: header.term.0, data, ..Entry::default() })
 }

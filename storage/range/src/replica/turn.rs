@@ -7,6 +7,7 @@ use raft::eraftpb::{Message, MessageType};
 use raft::{Ready, StateRole};
 use wal::{Log, Mono};
 
+use super::apply::wall_of;
 use super::{Outputs, Replica, ToReplica, Writing};
 use crate::format::message::{self, Received, What};
 use crate::identity::{LogIndex, ReplicaId, Term, Wall};
@@ -143,6 +144,10 @@ impl<S: StateMachine> Replica<S> {
         }
         let mut overwritten = Vec::new();
         for entry in ready.take_entries() {
+            if !self.is_leader() || entry.term != self.raft.raft.term {
+                // Whoever leads next goes on from here, though it may not be applied yet.
+                self.wall = self.wall.max(wall_of(&entry));
+            }
             self.sequence += 1;
             self.raft.mut_store().append(entry.clone(), self.sequence, &mut overwritten);
             writing.entries.push_back((entry, self.sequence));

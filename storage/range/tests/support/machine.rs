@@ -1,6 +1,6 @@
 //! A small service: queues of messages, registers with conditional writes, and a count of all commands.
 //!
-//! Keys: `0` the count, `1 register`, `2 queue bucket`, big-endian. A queue's messages stand in buckets by
+//! Keys: `0` the count and the time, `1 register`, `2 queue bucket`, big-endian. A queue's messages stand in buckets by
 //! their log index, so that a command knows which key a message is under from nothing but its own id.
 
 use std::collections::BTreeMap;
@@ -71,6 +71,8 @@ impl Op {
 pub struct Queues {
     pub range: RangeId,
     pub count: u64,
+    /// Time of the last command.
+    pub wall: u64,
     pub registers: BTreeMap<u8, u64>,
     /// Queue and bucket → index and ordinal.
     pub messages: BTreeMap<(u16, u64), Vec<(u64, u32)>>,
@@ -121,6 +123,8 @@ impl StateMachine for Queues {
     fn apply(&mut self, apply: &Apply<'_>, command: &Command<'_>, effects: &mut Effects<MessageId>) -> u64 {
         if !apply.has(&[0]) {
             self.count += 1;
+            assert!(apply.wall.0 >= self.wall, "time does not go back, whoever leads");
+            self.wall = apply.wall.0;
         }
         let register = |register: u8| [1, register];
         match Op::decode(command.body) {
@@ -167,7 +171,7 @@ impl StateMachine for Queues {
             chunk.put(key, value);
             true
         };
-        if !put(&[0], &self.count.to_le_bytes()) {
+        if !put(&[0], &[self.count.to_le_bytes(), self.wall.to_le_bytes()].concat()) {
             return false;
         }
         for (name, value) in &self.registers {
@@ -198,7 +202,7 @@ impl StateMachine for Queues {
     fn restore(&mut self, key: &[u8], value: &[u8]) -> Result<(), RestoreError> {
         let u64_at = |bytes: &[u8]| u64::from_le_bytes(bytes[..8].try_into().expect("eight bytes"));
         match key[0] {
-            0 => self.count = u64_at(value),
+            0 => (self.count, self.wall) = (u64_at(value), u64_at(&value[8..])),
             1 => {
                 self.registers.insert(key[1], u64_at(value));
             }

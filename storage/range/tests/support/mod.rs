@@ -5,17 +5,17 @@
 pub mod machine;
 pub mod node;
 
-/// The seeds of a run: so many, or as many as `SEEDS` says, or the one that `SEED` names. The last line of a
+/// The seeds of a run: so many, or as many as `RANGE_SEEDS` says, or the one that `RANGE_SEED` names. The last line of a
 /// failing test's output repeats it.
 pub fn seeds(test: &str, count: u64) -> impl Iterator<Item = u64> + '_ {
     let number = |name| std::env::var(name).ok().and_then(|value: String| value.parse::<u64>().ok());
-    let seeds = number("SEED").map_or(1..=number("SEEDS").unwrap_or(count), |seed| seed..=seed);
-    seeds.inspect(move |seed| say(format_args!("SEED={seed} cargo test -p range {test}")))
+    let seeds = number("RANGE_SEED").map_or(1..=number("RANGE_SEEDS").unwrap_or(count), |seed| seed..=seed);
+    seeds.inspect(move |seed| say(format_args!("RANGE_SEED={seed} cargo test -p range {test}")))
 }
 
 /// Did the run have the seeds whose coverage is known?
 pub fn is_usual_run() -> bool {
-    std::env::var("SEED").is_err() && std::env::var("SEEDS").is_err()
+    std::env::var("RANGE_SEED").is_err() && std::env::var("RANGE_SEEDS").is_err()
 }
 
 /// A line of the test's output.
