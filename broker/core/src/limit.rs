@@ -1,4 +1,4 @@
-//! Settings that keep clients from something. What bites is counted under the setting's name, so that nobody has
+//! Settings that keep clients from something, or make them wait. What bites is counted under the setting's name, so that nobody has
 //! to guess which of them it was.
 
 macro_rules! limits {
@@ -62,6 +62,12 @@ limits! {
     SubscribeFilters = "tenant.subscribe_filters_max",
     /// A session wanted more subscriptions.
     Subscriptions = "tenant.subscriptions_max",
+    /// A client published faster, and was read later.
+    PublishRate = "tenant.publishes_per_second_max",
+    /// A client sent faster, and was read later.
+    InboundRate = "tenant.inbound_bytes_per_second_max",
+    /// More was to be sent to a client, and waited.
+    OutboundRate = "tenant.outbound_bytes_per_second_max",
     /// A will was larger.
     WillBytes = "tenant.will_bytes_max",
 }

@@ -63,6 +63,14 @@ pub struct Settings {
     pub send_bytes_max: u32,
     /// Filters in one SUBSCRIBE or UNSUBSCRIBE.
     pub subscribe_filters_max: u16,
+    /// PUBLISH packets of a connection in a second, and a second's worth at once; 0: any number. A client that is
+    /// faster is read later.
+    pub publishes_per_second_max: u32,
+    /// The same for the bytes of all its packets.
+    pub inbound_bytes_per_second_max: u32,
+    /// Bytes sent to a client in a second, and a second's worth at once; 0: any number. What is more waits among its
+    /// unsent bytes, and then in its session's queue.
+    pub outbound_bytes_per_second_max: u32,
     /// Subscriptions of one session.
     pub subscriptions_max: u32,
     /// Retained messages of the tenant on one core.
@@ -133,6 +141,9 @@ impl Default for Settings {
             queue_qos0: false,
             send_bytes_max: 4 * 1024 * 1024,
             subscribe_filters_max: 8192,
+            publishes_per_second_max: 0,
+            inbound_bytes_per_second_max: 0,
+            outbound_bytes_per_second_max: 0,
             subscriptions_max: 1_000_000,
             retained_messages_max: 10_000_000,
             will_bytes_max: 268_435_455,
@@ -173,6 +184,9 @@ impl Settings {
         queue_qos0,
         send_bytes_max in 4096..=4_294_967_295,
         subscribe_filters_max in 1..=8192,
+        publishes_per_second_max,
+        inbound_bytes_per_second_max,
+        outbound_bytes_per_second_max,
         subscriptions_max,
         retained_messages_max,
         will_bytes_max,

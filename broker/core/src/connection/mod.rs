@@ -4,6 +4,7 @@
 
 mod alias;
 mod frames;
+mod pace;
 mod remote;
 mod send_queue;
 mod window;
@@ -17,6 +18,7 @@ use smallvec::SmallVec;
 
 pub use alias::{InboundAliases, OutboundAliases};
 pub use frames::{Fields, Frames};
+pub use pace::Pace;
 pub use remote::Remote;
 pub use send_queue::{BufferPool, COPIED_BYTES_MAX, SendQueue};
 pub use window::{Completion, CompletionWindow, SlotNumber};
@@ -83,6 +85,8 @@ pub struct Connection {
     pub in_backlog: bool,
     /// Its publisher is slowed: nothing is processed until a timer ends it.
     pub slowed: bool,
+    /// Its settings have rates: [`Extras::pace`] counts.
+    pub paced: bool,
     /// Its completion window is full, or it goes on without reading what it is sent: nothing is processed
     /// until there is room.
     pub stalled: bool,
@@ -133,6 +137,8 @@ pub struct Connection {
 pub struct Extras {
     /// Method of an enhanced authentication.
     pub authentication_method: Option<Box<str>>,
+    /// How fast it may go.
+    pub pace: Option<Box<Pace>>,
     /// Topics by the client's aliases.
     pub inbound_aliases: InboundAliases,
     /// Aliases that we gave to the client.
@@ -178,6 +184,7 @@ impl Connection {
             dirty: false,
             in_backlog: false,
             slowed: false,
+            paced: false,
             stalled: false,
             unanswerable: false,
             reauthentication: Reauthentication::Idle,

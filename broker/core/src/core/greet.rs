@@ -75,6 +75,7 @@ impl Core {
         connection.recheck = session.queue.len() > 0;
         connection.grant = Some(grant);
         set_limits(connection, connect);
+        connection.start_pace(now);
         self.wheel.cancel(connection.timer);
         self.arm_keep_alive(now, id);
         self.counters.clients_greeted += 1;

@@ -16,6 +16,7 @@ mod effects;
 mod greet;
 mod lookup;
 mod members;
+mod pace;
 mod peers;
 mod publish;
 mod receive;
@@ -32,7 +33,7 @@ use std::sync::Arc;
 
 use crate::access::Access;
 use crate::config::Config;
-use crate::connection::{BufferPool, Connections, Frames};
+use crate::connection::{BufferPool, Connection, Connections, Frames};
 use crate::counters::Counters;
 use crate::dist::{MatchCache, Routes};
 use crate::identity::{ConnectionId, CoreId, Incarnation};
@@ -211,7 +212,7 @@ impl Core {
     /// in [`Outputs::resumed`].
     #[must_use]
     pub fn wants_bytes(&self, connection: ConnectionId) -> bool {
-        self.connections.get(connection).is_some_and(crate::connection::Connection::wants_bytes)
+        self.connections.get(connection).is_some_and(Connection::wants_bytes)
     }
 
     /// Whether clients should be read at all: false while another core has not caught up with what this
@@ -221,9 +222,15 @@ impl Core {
         self.peers.have_credit(self.config.mailbox_bytes_max)
     }
 
-    /// The connection's unsent bytes, in order; empty for a connection that is gone.
+    /// The connection's unsent bytes that may leave now, in order; empty for a connection that is gone.
     pub fn unsent(&self, connection: ConnectionId) -> impl Iterator<Item = &[u8]> {
-        self.connections.get(connection).into_iter().flat_map(|connection| connection.send.slices())
+        let connection = self.connections.get(connection);
+        let mut left = connection.map_or(0, Connection::sendable_bytes);
+        connection.into_iter().flat_map(|connection| connection.send.slices()).map_while(move |slice| {
+            let slice = &slice[..slice.len().min(left)];
+            left -= slice.len();
+            (!slice.is_empty()).then_some(slice)
+        })
     }
 
     /// What this core has counted.

@@ -163,12 +163,18 @@ impl Core {
             if connection.slowed || connection.stalled {
                 break;
             }
-            let version = connection.version;
+            let (version, paced) = (connection.version, connection.paced);
+            if paced && self.hold_back(now, id) {
+                break;
+            }
             let limits = self.packet_limits(id);
             match mqtt::decode(version, &bytes[at..], &limits) {
                 Ok(Some((packet, used))) => {
                     at += used;
                     self.deliveries_left = self.deliveries_left.saturating_sub(1);
+                    if paced && let Some(connection) = self.connections.get_mut(id) {
+                        connection.charge_packet(now, used, matches!(packet, Packet::Publish(_)));
+                    }
                     self.on_packet(now, id, packet, out);
                 }
                 Ok(None) => break,
@@ -271,6 +277,10 @@ impl Core {
         let Some(connection) = self.connections.get_mut(id) else { return };
         connection.send.advance(bytes, &mut self.pool);
         connection.last_progress = now.monotonic;
+        if connection.paced {
+            self.charge_sent(now, id, bytes, out);
+        }
+        let Some(connection) = self.connections.get_mut(id) else { return };
         if connection.is_online() {
             self.pump(now, id, out);
             self.pump_retained(now, id, out);

@@ -16,6 +16,8 @@ pub(super) enum Timer {
     Connection(ConnectionId),
     /// A slowed publisher may go on.
     Slowed(ConnectionId),
+    /// A connection may send again.
+    Outbound(ConnectionId),
     /// A session expires, or its will is due.
     Session(Incarnation),
     /// A retained message may have expired; which one stands in the core's table of them.
@@ -54,6 +56,7 @@ impl Core {
                     self.resume(id);
                 }
             }
+            Timer::Outbound(id) => self.on_outbound_timer(now, id, out),
             Timer::Session(incarnation) => {
                 let mut effects = std::mem::take(&mut self.effects);
                 self.inboxes.on_due(incarnation, now.wall, &mut effects);
@@ -77,7 +80,11 @@ impl Core {
             Phase::Closing => out.close.push((id, Close::Abort)),
             Phase::Online => {
                 let deadline = keep_alive_deadline(connection);
-                if now.monotonic >= deadline {
+                let held_back = connection.slowed && connection.paced;
+                if now.monotonic >= deadline && held_back {
+                    // What it sends lies before our door: it is not read until its rate allows it.
+                    self.arm_keep_alive_held_back(now, id);
+                } else if now.monotonic >= deadline {
                     // [MQTT-3.1.2-22]
                     self.counters.keep_alive_expired += 1;
                     self.disconnect(now, id, ReasonCode::KEEP_ALIVE_TIMEOUT, None, out);
@@ -94,6 +101,15 @@ impl Core {
             && connection.keep_alive_ms > 0
         {
             connection.timer = self.wheel.arm(keep_alive_deadline(connection).0, Timer::Connection(id));
+        }
+    }
+}
+
+impl Core {
+    fn arm_keep_alive_held_back(&mut self, now: Now, id: ConnectionId) {
+        if let Some(connection) = self.connections.get_mut(id) {
+            connection.last_received = now.monotonic;
+            self.arm_keep_alive(now, id);
         }
     }
 }
