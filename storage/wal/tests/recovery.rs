@@ -314,6 +314,32 @@ fn the_last_spares_are_for_control_records_and_reclaiming() {
     host.append(5, b"with space the log takes appends again, by itself");
 }
 
+/// With every spare used up and the disk full, deaths still make room: the last blocks of the last segment are
+/// kept for the table that gives segments back.
+#[test]
+fn a_log_without_spares_can_still_give_segments_back() {
+    let mut host = Host::new();
+    let mut faults = host.disk.faults();
+    faults.capacity_bytes = host.disk.used_bytes();
+    host.disk.set_faults(faults);
+    let mut appended = Vec::new();
+    let record = wal::NewRecord { range: RangeId(5), kind: 1, version: 1, metadata: &[], payload: &[2; 900] };
+    loop {
+        match host.log.append(host.now, wal::Class::Reclaim, &record) {
+            Ok(record) => appended.push(record),
+            Err(wal::AppendError::SegmentsBehind) => {}
+            Err(error) => break assert_eq!(error, wal::AppendError::DiskFull),
+        }
+        host.turn();
+    }
+    assert_eq!(host.log.usage().segments_ready, 0);
+    for dead in appended {
+        host.log.dead(dead.position, dead.bytes);
+    }
+    (0..6).for_each(|_| host.turn());
+    host.append(5, b"in what was given back");
+}
+
 /// A spare's name tells nothing: a position into a life of a file that is over is an unknown segment.
 #[test]
 fn a_position_into_a_former_life_is_unknown() {

@@ -108,6 +108,8 @@ impl Log {
             self.roll_own(class, content_bytes)?;
         } else if !self.tail.as_ref().is_some_and(|tail| tail.has_room(content_bytes)) {
             self.roll(now, class)?;
+        } else if !self.leaves_room_for_table(content_bytes) {
+            return Err(self.spares.refusal());
         }
         Ok(self.push(now, record, moved))
     }
@@ -127,6 +129,17 @@ impl Log {
             self.roll(now, Class::Reclaim)?;
         }
         Ok(self.next_lsn.previous())
+    }
+
+    /// While there is no spare segment the tail keeps room for a table, because a table is what gives segments
+    /// back: without it a full disk would stay full whatever dies.
+    fn leaves_room_for_table(&self, content_bytes: usize) -> bool {
+        if self.spares.ready_count() > 0 {
+            return true;
+        }
+        let (entries, forgotten) = (self.sealed.entries_count() + 1, self.sealed.forgotten_count());
+        let table_bytes = segment_table::content_bytes(entries, forgotten);
+        self.tail.as_ref().is_some_and(|tail| tail.has_room_for_both(content_bytes, table_bytes))
     }
 
     fn check_limits(&self, class: Class, content_bytes: usize) -> Result<(), AppendError> {

@@ -146,8 +146,13 @@ impl Log {
 
     /// The one with the least life per byte, the oldest of equals: the cheapest space.
     fn choose_victim(&self) -> Option<Victim> {
-        let least =
-            self.sealed.candidates().filter(|segment| segment.is_worth_copying()).min_by(|a, b| {
+        // A copy of a large record needs a new file, which a full disk has no room for.
+        let no_large = self.is_disk_full();
+        let least = self
+            .sealed
+            .candidates()
+            .filter(|segment| segment.is_worth_copying() && !(no_large && segment.is_own()))
+            .min_by(|a, b| {
                 let share_a = u128::from(a.live_bytes) * u128::from(b.file_bytes);
                 let share_b = u128::from(b.live_bytes) * u128::from(a.file_bytes);
                 share_a.cmp(&share_b).then(a.entry.sequence.cmp(&b.entry.sequence))

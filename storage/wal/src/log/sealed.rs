@@ -74,12 +74,16 @@ enum State {
 }
 
 impl Segment {
+    /// Does it hold one large record? Every shared segment begins with a table.
+    pub(crate) fn is_own(&self) -> bool {
+        self.entry.base == self.entry.last
+    }
+
     /// Would its live records, copied, take fewer files' bytes? Those of a large record's own file would
     /// not, unless the file is far too big for it. What is a copy already is as dense as it gets, until
     /// something in it has died: otherwise a target out of reach would have the same bytes copied for ever.
     pub(crate) fn is_worth_copying(&self) -> bool {
-        let is_own = self.entry.base == self.entry.last;
-        let gains = if is_own {
+        let gains = if self.is_own() {
             (SEGMENT_HEADER_BYTES as u64 + self.live_bytes) * 2 < self.file_bytes
         } else {
             self.moved_bytes < self.file_bytes / 4 || self.live_bytes + self.file_bytes / 8 < self.moved_bytes

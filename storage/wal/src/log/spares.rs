@@ -124,19 +124,26 @@ impl Spares {
         if self.ready.len() > kept {
             return Ok(self.ready.pop_front().expect("more than are kept"));
         }
-        Err(if self.is_full() { AppendError::DiskFull } else { AppendError::SegmentsBehind })
+        Err(self.refusal())
+    }
+
+    /// Why there is no segment.
+    pub(crate) fn refusal(&self) -> AppendError {
+        if self.is_full() { AppendError::DiskFull } else { AppendError::SegmentsBehind }
     }
 
     /// A segment of at least `bytes` for one record; asked for if there is none. Reserved segments play no
-    /// part in it, as none has the size; while the disk is full only a control record may ask.
+    /// part in it, as none has the size; while the disk is full nobody gets one.
     pub(crate) fn take_own(
         &mut self,
         config: &Config,
         class: Class,
         bytes: u64,
     ) -> Result<Spare, AppendError> {
-        if class == Class::Ordinary && self.ready.len() <= config.segments_reserved as usize {
-            return Err(if self.is_full() { AppendError::DiskFull } else { AppendError::SegmentsBehind });
+        // Whatever comes after it, a table too, needs a shared segment.
+        let kept = if class == Class::Ordinary { config.segments_reserved as usize } else { 0 };
+        if self.ready.len() <= kept {
+            return Err(self.refusal());
         }
         if let Some(spare) = self.ready_own.take_if(|spare| spare.bytes >= bytes) {
             return Ok(spare);

@@ -59,6 +59,12 @@ impl Tail {
         !self.own && framed_bytes(content_bytes) <= self.image.bytes().len() - self.end
     }
 
+    /// Is there room for a record, and in a commit after it for another?
+    pub(crate) fn has_room_for_both(&self, content_bytes: usize, content_bytes_after: usize) -> bool {
+        let end = (self.end + framed_bytes(content_bytes)).next_multiple_of(BLOCK_BYTES);
+        !self.own && end + framed_bytes(content_bytes_after) <= self.image.bytes().len()
+    }
+
     /// Copies a record in and answers where it begins. There is room.
     pub(crate) fn push(&mut self, record: &NewRecord<'_>, place: &Place) -> usize {
         let length = record.metadata.len() + record.payload.len();

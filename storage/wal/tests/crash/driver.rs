@@ -168,7 +168,7 @@ impl Driver {
     }
 
     /// One tombstone for some records of one range; sometimes for almost everything.
-    fn revoke(&mut self) {
+    pub(crate) fn revoke(&mut self) {
         let all = self.owner.unrevoked();
         if all.is_empty() {
             return;

@@ -58,7 +58,12 @@ impl Driver {
         }
         assert_eq!(refused, Some(AppendError::DiskFull), "a full disk is named");
         self.tally.full += 1;
-        if self.log.usage().segments_ready >= self.config.segments_reserved {
+        let is_provisioned = self.log.usage().segments_ready >= self.config.segments_reserved;
+        if is_provisioned && self.random.once_in(2) {
+            self.make_room_by_deaths();
+            return;
+        }
+        if is_provisioned {
             let refused = (0..100_000).find_map(|_| self.append_or_refuse(Class::Control));
             assert_eq!(refused, Some(AppendError::DiskFull));
             assert!(self.log.usage().segments_ready <= 1, "the reserve is for control records");
@@ -73,6 +78,31 @@ impl Driver {
         self.come_to_rest();
         let taken = self.append_or_refuse(Class::Ordinary);
         assert!(matches!(taken, None | Some(AppendError::SegmentsMax)), "with space it goes on: {taken:?}");
+    }
+
+    /// On a full disk everything is revoked: the log takes appends again without a byte more of space.
+    fn make_room_by_deaths(&mut self) {
+        let live = self.owner.unrevoked().len();
+        for _ in 0..8 * (live + 1) {
+            self.revoke();
+            self.turn();
+            self.now = self.now.after(50_000);
+            while !self.disk.is_idle() {
+                self.disk_step();
+            }
+        }
+        self.come_to_rest();
+        if self.owner.unrevoked().is_empty() {
+            let taken = self.append_or_refuse(Class::Ordinary);
+            let usage = self.log.usage();
+            // On a disk of a few segments the reserve may be all that fits.
+            let is_reserve_whole = usage.segments_ready >= self.config.segments_reserved;
+            assert!(taken.is_none() || is_reserve_whole, "deaths make room: {taken:?} {usage:?}");
+        }
+        let mut faults = self.disk.faults();
+        faults.capacity_bytes = self.disk.used_bytes() + self.capacity_bytes;
+        self.capacity_bytes = faults.capacity_bytes;
+        self.disk.set_faults(faults);
     }
 
     /// Appends, waiting for the disk where that helps; answers what it was refused with for good.
