@@ -29,6 +29,17 @@ pub(crate) struct Reply {
     pub(crate) slot: SlotNumber,
 }
 
+/// What a core that has forgotten old answers is to say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Forgotten {
+    /// `Invalidated`, to the range.
+    Invalidated(u64),
+    /// `Passed`, to the core that had the route removed.
+    Passed(CoreId, u64),
+    /// Nothing.
+    Unsaid,
+}
+
 /// A session's request for retained messages, by its core's numbering.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct RetainedRequest {
@@ -73,6 +84,8 @@ pub(crate) struct SharedDelivery {
     pub(crate) counted: bool,
     /// What stood against the members tried under `forced`.
     pub(crate) refusal: Refusal,
+    /// It was refused elsewhere before, and `members` may be old.
+    pub(crate) again: bool,
     pub(crate) reply: Option<Reply>,
     pub(crate) publisher: Option<ConnectionId>,
 }
@@ -148,7 +161,9 @@ pub(crate) enum Body {
         lookup: u64,
         destinations: Destinations,
     },
-    /// Change a route; `RouteChanged` follows when no core answers by the old state any more.
+    /// Change a route. `RouteChanged` follows: for a new route when no core answers by the old state any more;
+    /// for one that is removed at once, and `Passed` comes from so many cores, each after the last message
+    /// that it sent by the old state.
     AddRoute {
         tenant: Arc<str>,
         filter: Box<str>,
@@ -163,12 +178,16 @@ pub(crate) enum Body {
     },
     RouteChanged {
         change: u64,
+        passes: u32,
     },
-    /// Forget what is cached of topics that this filter matches. Answered by `Invalidated`.
+    Passed {
+        change: u64,
+    },
+    /// Forget what is cached of topics that this filter matches, and say so.
     Invalidate {
         tenant: Arc<str>,
         filter: Box<str>,
-        number: u64,
+        answer: Forgotten,
     },
     Invalidated {
         number: u64,

@@ -105,6 +105,19 @@ pub(super) fn takes(session: &Inbox, connections: &Connections) -> Result<(), Re
 }
 
 impl Core {
+    /// A message that comes `again` was addressed by what its core knew earlier: the session may have
+    /// unsubscribed since, and been told so [MQTT-3.10.4-2].
+    pub(super) fn check_member(&self, member: Member, group: &GroupKey, again: bool) -> Result<(), Refusal> {
+        if !again {
+            return Ok(());
+        }
+        let slot = self.inboxes.find(member.target.session).ok_or(Refusal::Gone)?;
+        let prefix = if group.ordered { "$oshare" } else { "$share" };
+        let filter = format!("{prefix}/{}/{}", group.name, group.filter);
+        let subscribed = self.inboxes.get(slot).subscriptions.contains_key(&*filter);
+        if subscribed { Ok(()) } else { Err(Refusal::Gone) }
+    }
+
     /// Gives a message to a member that is at home here.
     pub(super) fn offer_member(
         &mut self,
@@ -185,7 +198,11 @@ impl Core {
         if delivery.counted && known {
             self.shared.members.on_seen(session, from);
         }
-        match self.offer_member(now, &publication, &delivery.group, member, delivery.forced, out) {
+        let group = &delivery.group;
+        let offered = self
+            .check_member(member, group, delivery.again)
+            .and_then(|()| self.offer_member(now, &publication, group, member, delivery.forced, out));
+        match offered {
             Ok(()) => {
                 if let Some(reply) = delivery.reply {
                     self.post(from, Body::Answer { reply, reason: ReasonCode::SUCCESS });

@@ -9,7 +9,7 @@ use super::Core;
 use crate::identity::CoreId;
 use crate::input::Outputs;
 use crate::message::Publication;
-use crate::peer::{Body, PeerMessage};
+use crate::peer::{Body, Forgotten, PeerMessage};
 use crate::time::Now;
 
 /// Messages to this core itself that one turn works off at most.
@@ -153,11 +153,16 @@ impl Core {
             Body::RemoveRoute { tenant, filter, route, change } => {
                 self.on_route(from, &tenant, &filter, (route, false), change);
             }
-            Body::RouteChanged { change } => self.on_route_changed(change, out),
-            Body::Invalidate { tenant, filter, number } => {
+            Body::RouteChanged { change, passes } => self.on_route_changed(change, passes, out),
+            Body::Passed { change } => self.on_passed(change, out),
+            Body::Invalidate { tenant, filter, answer } => {
                 let index = self.tenants.index(&tenant, &self.config);
                 self.strike(index, &filter, from);
-                self.post(from, Body::Invalidated { number });
+                match answer {
+                    Forgotten::Invalidated(number) => self.post(from, Body::Invalidated { number }),
+                    Forgotten::Passed(core, change) => self.post(core, Body::Passed { change }),
+                    Forgotten::Unsaid => {}
+                }
             }
             Body::Invalidated { number } => self.on_invalidated(number),
             Body::FindRetained(ask) => self.on_find_retained(now, from, ask),

@@ -1,5 +1,9 @@
 //! Changes of routes, on both sides: at the range that hosts them, which answers only when no core serves
 //! from the old state any more (promise 2), and at the core that asked, where SUBACKs wait for the answer.
+//!
+//! UNSUBACK means the end [MQTT-3.10.4-2]: each core that served from the old state tells the session's home
+//! that it does no more, behind the last message that it sent there. A message for a shared subscription that
+//! some member refused may come later, and is judged by the session's own filters.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -11,7 +15,7 @@ use super::Core;
 use crate::dist::Route;
 use crate::identity::CoreId;
 use crate::input::Outputs;
-use crate::peer::Body;
+use crate::peer::{Body, Forgotten};
 use crate::placement::{core_of, route_key};
 use crate::tenant::{SubscribeWait, TenantIndex};
 
@@ -35,8 +39,17 @@ struct Pending {
 /// The requester's side: what goes on when a change stands.
 #[derive(Default)]
 pub(super) struct RouteWaits {
-    waits: BTreeMap<u64, RouteWait>,
+    waits: BTreeMap<u64, Waiting>,
     next: u64,
+}
+
+/// A change that is not through.
+struct Waiting {
+    wait: RouteWait,
+    /// The range has answered.
+    answered: bool,
+    /// Cores that are still to pass, less those that did before the range answered.
+    passes: i32,
 }
 
 /// Who waits for a change.
@@ -93,7 +106,7 @@ impl Core {
     fn wait_for_route(&mut self, wait: RouteWait) -> u64 {
         let change = self.route_waits.next;
         self.route_waits.next += 1;
-        self.route_waits.waits.insert(change, wait);
+        self.route_waits.waits.insert(change, Waiting { wait, answered: false, passes: 0 });
         change
     }
 
@@ -113,24 +126,35 @@ impl Core {
         };
         // What was changed before may still be on its way to the holders: the same again waits as well.
         let strike = changed || (change.is_some() && !self.route_changes.pending.is_empty());
-        let waiting = if strike { self.invalidate(tenant, filter) } else { 0 };
-        let Some(change) = change else { return };
-        if waiting == 0 {
-            self.post(requester, Body::RouteChanged { change });
+        let Some(change) = change else {
+            if strike {
+                self.invalidate(tenant, filter, Forgotten::Unsaid);
+            }
+            return;
+        };
+        if !strike {
+            self.post(requester, Body::RouteChanged { change, passes: 0 });
+        } else if add {
+            let number = self.route_changes.next;
+            self.route_changes.next += 1;
+            let waiting = self.invalidate(tenant, filter, Forgotten::Invalidated(number));
+            if waiting == 0 {
+                self.post(requester, Body::RouteChanged { change, passes: 0 });
+            } else {
+                self.route_changes.pending.insert(number, Pending { requester, change, waiting });
+            }
         } else {
-            let number = self.route_changes.next - 1;
-            self.route_changes.pending.insert(number, Pending { requester, change, waiting });
+            let passes = self.invalidate(tenant, filter, Forgotten::Passed(requester, change));
+            self.post(requester, Body::RouteChanged { change, passes });
         }
     }
 
     /// Tells every core that may have answers cached, this one included: the message goes the way of the
     /// answers before it, so that none of them arrives later. The number of those that will answer.
-    fn invalidate(&mut self, tenant: &Arc<str>, filter: &str) -> u32 {
-        let number = self.route_changes.next;
-        self.route_changes.next += 1;
+    fn invalidate(&mut self, tenant: &Arc<str>, filter: &str, answer: Forgotten) -> u32 {
         let holders = self.route_changes.holders.get(tenant).cloned().unwrap_or_default();
         for holder in &holders {
-            let body = Body::Invalidate { tenant: Arc::clone(tenant), filter: filter.into(), number };
+            let body = Body::Invalidate { tenant: Arc::clone(tenant), filter: filter.into(), answer };
             self.post(*holder, body);
         }
         u32::try_from(holders.len()).expect("as many as cores")
@@ -143,16 +167,36 @@ impl Core {
         if pending.waiting == 0 {
             let (requester, change) = (pending.requester, pending.change);
             self.route_changes.pending.remove(&number);
-            self.post(requester, Body::RouteChanged { change });
+            self.post(requester, Body::RouteChanged { change, passes: 0 });
         }
     }
 
-    /// At the requester: a change stands.
-    pub(super) fn on_route_changed(&mut self, change: u64, out: &mut Outputs) {
-        match self.route_waits.waits.remove(&change) {
-            None => {}
-            Some(RouteWait::Request(wait)) => self.on_request_progress(wait, out),
-            Some(RouteWait::Filter(tenant, filter)) => {
+    /// At the requester: the range has changed the route, and so many cores are to pass.
+    pub(super) fn on_route_changed(&mut self, change: u64, passes: u32, out: &mut Outputs) {
+        if let Some(waiting) = self.route_waits.waits.get_mut(&change) {
+            waiting.answered = true;
+            waiting.passes += i32::try_from(passes).expect("as many as cores");
+        }
+        self.end_route_wait(change, out);
+    }
+
+    /// At the requester: a core has sent the last message by the old state, and we have it [MQTT-3.10.4-2].
+    pub(super) fn on_passed(&mut self, change: u64, out: &mut Outputs) {
+        if let Some(waiting) = self.route_waits.waits.get_mut(&change) {
+            waiting.passes -= 1;
+        }
+        self.end_route_wait(change, out);
+    }
+
+    /// If a change is through, what waits for it goes on.
+    fn end_route_wait(&mut self, change: u64, out: &mut Outputs) {
+        let waits = &mut self.route_waits.waits;
+        if waits.get(&change).is_none_or(|waiting| !waiting.answered || waiting.passes != 0) {
+            return;
+        }
+        match waits.remove(&change).expect("looked up above").wait {
+            RouteWait::Request(wait) => self.on_request_progress(wait, out),
+            RouteWait::Filter(tenant, filter) => {
                 let Some(local) = self.tenants.at(tenant).local.get_mut(&filter) else { return };
                 let Some(waiting) = local.waiting.take_if(|waiting| waiting.change == change) else { return };
                 for wait in waiting.requests {

@@ -84,6 +84,7 @@ impl Core {
             tried: SmallVec::new(),
             forced: false,
             refusal: Refusal::Gone,
+            again: false,
             reply: reply.filter(|_| publication.qos != QoS::AtMostOnce),
             publisher: reply.map(|reply| reply.connection),
         };
@@ -123,7 +124,11 @@ impl Core {
                 self.post(member.target.core, Body::Shared(Box::new(delivery)));
                 return u16::from(attempt.reply.is_some());
             }
-            match self.offer_member(now, publication, attempt.group, member, attempt.forced, out) {
+            let group = attempt.group;
+            let offered = self
+                .check_member(member, group, attempt.again)
+                .and_then(|()| self.offer_member(now, publication, group, member, attempt.forced, out));
+            match offered {
                 Ok(()) => return 0,
                 Err(refusal) => attempt.refuse(member, refusal),
             }
@@ -176,8 +181,16 @@ impl Core {
             delivery;
         let tenant = self.tenants.index(&message.tenant, &self.config);
         let state = self.shared.state(tenant, &group);
-        let mut attempt =
-            Attempt { group: &group, members: &members, tried, forced, refusal, reply, publisher };
+        let mut attempt = Attempt {
+            group: &group,
+            members: &members,
+            tried,
+            forced,
+            refusal,
+            again: true,
+            reply,
+            publisher,
+        };
         let waiting = self.attempt(now, &Publication::from(&message), &state, &mut attempt, out);
         if let Some(reply) = reply.filter(|_| waiting == 0) {
             self.on_answer(reply, 0, ReasonCode::SUCCESS, out);
@@ -228,6 +241,8 @@ struct Attempt<'a> {
     tried: SmallVec<[Incarnation; 2]>,
     forced: bool,
     refusal: Refusal,
+    /// A member elsewhere refused it: the members may be others by now.
+    again: bool,
     reply: Option<Reply>,
     publisher: Option<ConnectionId>,
 }
@@ -248,6 +263,7 @@ impl Attempt<'_> {
             forced: self.forced,
             counted,
             refusal: self.refusal,
+            again: self.again,
             reply: self.reply,
             publisher: self.publisher,
         }
