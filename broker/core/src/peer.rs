@@ -149,17 +149,11 @@ pub(crate) enum Body {
         request: RetainedRequest,
         page: Page,
     },
-
-    // Control.
     /// Who wants this topic? Answered by `Matched`.
     Match {
         lookup: u64,
         tenant: Arc<str>,
         topic: Box<str>,
-    },
-    Matched {
-        lookup: u64,
-        destinations: Destinations,
     },
     /// Change a route. `RouteChanged` follows: for a new route when no core answers by the old state any more;
     /// for one that is removed at once, and `Passed` comes from so many cores, each after the last message
@@ -175,6 +169,12 @@ pub(crate) enum Body {
         filter: Box<str>,
         route: Route,
         change: Option<u64>,
+    },
+
+    // Control.
+    Matched {
+        lookup: u64,
+        destinations: Destinations,
     },
     RouteChanged {
         change: u64,
@@ -234,6 +234,10 @@ impl Body {
             Body::Append { message, targets, .. } => {
                 OVERHEAD + message.bytes() + (targets.len() * size_of::<Target>()) as u64
             }
+            Body::AddRoute { filter, .. } | Body::RemoveRoute { filter, .. } => {
+                OVERHEAD + filter.len() as u64
+            }
+            Body::Match { topic, .. } => OVERHEAD + topic.len() as u64,
             Body::Shared(delivery) | Body::SharedRefused(delivery) => OVERHEAD + delivery.message.bytes(),
             Body::Retained { page, .. } => {
                 page.messages.iter().map(|message| OVERHEAD + message.bytes()).sum()

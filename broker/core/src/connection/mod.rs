@@ -145,6 +145,8 @@ pub struct Extras {
     pub outbound_aliases: OutboundAliases,
     /// SUBSCRIBE and UNSUBSCRIBE packets not acknowledged yet.
     pub requests: VecDeque<SubscribeRequest>,
+    /// Their filters.
+    pub requested_filters: usize,
     /// Number of the next of them.
     pub next_request: u64,
 }

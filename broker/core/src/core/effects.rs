@@ -7,16 +7,17 @@ use super::Core;
 use super::timers::{Timer, due};
 use crate::connection::Connection;
 use crate::counters::DropReason;
+use crate::delivery::DeliveryOptions;
 use crate::dist::Route;
 use crate::identity::{ConnectionId, Incarnation};
-use crate::inbox::{Effect, Ended, InboxSlot};
+use crate::inbox::{Effect, Ended, InboxSlot, Leftover};
 use crate::input::{Close, Outputs};
 use crate::message::{Message, Publication};
 use crate::notice::{Event, Notice};
 use crate::time::{Now, Wall};
 
-/// Filters of ended sessions whose routes are removed in one turn: a session may have had a million.
-const ENDED_FILTERS_MAX: usize = 4096;
+/// Filters and messages of ended sessions that one turn deals with: a session may have had a million.
+pub(super) const ENDINGS_MAX: u32 = 4096;
 
 impl Core {
     /// Detaches an online connection from its session.
@@ -88,52 +89,52 @@ impl Core {
         self.route(now, tenant, &Publication::from(&message), None, out);
     }
 
-    fn on_session_ended(&mut self, mut ended: Box<Ended>, out: &mut Outputs) {
-        let leftovers = std::mem::take(&mut ended.leftovers);
+    fn on_session_ended(&mut self, ended: Box<Ended>, out: &mut Outputs) {
         self.forget_member(ended.incarnation);
         if let Some(timer) = ended.timer {
             self.wheel.cancel(timer);
         }
-        self.counters.drop_messages(DropReason::SessionEnded, leftovers.lost);
-        if !ended.filters.is_empty() {
-            self.ending.push_back(ended);
-            // At once if it is small, so that its members are away before its messages move on.
-            self.remove_ended_routes(out);
-        }
-        for (group, message) in leftovers.shared {
-            self.pass_on(group, message);
+        self.ending.push_back(ended);
+        // At once if it is small.
+        self.clear_ended(out);
+    }
+
+    /// Removes the routes of ended sessions, and then deals with their messages, as many as a turn allows: so
+    /// that a member is away before its messages move on.
+    pub(super) fn clear_ended(&mut self, out: &mut Outputs) {
+        while let Some(mut ended) = self.ending.pop_front() {
+            while self.endings_left > 0 {
+                self.endings_left -= 1;
+                if let Some((filter, _)) = ended.subscriptions.pop_first() {
+                    self.remove_ended_route(&ended, &filter, out);
+                    continue;
+                }
+                match ended.queue.pop_leftover() {
+                    Some(Leftover::Shared(group, message)) => self.pass_on(group, message),
+                    Some(Leftover::Lost) => self.counters.drop_messages(DropReason::SessionEnded, 1),
+                    None => break,
+                }
+            }
+            if self.endings_left == 0 {
+                self.ending.push_front(ended);
+                return;
+            }
         }
     }
 
-    /// Removes routes of ended sessions, as many as a turn allows.
-    pub(super) fn remove_ended_routes(&mut self, out: &mut Outputs) {
-        let mut budget = ENDED_FILTERS_MAX;
-        while let Some(ended) = self.ending.front_mut() {
-            let Some(filter) = ended.filters.pop() else {
-                self.ending.pop_front();
-                continue;
-            };
-            if budget == 0 {
-                ended.filters.push(filter);
-                return;
+    fn remove_ended_route(&mut self, ended: &Ended, filter: &str, out: &mut Outputs) {
+        let parsed = mqtt::validate_filter(filter).expect("was granted");
+        let target = self.target(ended.incarnation, DeliveryOptions::default());
+        match (parsed.share, ended.connection) {
+            (Some(share), _) => {
+                let (key, member) = self.member(share, parsed.filter, target, ended.durable);
+                self.remove_route(&ended.tenant, parsed.filter, Route::Member(key, member), None);
             }
-            budget -= 1;
-            let (tenant, incarnation) = (ended.tenant.clone(), ended.incarnation);
-            let (durable, connection) = (ended.durable, ended.connection);
-            let parsed = mqtt::validate_filter(&filter).expect("was granted");
-            match (parsed.share, connection) {
-                (Some(share), _) => {
-                    let target = self.target(incarnation, Default::default());
-                    let (key, member) = self.member(share, parsed.filter, target, durable);
-                    self.remove_route(&tenant, parsed.filter, Route::Member(key, member), None);
-                }
-                (None, _) if durable => {
-                    let route = Route::Session(self.target(incarnation, Default::default()));
-                    self.remove_route(&tenant, parsed.filter, route, None);
-                }
-                (None, Some(connection)) => self.remove_local(&tenant, parsed.filter, connection, out),
-                (None, None) => unreachable!("a volatile session ends with its connection"),
+            (None, _) if ended.durable => {
+                self.remove_route(&ended.tenant, parsed.filter, Route::Session(target), None);
             }
+            (None, Some(connection)) => self.remove_local(&ended.tenant, parsed.filter, connection, out),
+            (None, None) => unreachable!("a volatile session ends with its connection"),
         }
     }
 

@@ -45,6 +45,7 @@ use crate::tenant::Tenants;
 use crate::time::{Mono, Now};
 use crate::wheel::Wheel;
 
+use effects::ENDINGS_MAX;
 use lookup::Lookups;
 use peers::Peers;
 use retain_order::RetainOrder;
@@ -83,7 +84,7 @@ pub struct Core {
     peers: Peers,
     /// Connections with input that a budget left over.
     backlog: VecDeque<ConnectionId>,
-    /// Ended sessions whose routes are not all removed yet.
+    /// Ended sessions whose routes and messages are not all gone yet.
     ending: VecDeque<Box<Ended>>,
     stopping: Option<Stopping>,
     /// Inputs were taken since the last turn ended.
@@ -91,6 +92,8 @@ pub struct Core {
 
     // Scratch.
     deliveries_left: u32,
+    /// Filters and messages of ended sessions that the turn still deals with.
+    endings_left: u32,
     /// A receiver of the publication at hand falls behind.
     pressure: bool,
     frames: Frames,
@@ -132,6 +135,7 @@ impl Core {
             stopping: None,
             turn_open: false,
             deliveries_left,
+            endings_left: ENDINGS_MAX,
             pressure: false,
             frames: Frames::default(),
             pool: BufferPool::default(),
@@ -186,7 +190,7 @@ impl Core {
     pub fn end_turn(&mut self, now: Now, out: &mut Outputs) {
         self.peers.take_later();
         self.on_own_messages(now, out);
-        self.remove_ended_routes(out);
+        self.clear_ended(out);
         self.on_own_messages(now, out);
         self.tell_loads();
         self.send_posted(out);
@@ -196,6 +200,7 @@ impl Core {
             }
         }
         self.deliveries_left = self.config.turn_deliveries_max;
+        self.endings_left = ENDINGS_MAX;
         self.turn_open = false;
     }
 

@@ -15,6 +15,10 @@ const WINDOW_MAX: usize = 4096;
 /// The same for SUBSCRIBE and UNSUBSCRIBE.
 const REQUESTS_MAX: usize = 256;
 
+/// The same for their filters: two packets of the most that `subscribe_filters_max` can be, so that one is at work
+/// while the next arrives.
+const REQUESTED_FILTERS_MAX: usize = 2 * 8192;
+
 /// What the processing of a connection's bytes stopped at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Processed {
@@ -25,9 +29,11 @@ pub(super) enum Processed {
 }
 
 impl Connection {
-    /// SUBSCRIBE and UNSUBSCRIBE packets that wait for routes.
-    fn requests(&self) -> usize {
-        self.extras.as_ref().map_or(0, |extras| extras.requests.len())
+    /// Whether so many SUBSCRIBE and UNSUBSCRIBE packets wait for routes, or filters of them.
+    fn has_requested(&self, requests: usize, filters: usize) -> bool {
+        self.extras
+            .as_ref()
+            .is_some_and(|extras| extras.requests.len() >= requests || extras.requested_filters >= filters)
     }
 
     /// Whether bytes that arrive now would be processed now.
@@ -156,8 +162,8 @@ impl Core {
             if connection.is_online() {
                 let send_bytes_max = connection.settings().send_bytes_max as usize;
                 let unread = connection.send.len() / 2 > send_bytes_max;
-                let unanswered =
-                    connection.window.len() >= WINDOW_MAX || connection.requests() >= REQUESTS_MAX;
+                let unanswered = connection.window.len() >= WINDOW_MAX
+                    || connection.has_requested(REQUESTS_MAX, REQUESTED_FILTERS_MAX);
                 connection.stalled |= unread || unanswered;
             }
             if connection.slowed || connection.stalled {
@@ -192,7 +198,7 @@ impl Core {
         if let Some(connection) = self.connections.get_mut(id)
             && connection.stalled
             && connection.window.len() < WINDOW_MAX / 2
-            && connection.requests() < REQUESTS_MAX / 2
+            && !connection.has_requested(REQUESTS_MAX / 2, REQUESTED_FILTERS_MAX / 2)
             && connection.send.len() <= connection.settings().send_bytes_max as usize
         {
             connection.stalled = false;

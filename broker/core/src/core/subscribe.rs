@@ -287,7 +287,9 @@ impl Core {
         if request.waiting == 0 {
             self.finish_request(id, request, out);
         } else if let Some(connection) = self.connections.get_mut(id) {
-            connection.extras().requests.push_back(request);
+            let extras = connection.extras();
+            extras.requested_filters += request.reasons.len();
+            extras.requests.push_back(request);
         }
     }
 
@@ -297,12 +299,16 @@ impl Core {
         if !connection.is_online() {
             return;
         }
-        let requests = &mut connection.extras().requests;
-        let Some(at) = requests.iter().position(|request| request.number == wait.request) else { return };
-        requests[at].waiting -= 1;
-        if requests[at].waiting == 0
-            && let Some(request) = requests.remove(at)
+        let extras = connection.extras();
+        // Their numbers ascend, and others' requests may have been done before.
+        let Ok(at) = extras.requests.binary_search_by_key(&wait.request, |request| request.number) else {
+            return;
+        };
+        extras.requests[at].waiting -= 1;
+        if extras.requests[at].waiting == 0
+            && let Some(request) = extras.requests.remove(at)
         {
+            extras.requested_filters -= request.reasons.len();
             self.finish_request(wait.connection, request, out);
             self.unstall(wait.connection);
         }

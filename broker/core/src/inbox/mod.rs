@@ -14,11 +14,12 @@ mod session;
 use hashbrown::{HashMap, HashTable};
 use mqtt::PacketId;
 use slab::Slab;
+use std::collections::BTreeMap;
 use std::hash::{BuildHasher, Hash, Hasher};
 use std::sync::Arc;
 
 pub use owed::{Ask, Owed, Step};
-pub use queue::{Acknowledged, Delivery, Entry, Leftovers, Next, Pushed, Queue, QueueLimits};
+pub use queue::{Acknowledged, Delivery, Entry, Leftover, Next, Pushed, Queue, QueueLimits};
 pub use session::{Inbox, Will};
 
 use crate::access::Grant;
@@ -101,10 +102,10 @@ pub struct Ended {
     pub connection: Option<ConnectionId>,
     /// The timer it had.
     pub timer: Option<TimerId>,
-    /// Its subscriptions, as the client spelled them.
-    pub filters: Vec<Box<str>>,
+    /// Its subscriptions, as the client spelled them: a million, perhaps, to be taken out bit by bit.
+    pub subscriptions: BTreeMap<Box<str>, DeliveryOptions>,
     /// Its messages.
-    pub leftovers: Leftovers,
+    pub queue: Queue,
 }
 
 /// All sessions at home on this core.

@@ -133,13 +133,13 @@ pub enum Acknowledged {
     WrongKind,
 }
 
-/// What a session leaves behind when it ends.
-#[derive(Debug, Default)]
-pub struct Leftovers {
-    /// Messages that go to another member of their group.
-    pub shared: Vec<(Arc<GroupKey>, Arc<Message>)>,
-    /// Messages that are lost with the session.
-    pub lost: u64,
+/// A message that a session leaves behind when it ends.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Leftover {
+    /// It goes to another member of its group.
+    Shared(Arc<GroupKey>, Arc<Message>),
+    /// It is lost with the session.
+    Lost,
 }
 
 /// See the module's documentation.
@@ -305,19 +305,19 @@ impl Queue {
         self.inflight = 0;
     }
 
-    /// The session ends. QoS 1 messages of shared subscriptions, and those of QoS 2 that were never sent,
-    /// can go to another member; a QoS 2 message in progress cannot [MQTT-4.8.2-4, MQTT-4.8.2-5].
-    pub fn into_leftovers(self) -> Leftovers {
-        let mut leftovers = Leftovers::default();
-        for entry in self.entries {
+    /// The session has ended: the next of its messages. QoS 1 messages of shared subscriptions, and those of
+    /// QoS 2 that were never sent, can go to another member; a QoS 2 message in progress cannot
+    /// [MQTT-4.8.2-4, MQTT-4.8.2-5].
+    pub fn pop_leftover(&mut self) -> Option<Leftover> {
+        loop {
+            let entry = self.entries.pop_front()?;
             let movable = entry.qos == QoS::AtLeastOnce || entry.state == State::Queued;
             match (entry.state, entry.message, entry.group) {
                 (State::Done, ..) => {}
-                (_, Some(message), Some(group)) if movable => leftovers.shared.push((group, message)),
-                _ => leftovers.lost += 1,
+                (_, Some(message), Some(group)) if movable => return Some(Leftover::Shared(group, message)),
+                _ => return Some(Leftover::Lost),
             }
         }
-        leftovers
     }
 
     /// The index of the message in flight with this identifier.

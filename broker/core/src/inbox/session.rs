@@ -265,8 +265,8 @@ impl Inbox {
             durable: self.durable,
             connection: self.connection,
             timer,
-            filters: self.subscriptions.into_keys().collect(),
-            leftovers: self.queue.into_leftovers(),
+            subscriptions: self.subscriptions,
+            queue: self.queue,
         }
     }
 }

@@ -23,6 +23,16 @@ impl Node {
         self.world.borrow().mail.iter().map(std::collections::VecDeque::len).sum()
     }
 
+    /// Messages in the mailboxes.
+    pub fn mailed_messages(&self) -> usize {
+        self.world.borrow().mail.iter().flatten().map(|(_, messages)| messages.len()).sum()
+    }
+
+    /// The most messages that one core has sent another in one turn since this was asked last.
+    pub fn take_batch_max(&self) -> usize {
+        std::mem::take(&mut self.world.borrow_mut().batch_max)
+    }
+
     /// From now on a turn takes all that there is: mail, then bytes of all sockets, then what is due.
     pub fn take_whole_turns(&self) {
         self.world.borrow_mut().whole_turns = true;

@@ -61,6 +61,8 @@ pub struct World {
     pub questions: Vec<Asked>,
     now: Now,
     pub piece_bytes: usize,
+    /// The most messages that one core has sent another in one turn.
+    pub(super) batch_max: usize,
     acceptor: u16,
     events: u64,
 }
@@ -87,6 +89,7 @@ impl World {
             questions: Vec::new(),
             now,
             piece_bytes: RECEIVE_BYTES_MAX,
+            batch_max: 0,
             acceptor: 0,
             events: 0,
         }
@@ -342,6 +345,7 @@ impl World {
         }
         for (to, messages) in out.messages.into_iter().enumerate() {
             if !messages.is_empty() {
+                self.batch_max = self.batch_max.max(messages.len());
                 self.mail[to].push_back((core, messages));
             }
         }
