@@ -1,12 +1,14 @@
 //! Hot path. A message to all its destinations: this core's volatile sessions at once, durable sessions and
 //! other cores by batch, one member of each shared subscription.
 
+use std::rc::Rc;
 use std::sync::Arc;
 
 use mqtt::QoS;
 
 use super::Core;
 use super::deliver::Unqueued;
+use super::postponed::{Origin, Recipients};
 use super::publish::Routed;
 use super::receive::mark_dirty;
 use crate::connection::Fields;
@@ -17,6 +19,7 @@ use crate::inbox::Entry;
 use crate::input::Outputs;
 use crate::message::{Publication, hash_client};
 use crate::peer::{Body, Reply};
+use crate::tenant::TenantIndex;
 use crate::time::Now;
 
 impl Core {
@@ -24,8 +27,9 @@ impl Core {
     pub(super) fn dispatch(
         &mut self,
         now: Now,
+        tenant: TenantIndex,
         publication: &Publication<'_>,
-        cached: &CachedTopic,
+        cached: &Rc<CachedTopic>,
         reply: Option<Reply>,
         out: &mut Outputs,
     ) -> Routed {
@@ -41,7 +45,13 @@ impl Core {
             return Routed { matched, ..Routed::default() };
         }
         let publisher = reply.map(|reply| reply.connection);
-        self.fan_out(now, publication, &cached.local, cached.denied, out);
+        if self.must_wait(tenant, publication.topic, cached.local.len()) {
+            self.counters.drop_messages(DropReason::NoPermission, u64::from(cached.denied));
+            let origin = Origin { core: self.id, publisher, reply: None, data_bytes: 0 };
+            self.postpone(tenant, publication, Recipients::Volatile(Rc::clone(cached)), origin);
+        } else {
+            self.fan_out(now, publication, &cached.local, cached.denied, out);
+        }
         for core in &destinations.cores {
             self.counters.messages_crossed += 1;
             let message = Arc::clone(publication.share());
@@ -49,8 +59,18 @@ impl Core {
             self.post(*core, Body::Deliver { message, publisher, stamp });
         }
         let mut waiting = 0;
+        let mut at = 0;
         for batch in destinations.sessions.chunk_by(|one, other| one.core == other.core) {
-            waiting += self.append(now, publication, batch, reply, out);
+            let range = at..at + batch.len();
+            at = range.end;
+            if batch[0].core == self.id && self.must_wait(tenant, publication.topic, batch.len()) {
+                let reply = reply.filter(|_| publication.qos != QoS::AtMostOnce);
+                let origin = Origin { core: self.id, publisher, reply, data_bytes: 0 };
+                self.postpone(tenant, publication, Recipients::Durable(Rc::clone(cached), range), origin);
+                waiting += u16::from(reply.is_some());
+            } else {
+                waiting += self.append(now, publication, batch, reply, out);
+            }
         }
         for (group, state) in destinations.groups.iter().zip(&cached.groups) {
             waiting += self.dispatch_shared(now, publication, group, state, reply, out);
@@ -122,9 +142,7 @@ impl Core {
     ) -> u16 {
         let core = targets[0].core;
         if core == self.id {
-            for target in targets {
-                self.append_here(now, publication, *target, out);
-            }
+            self.append_all(now, publication, targets, out);
             return 0;
         }
         self.counters.messages_crossed += 1;
@@ -137,14 +155,20 @@ impl Core {
         u16::from(wanted.is_some())
     }
 
-    /// To one durable session that is at home here.
-    pub(super) fn append_here(
+    /// To durable sessions that are at home here.
+    pub(super) fn append_all(
         &mut self,
         now: Now,
         publication: &Publication<'_>,
-        target: Target,
+        targets: &[Target],
         out: &mut Outputs,
     ) {
+        for target in targets {
+            self.append_here(now, publication, *target, out);
+        }
+    }
+
+    fn append_here(&mut self, now: Now, publication: &Publication<'_>, target: Target, out: &mut Outputs) {
         self.deliveries_left = self.deliveries_left.saturating_sub(1);
         let Some(slot) = self.inboxes.find(target.session) else {
             self.counters.drop_messages(DropReason::UnknownSession, 1);

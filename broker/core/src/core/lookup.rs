@@ -60,7 +60,7 @@ impl Core {
         };
         match found {
             Some(cached) => {
-                let dispatched = self.dispatch(now, publication, &cached, reply, out);
+                let dispatched = self.dispatch(now, tenant, publication, &cached, reply, out);
                 routed.matched |= dispatched.matched;
                 routed.waiting += dispatched.waiting;
             }
@@ -156,7 +156,7 @@ impl Core {
         let cached = self.fill(lookup.tenant, &lookup.topic, all);
         for (message, reply) in lookup.waiting {
             let publication = Publication::from(&message);
-            let routed = self.dispatch(now, &publication, &cached, reply, out);
+            let routed = self.dispatch(now, lookup.tenant, &publication, &cached, reply, out);
             if let Some(reply) = reply {
                 let reason =
                     if routed.matched { ReasonCode::SUCCESS } else { ReasonCode::NO_MATCHING_SUBSCRIBERS };

@@ -18,6 +18,7 @@ mod lookup;
 mod members;
 mod pace;
 mod peers;
+mod postponed;
 mod publish;
 mod receive;
 mod retain_order;
@@ -48,6 +49,7 @@ use crate::wheel::Wheel;
 use effects::ENDINGS_MAX;
 use lookup::Lookups;
 use peers::Peers;
+use postponed::Postponed;
 use retain_order::RetainOrder;
 use retained::RetainedTimers;
 use route_changes::{RouteChanges, RouteWaits};
@@ -84,6 +86,8 @@ pub struct Core {
     peers: Peers,
     /// Connections with input that a budget left over.
     backlog: VecDeque<ConnectionId>,
+    /// Deliveries that a budget left over.
+    postponed: Postponed,
     /// Ended sessions whose routes and messages are not all gone yet.
     ending: VecDeque<Box<Ended>>,
     stopping: Option<Stopping>,
@@ -92,6 +96,8 @@ pub struct Core {
 
     // Scratch.
     deliveries_left: u32,
+    /// The same for what other cores send.
+    mail_deliveries_left: u32,
     /// Filters and messages of ended sessions that the turn still deals with.
     endings_left: u32,
     /// A receiver of the publication at hand falls behind.
@@ -131,10 +137,12 @@ impl Core {
             wheel: Wheel::new(now.monotonic.0),
             peers: Peers::new(config.cores),
             backlog: VecDeque::new(),
+            postponed: Postponed::default(),
             ending: VecDeque::new(),
             stopping: None,
             turn_open: false,
             deliveries_left,
+            mail_deliveries_left: deliveries_left,
             endings_left: ENDINGS_MAX,
             pressure: false,
             frames: Frames::default(),
@@ -163,12 +171,12 @@ impl Core {
             Input::ClientSent { connection, bytes } => self.on_sent(now, connection, bytes, out),
             Input::ClientClosed { connection } => self.on_closed(now, connection, out),
             Input::PeerMessages { from, messages } => {
-                // What other cores' clients cause is bounded by credit, and not on the account of this core's.
-                let deliveries_left = self.deliveries_left;
+                // What other cores' clients cause is not on the account of this core's.
+                std::mem::swap(&mut self.deliveries_left, &mut self.mail_deliveries_left);
                 for message in messages {
                     self.on_peer(now, from, message.0, out);
                 }
-                self.deliveries_left = deliveries_left;
+                std::mem::swap(&mut self.deliveries_left, &mut self.mail_deliveries_left);
             }
             Input::Decided(decided) => self.on_decided(now, decided, out),
             Input::Configure(config) => self.configure(config),
@@ -182,6 +190,7 @@ impl Core {
     pub fn on_timeout(&mut self, now: Now, out: &mut Outputs) {
         self.turn_open = true;
         self.on_timers(now, out);
+        self.process_postponed(now, out);
         self.process_backlog(now, out);
     }
 
@@ -200,6 +209,7 @@ impl Core {
             }
         }
         self.deliveries_left = self.config.turn_deliveries_max;
+        self.mail_deliveries_left = self.config.turn_deliveries_max;
         self.endings_left = ENDINGS_MAX;
         self.turn_open = false;
     }
@@ -207,7 +217,8 @@ impl Core {
     /// When [`Core::on_timeout`] wants to be called next; a time in the past means at once.
     #[must_use]
     pub fn next_timeout(&self) -> Option<Mono> {
-        if self.turn_open || !self.backlog.is_empty() || !self.ending.is_empty() || self.peers.has_own() {
+        let left_over = !(self.backlog.is_empty() && self.postponed.is_empty() && self.ending.is_empty());
+        if self.turn_open || left_over || self.peers.has_own() {
             return Some(Mono(0));
         }
         self.wheel.next_deadline().map(Mono)
@@ -253,6 +264,7 @@ impl Core {
             cached_topics: self.cache.len(),
             timers: self.wheel.len(),
             watched_members: self.shared.loads.len(),
+            postponed: self.postponed.len(),
         }
     }
 
@@ -287,4 +299,6 @@ pub struct Usage {
     pub timers: usize,
     /// Members of shared subscriptions on other cores whose load is followed.
     pub watched_members: usize,
+    /// Messages that have not reached all their sessions here yet.
+    pub postponed: usize,
 }

@@ -2,13 +2,17 @@
 //! leads to.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use mqtt::ReasonCode;
 
 use super::Core;
+use super::postponed::{Origin, Recipients};
+use crate::counters::DropReason;
+use crate::dist::Target;
 use crate::identity::CoreId;
 use crate::input::Outputs;
-use crate::message::Publication;
+use crate::message::{Message, Publication};
 use crate::peer::{Body, Forgotten, PeerMessage};
 use crate::time::Now;
 
@@ -48,6 +52,16 @@ impl Peers {
     /// A turn ends: what was left for it joins the messages to this core itself.
     pub(super) fn take_later(&mut self) {
         self.own.extend(self.own_later.drain(..));
+    }
+
+    /// So many bytes of data of a core are processed.
+    pub(super) fn repay(&mut self, core: CoreId, bytes: u64) {
+        self.processed[core.index()] += bytes;
+    }
+
+    /// So many bytes that were taken for processed are not yet.
+    pub(super) fn owe(&mut self, core: CoreId, bytes: u64) {
+        self.processed[core.index()] -= bytes;
     }
 
     /// Whether every core keeps up with what this one sends it.
@@ -98,23 +112,18 @@ impl Core {
     }
 
     pub(super) fn on_peer(&mut self, now: Now, from: CoreId, body: Body, out: &mut Outputs) {
-        self.peers.processed[from.index()] += body.data_bytes();
+        let data_bytes = body.data_bytes();
+        self.peers.repay(from, data_bytes);
         match body {
             Body::Deliver { message, publisher, stamp } => {
                 self.retain_order.saw(from, stamp);
-                let publication = Publication::from(&message);
-                let tenant = self.tenants.index(&message.tenant, &self.config);
-                self.deliver_local(now, tenant, &publication, out);
-                self.slow_publisher(now, publisher, Some(from));
+                let origin = Origin { core: from, publisher, reply: None, data_bytes };
+                self.on_deliver(now, &message, origin, out);
             }
             Body::Append { message, targets, reply, publisher, stamp } => {
                 self.retain_order.saw(from, stamp);
-                let publication = Publication::from(&message);
-                for target in targets {
-                    self.append_here(now, &publication, target, out);
-                }
-                self.answer(from, reply, ReasonCode::SUCCESS);
-                self.slow_publisher(now, publisher, Some(from));
+                let origin = Origin { core: from, publisher, reply, data_bytes };
+                self.on_append(now, &message, targets, origin, out);
             }
             Body::Shared(delivery) => self.on_shared(now, from, delivery, out),
             Body::SharedRefused(delivery) => self.on_shared_refused(now, *delivery, out),
@@ -177,22 +186,46 @@ impl Core {
     }
 
     /// A message from another core for this core's volatile sessions.
-    fn deliver_local(
+    fn on_deliver(&mut self, now: Now, message: &Arc<Message>, origin: Origin, out: &mut Outputs) {
+        if message.is_expired(now.wall) {
+            self.counters.drop_messages(DropReason::Expired, 1);
+            return;
+        }
+        let publication = Publication::from(message);
+        let tenant = self.tenants.index(&message.tenant, &self.config);
+        if let Some(cached) = self.cached_readers(tenant, publication.topic) {
+            if self.must_wait(tenant, publication.topic, cached.local.len()) {
+                self.counters.drop_messages(DropReason::NoPermission, u64::from(cached.denied));
+                return self.postpone(tenant, &publication, Recipients::Volatile(cached), origin);
+            }
+            self.fan_out(now, &publication, &cached.local, cached.denied, out);
+        } else {
+            let (local, denied) = self.local_readers(tenant, publication.topic);
+            if self.must_wait(tenant, publication.topic, local.len()) {
+                self.counters.drop_messages(DropReason::NoPermission, u64::from(denied));
+                return self.postpone(tenant, &publication, Recipients::Gathered(local), origin);
+            }
+            self.fan_out(now, &publication, &local, denied, out);
+        }
+        self.slow_publisher(now, origin.publisher, Some(origin.core));
+    }
+
+    /// A message from another core for durable sessions that are at home here.
+    fn on_append(
         &mut self,
         now: Now,
-        tenant: crate::tenant::TenantIndex,
-        publication: &Publication<'_>,
+        message: &Arc<Message>,
+        targets: Vec<Target>,
+        origin: Origin,
         out: &mut Outputs,
     ) {
-        if publication.expires.is_some_and(|expires| expires <= now.wall) {
-            self.counters.drop_messages(crate::counters::DropReason::Expired, 1);
-            return;
+        let publication = Publication::from(message);
+        let tenant = self.tenants.index(&message.tenant, &self.config);
+        if self.must_wait(tenant, publication.topic, targets.len()) {
+            return self.postpone(tenant, &publication, Recipients::Named(targets), origin);
         }
-        if let Some(cached) = self.cached_readers(tenant, publication.topic) {
-            self.fan_out(now, publication, &cached.local, cached.denied, out);
-            return;
-        }
-        let (local, denied) = self.local_readers(tenant, publication.topic);
-        self.fan_out(now, publication, &local, denied, out);
+        self.append_all(now, &publication, &targets, out);
+        self.answer(origin.core, origin.reply, ReasonCode::SUCCESS);
+        self.slow_publisher(now, origin.publisher, Some(origin.core));
     }
 }

@@ -57,8 +57,10 @@ struct Waiting {
 pub(super) enum RouteWait {
     /// All that wait for this core's route of a filter.
     Filter(TenantIndex, Box<str>),
-    /// One filter of one request.
+    /// One filter of a SUBSCRIBE.
     Request(SubscribeWait),
+    /// One filter of an UNSUBSCRIBE.
+    Removal(SubscribeWait),
 }
 
 impl RouteChanges {
@@ -196,6 +198,9 @@ impl Core {
         }
         match waits.remove(&change).expect("looked up above").wait {
             RouteWait::Request(wait) => self.on_request_progress(wait, out),
+            // What the cores sent before is here, but perhaps not with the session yet.
+            RouteWait::Removal(wait) if self.postponed.make_wait(wait) => {}
+            RouteWait::Removal(wait) => self.on_request_progress(wait, out),
             RouteWait::Filter(tenant, filter) => {
                 let Some(local) = self.tenants.at(tenant).local.get_mut(&filter) else { return };
                 let Some(waiting) = local.waiting.take_if(|waiting| waiting.change == change) else { return };

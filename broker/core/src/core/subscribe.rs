@@ -75,6 +75,8 @@ impl Core {
             };
             request.reasons.push(reason);
         }
+        let wait = SubscribeWait { connection: id, request: request.number };
+        request.waiting += u32::from(self.postponed.make_wait(wait));
         self.enter_request(id, request, out);
     }
 
@@ -224,7 +226,7 @@ impl Core {
                 return reason;
             }
         };
-        self.remove_route(&name, parsed.filter, route, Some(RouteWait::Request(wait)));
+        self.remove_route(&name, parsed.filter, route, Some(RouteWait::Removal(wait)));
         request.waiting += 1;
         reason
     }

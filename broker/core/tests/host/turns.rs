@@ -33,6 +33,16 @@ impl Node {
         std::mem::take(&mut self.world.borrow_mut().batch_max)
     }
 
+    /// The most connections to which one turn has given something to send since this was asked last.
+    pub fn take_dirty_max(&self) -> usize {
+        std::mem::take(&mut self.world.borrow_mut().dirty_max)
+    }
+
+    /// Messages that have not reached all their sessions yet.
+    pub fn postponed(&self) -> usize {
+        self.world.borrow().cores.iter().map(|core| core.usage().postponed).sum()
+    }
+
     /// From now on a turn takes all that there is: mail, then bytes of all sockets, then what is due.
     pub fn take_whole_turns(&self) {
         self.world.borrow_mut().whole_turns = true;

@@ -63,6 +63,8 @@ pub struct World {
     pub piece_bytes: usize,
     /// The most messages that one core has sent another in one turn.
     pub(super) batch_max: usize,
+    /// The most connections to which one turn has given something to send.
+    pub(super) dirty_max: usize,
     acceptor: u16,
     events: u64,
 }
@@ -90,6 +92,7 @@ impl World {
             now,
             piece_bytes: RECEIVE_BYTES_MAX,
             batch_max: 0,
+            dirty_max: 0,
             acceptor: 0,
             events: 0,
         }
@@ -321,6 +324,7 @@ impl World {
         let index = core.index();
         self.cores[index].end_turn(self.now, &mut self.outputs[index]);
         let out = std::mem::replace(&mut self.outputs[index], Outputs::new(count(&self.cores)));
+        self.dirty_max = self.dirty_max.max(out.dirty.len());
         for (connection, how) in out.close {
             let Some(socket) = self.by_place.get(&(core, connection)).copied() else { continue };
             self.close(socket, how);

@@ -1,0 +1,228 @@
+//! Deliveries that go beyond a turn: a message for very many sessions of this core is given to them over several
+//! turns, as many of them in each as the budget says (`turn_deliveries_max`).
+//!
+//! - First come, first served; and a message on a topic that has deliveries left over takes its place behind
+//!   them, so that none overtakes another (promise 3).
+//! - Who gets a message is settled when it is published; an UNSUBACK waits for what is postponed before it
+//!   [MQTT-3.10.4-2].
+//! - Back-pressure: a publisher of this core is not read until its message is with everybody. One of another
+//!   core is read more slowly, and its core has its credit back only then.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::ops::Range;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use hashbrown::HashMap;
+use mqtt::ReasonCode;
+
+use super::Core;
+use crate::counters::DropReason;
+use crate::dist::{CachedTopic, FanOut, Target};
+use crate::identity::{ConnectionId, CoreId};
+use crate::input::Outputs;
+use crate::message::{Message, Publication};
+use crate::peer::{Body, Reply};
+use crate::tenant::{SubscribeWait, TenantIndex};
+use crate::time::Now;
+
+/// Messages of other cores that may be postponed before their publishers are slowed for the number of them
+/// alone: fewer are an uneven turn.
+const MESSAGES_MAX: usize = 1024;
+
+/// What is left over, and who waits for it.
+#[derive(Default)]
+pub(super) struct Postponed {
+    messages: VecDeque<Delivery>,
+    /// How many of them are on each topic.
+    topics: HashMap<(TenantIndex, Box<str>), u32, foldhash::fast::FixedState>,
+    /// How many of them each connection of this core has published.
+    publishers: BTreeMap<ConnectionId, u32>,
+}
+
+/// One message and those who have not got it yet.
+struct Delivery {
+    tenant: TenantIndex,
+    message: Arc<Message>,
+    recipients: Recipients,
+    /// The first of them who has not got it.
+    at: usize,
+    origin: Origin,
+    /// UNSUBACKs that wait for it.
+    waits: Vec<SubscribeWait>,
+}
+
+/// Who is to get it.
+pub(super) enum Recipients {
+    /// The topic's volatile sessions of this core.
+    Volatile(Rc<CachedTopic>),
+    /// The same, for a topic that is not cached.
+    Gathered(Vec<FanOut>),
+    /// Some of the topic's durable sessions.
+    Durable(Rc<CachedTopic>, Range<usize>),
+    /// Durable sessions that another core has named.
+    Named(Vec<Target>),
+}
+
+/// Where a message comes from, and what is owed for it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Origin {
+    /// The core that has its publisher.
+    pub core: CoreId,
+    /// Its publisher, if there is one to be slowed.
+    pub publisher: Option<ConnectionId>,
+    /// Answered when all have it.
+    pub reply: Option<Reply>,
+    /// Credit that the core has back then.
+    pub data_bytes: u64,
+}
+
+impl Recipients {
+    fn len(&self) -> usize {
+        match self {
+            Recipients::Volatile(cached) => cached.local.len(),
+            Recipients::Gathered(targets) => targets.len(),
+            Recipients::Durable(_, range) => range.len(),
+            Recipients::Named(targets) => targets.len(),
+        }
+    }
+}
+
+impl Postponed {
+    pub(super) fn is_empty(&self) -> bool {
+        self.messages.is_empty()
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.messages.len()
+    }
+
+    /// Whether deliveries of a connection's messages are left over.
+    pub(super) fn hold(&self, publisher: ConnectionId) -> bool {
+        self.publishers.contains_key(&publisher)
+    }
+
+    /// Has a request wait for all that is left over now; false if nothing is.
+    pub(super) fn make_wait(&mut self, wait: SubscribeWait) -> bool {
+        let Some(last) = self.messages.back_mut() else { return false };
+        last.waits.push(wait);
+        true
+    }
+
+    fn has_topic(&self, tenant: TenantIndex, topic: &str) -> bool {
+        !self.messages.is_empty() && self.topics.contains_key(&(tenant, Box::from(topic)))
+    }
+}
+
+impl Core {
+    /// Whether so many deliveries have to wait for another turn: the turn has no budget left, they are more than
+    /// it ever has, or others on the topic wait.
+    pub(super) fn must_wait(&self, tenant: TenantIndex, topic: &str, deliveries: usize) -> bool {
+        deliveries > 0
+            && (self.deliveries_left == 0
+                || deliveries > self.config.turn_deliveries_max as usize
+                || self.postponed.has_topic(tenant, topic))
+    }
+
+    /// Leaves deliveries to the turns that follow.
+    pub(super) fn postpone(
+        &mut self,
+        tenant: TenantIndex,
+        publication: &Publication<'_>,
+        recipients: Recipients,
+        origin: Origin,
+    ) {
+        let large = recipients.len() > self.config.turn_deliveries_max as usize;
+        if origin.core != self.id {
+            self.peers.owe(origin.core, origin.data_bytes);
+            let slow = origin.publisher.filter(|_| large || self.postponed.len() > MESSAGES_MAX);
+            if let Some(connection) = slow {
+                self.post(origin.core, Body::Slow { connection });
+            }
+        } else if let Some(publisher) = origin.publisher
+            && let Some(connection) = self.connections.get_mut(publisher)
+        {
+            connection.stalled = true;
+            *self.postponed.publishers.entry(publisher).or_default() += 1;
+        }
+        *self.postponed.topics.entry((tenant, publication.topic.into())).or_default() += 1;
+        let message = Arc::clone(publication.share());
+        let delivery = Delivery { tenant, message, recipients, at: 0, origin, waits: Vec::new() };
+        self.postponed.messages.push_back(delivery);
+    }
+
+    /// Goes on with what is left over, under a budget of its own.
+    pub(super) fn process_postponed(&mut self, now: Now, out: &mut Outputs) {
+        self.deliveries_left = self.config.turn_deliveries_max;
+        while self.deliveries_left > 0 {
+            let Some(mut delivery) = self.postponed.messages.pop_front() else { break };
+            let left = delivery.recipients.len() - delivery.at;
+            let expired = delivery.message.is_expired(now.wall);
+            if expired {
+                self.counters.drop_messages(DropReason::Expired, left as u64);
+                delivery.at += left;
+            } else {
+                self.deliver_next(now, &mut delivery, left.min(self.deliveries_left as usize), out);
+            }
+            if delivery.at < delivery.recipients.len() {
+                self.postponed.messages.push_front(delivery);
+            } else {
+                self.end_postponed(delivery, out);
+            }
+        }
+    }
+
+    fn deliver_next(&mut self, now: Now, delivery: &mut Delivery, count: usize, out: &mut Outputs) {
+        let publication = Publication::from(&delivery.message);
+        let range = delivery.at..delivery.at + count;
+        delivery.at = range.end;
+        match &delivery.recipients {
+            Recipients::Volatile(cached) => self.fan_out(now, &publication, &cached.local[range], 0, out),
+            Recipients::Gathered(targets) => self.fan_out(now, &publication, &targets[range], 0, out),
+            Recipients::Durable(cached, part) => {
+                let targets = &cached.destinations.sessions[part.clone()][range];
+                self.append_all(now, &publication, targets, out);
+            }
+            Recipients::Named(targets) => self.append_all(now, &publication, &targets[range], out),
+        }
+        let Origin { core, publisher, .. } = delivery.origin;
+        self.slow_publisher(now, publisher, (core != self.id).then_some(core));
+    }
+
+    /// All have it: what was owed for it is given.
+    fn end_postponed(&mut self, delivery: Delivery, out: &mut Outputs) {
+        let Delivery { tenant, message, origin, waits, .. } = delivery;
+        let topic = (tenant, message.topic.clone());
+        if let Some(count) = self.postponed.topics.get_mut(&topic) {
+            *count -= 1;
+            if *count == 0 {
+                self.postponed.topics.remove(&topic);
+            }
+        }
+        if origin.core != self.id {
+            self.peers.repay(origin.core, origin.data_bytes);
+            if let Some(reply) = origin.reply {
+                self.post(origin.core, Body::Answer { reply, reason: ReasonCode::SUCCESS });
+            }
+        } else {
+            if let Some(reply) = origin.reply {
+                self.on_answer(reply, 0, ReasonCode::SUCCESS, out);
+            }
+            if let Some(publisher) = origin.publisher {
+                self.release_publisher(publisher);
+            }
+        }
+        for wait in waits {
+            self.on_request_progress(wait, out);
+        }
+    }
+
+    fn release_publisher(&mut self, publisher: ConnectionId) {
+        let Some(count) = self.postponed.publishers.get_mut(&publisher) else { return };
+        *count -= 1;
+        if *count == 0 {
+            self.postponed.publishers.remove(&publisher);
+            self.unstall(publisher);
+        }
+    }
+}
