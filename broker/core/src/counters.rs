@@ -107,6 +107,10 @@ pub struct Counters {
     pub match_hits: u64,
     /// Look-ups that asked the routes.
     pub match_misses: u64,
+    /// Requests to other cores that were repeated (`request_timeout_ms`).
+    pub requests_repeated: u64,
+    /// Connections closed because a part of a publish was not answered (`request_timeout_ms`).
+    pub answers_overdue: u64,
     /// Times a publisher was slowed because a receiver's queue was filling.
     pub publishers_slowed: u64,
     /// How often a setting refused a client something, by [`Limit`].
@@ -154,6 +158,8 @@ impl Counters {
             bytes_sent,
             match_hits,
             match_misses,
+            requests_repeated,
+            answers_overdue,
             publishers_slowed,
             limited,
             dropped,
@@ -179,6 +185,8 @@ impl Counters {
             one("bytes_sent", bytes_sent),
             one("match_hits", match_hits),
             one("match_misses", match_misses),
+            one("requests_repeated", requests_repeated),
+            one("answers_overdue", answers_overdue),
             one("publishers_slowed", publishers_slowed),
         ]);
         let limited = Limit::ALL.iter().zip(limited);

@@ -29,6 +29,15 @@ pub(crate) struct Reply {
     pub(crate) slot: SlotNumber,
 }
 
+/// A change of a route that is to be answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Change {
+    /// By which the answer comes.
+    pub(crate) number: NonZeroU64,
+    /// The number of the same change that was not answered in time.
+    pub(crate) repeats: Option<NonZeroU64>,
+}
+
 /// What a core that has forgotten old answers is to say.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Forgotten {
@@ -160,15 +169,15 @@ pub(crate) enum Body {
     /// that it sent by the old state.
     AddRoute {
         tenant: Arc<str>,
-        filter: Box<str>,
+        filter: Arc<str>,
         route: Route,
-        change: Option<u64>,
+        change: Option<Change>,
     },
     RemoveRoute {
         tenant: Arc<str>,
-        filter: Box<str>,
+        filter: Arc<str>,
         route: Route,
-        change: Option<u64>,
+        change: Option<Change>,
     },
 
     // Control.

@@ -180,11 +180,11 @@ fn check_bounds(node: &Node, speakers: &[Speaker], cores: u16) {
     }
 }
 
-/// A slowed publisher's timer outlives it by a tick; apart from those, each connection and session has one, and
-/// each retained message.
+/// A slowed publisher's timer outlives it by a tick; apart from those, each session has one, each retained message,
+/// each core for its requests, and each connection two.
 fn check_timers(node: &Node, cores: u16) {
     node.advance(Duration::from_millis(40));
-    let expected = node.connections() + node.sessions() + 4 * usize::from(cores);
+    let expected = 2 * node.connections() + node.sessions() + 5 * usize::from(cores);
     assert!(node.timers() <= expected, "{} timers, {expected} expected", node.timers());
 }
 

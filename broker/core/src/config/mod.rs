@@ -43,6 +43,9 @@ pub struct Config {
     /// Bytes of unprocessed data in one direction between two cores beyond which the sender stops reading
     /// its clients.
     pub mailbox_bytes_max: u32,
+    /// Time after which a request to another core is repeated, milliseconds; at most twice that. A publish that
+    /// another core does not answer for ends its connection after two to four times that.
+    pub request_timeout_ms: u32,
     /// Deliveries in one turn after which the rest of the input waits for the next.
     pub turn_deliveries_max: u32,
     /// Clients told of a stop per second and core (DISCONNECT 0x8B); BifroMQ has 1 000 per node.
@@ -88,6 +91,7 @@ impl Default for Config {
             connections_max: 1_000_000,
             match_cache_topics_max: 200_000,
             mailbox_bytes_max: 16 * 1024 * 1024,
+            request_timeout_ms: 10_000,
             turn_deliveries_max: 16_384,
             stop_disconnects_per_second: 10_000,
             notices: false,
@@ -126,6 +130,7 @@ impl Config {
         connections_max in 1..=4_294_967_295,
         match_cache_topics_max,
         mailbox_bytes_max,
+        request_timeout_ms in 1..=86_400_000,
         turn_deliveries_max in 1..=4_294_967_295,
         stop_disconnects_per_second in 1..=4_294_967_295,
     } beside { cores, authentication, default_tenant, listeners, settings, tenants, notices });

@@ -102,6 +102,8 @@ pub struct Connection {
     pub last_progress: Mono,
     /// Keep alive, the time to CONNECT, or the end of lingering.
     pub timer: TimerId,
+    /// Looks at its completion window, if that was not empty the last time.
+    pub answers_timer: Option<TimerId>,
     /// The other end.
     remote: Remote,
     /// Known once the client is let in.
@@ -194,6 +196,7 @@ impl Connection {
             last_received: now,
             last_progress: now,
             timer,
+            answers_timer: None,
             remote: Remote::from(peer),
             tenant: TenantIndex::default(),
             settings: None,

@@ -43,6 +43,16 @@ impl CompletionWindow {
         self.slots.len()
     }
 
+    /// Number of the publish that has waited longest.
+    pub fn front(&self) -> u64 {
+        self.front
+    }
+
+    /// What is owed, oldest first.
+    pub fn completions(&self) -> impl Iterator<Item = Completion> {
+        self.slots.iter().map(|slot| slot.kind)
+    }
+
     /// The number that the next [`open`](Self::open) will give.
     pub fn next_number(&self) -> SlotNumber {
         SlotNumber(self.front + self.slots.len() as u64)

@@ -10,6 +10,7 @@ use mqtt::ReasonCode;
 use smallvec::SmallVec;
 
 use super::Core;
+use super::deadlines::Epoch;
 use super::publish::Routed;
 use crate::dist::{CachedTopic, Destinations};
 use crate::identity::CoreId;
@@ -28,9 +29,20 @@ pub(super) struct Lookups {
     next: u64,
 }
 
+impl Lookups {
+    pub(super) fn is_empty(&self) -> bool {
+        self.by_number.is_empty()
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.by_number.len()
+    }
+}
+
 struct Lookup {
     tenant: TenantIndex,
     topic: Box<str>,
+    asked: Epoch,
     /// One for each core asked; None until it answers.
     parts: SmallVec<[(CoreId, Option<Destinations>); 2]>,
     /// Messages that wait, oldest first.
@@ -127,8 +139,29 @@ impl Core {
         }
         let waiting = VecDeque::from([(Arc::clone(publication.share()), reply)]);
         self.lookups.by_topic.insert((tenant, topic.into()), number);
-        self.lookups.by_number.insert(number, Lookup { tenant, topic: topic.into(), parts, waiting });
+        let asked = self.deadlines.epoch;
+        self.lookups.by_number.insert(number, Lookup { tenant, topic: topic.into(), asked, parts, waiting });
         None
+    }
+
+    /// Asks again where an answer is overdue. How many look-ups that concerns, `max` at most.
+    pub(super) fn repeat_lookups(&mut self, overdue: Epoch, max: usize) -> usize {
+        let mut asks = Vec::new();
+        let lookups = self.lookups.by_number.iter_mut().filter(|(_, lookup)| lookup.asked < overdue);
+        let mut repeated = 0;
+        for (number, lookup) in lookups.take(max) {
+            lookup.asked = self.deadlines.epoch;
+            repeated += 1;
+            let name = &self.tenants.get(lookup.tenant).name;
+            for (core, _) in lookup.parts.iter().filter(|(_, part)| part.is_none()) {
+                let topic = lookup.topic.clone();
+                asks.push((*core, Body::Match { lookup: *number, tenant: Arc::clone(name), topic }));
+            }
+        }
+        for (core, ask) in asks {
+            self.post(core, ask);
+        }
+        repeated
     }
 
     /// A core answers. When all have, the messages that waited go on, in order.

@@ -9,6 +9,7 @@ mod allow;
 mod authenticate;
 mod close;
 mod connect;
+mod deadlines;
 mod deliver;
 mod disconnect;
 mod dispatch;
@@ -46,6 +47,7 @@ use crate::tenant::Tenants;
 use crate::time::{Mono, Now};
 use crate::wheel::Wheel;
 
+use deadlines::Deadlines;
 use effects::ENDINGS_MAX;
 use lookup::Lookups;
 use peers::Peers;
@@ -84,6 +86,7 @@ pub struct Core {
     // Between turns.
     wheel: Wheel<Timer>,
     peers: Peers,
+    deadlines: Deadlines,
     /// Connections with input that a budget left over.
     backlog: VecDeque<ConnectionId>,
     /// Deliveries that a budget left over.
@@ -136,6 +139,7 @@ impl Core {
             retain_order: RetainOrder::new(config.cores),
             wheel: Wheel::new(now.monotonic.0),
             peers: Peers::new(config.cores),
+            deadlines: Deadlines::default(),
             backlog: VecDeque::new(),
             postponed: Postponed::default(),
             ending: VecDeque::new(),
@@ -202,6 +206,7 @@ impl Core {
         self.clear_ended(out);
         self.on_own_messages(now, out);
         self.tell_loads();
+        self.watch_requests(now);
         self.send_posted(out);
         for connection in &out.dirty {
             if let Some(connection) = self.connections.get_mut(*connection) {
@@ -265,6 +270,7 @@ impl Core {
             timers: self.wheel.len(),
             watched_members: self.shared.loads.len(),
             postponed: self.postponed.len(),
+            requests: self.lookups.len() + self.route_waits.len() + self.route_changes.len(),
         }
     }
 
@@ -301,4 +307,6 @@ pub struct Usage {
     pub watched_members: usize,
     /// Messages that have not reached all their sessions here yet.
     pub postponed: usize,
+    /// Requests to other cores without an answer yet, and answers owed to them.
+    pub requests: usize,
 }

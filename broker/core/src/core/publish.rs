@@ -102,7 +102,7 @@ impl Core {
                 Taken::New => {}
                 Taken::Known => {
                     // [MQTT-4.3.3-10]: acknowledged again, not published again.
-                    self.complete(id, Completion::PubRec(packet_id), Routed::DONE, None, out);
+                    self.complete(now, id, Completion::PubRec(packet_id), Routed::DONE, None, out);
                     return;
                 }
                 Taken::TooMany => {
@@ -117,7 +117,7 @@ impl Core {
             return;
         }
         let routed = self.route_publish(now, id, tenant, publish, out);
-        self.complete(id, completion(publish), routed, None, out);
+        self.complete(now, id, completion(publish), routed, None, out);
     }
 
     fn route_publish(
@@ -190,7 +190,7 @@ impl Core {
         }
         denied.limit.into_iter().for_each(|limit| self.counters.limit(limit));
         // 3.x has only the positive acknowledgement [MQTT-3.3.5-2 of 3.1.1].
-        self.complete(id, completion(publish), Routed::DONE, Some(reason), out);
+        self.complete(now, id, completion(publish), Routed::DONE, Some(reason), out);
         if publish.qos == QoS::ExactlyOnce && version != Some(Version::V5) {
             // The client will go on with PUBREL.
             let slot = self.connections.get(id).map(|connection| connection.inbox);
@@ -203,6 +203,7 @@ impl Core {
     /// Acknowledges a publish at once if nothing stands before it, or enters it in the window.
     fn complete(
         &mut self,
+        now: Now,
         id: ConnectionId,
         completion: Completion,
         routed: Routed,
@@ -218,6 +219,7 @@ impl Core {
             self.acknowledge_publish(id, completion, reason, out);
         } else {
             connection.window.open(completion, routed.waiting, reason);
+            self.watch_answers(now, id);
         }
     }
 }

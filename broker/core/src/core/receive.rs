@@ -307,6 +307,9 @@ impl Core {
         }
         if let Some(mut connection) = self.connections.remove(id) {
             self.wheel.cancel(connection.timer);
+            if let Some(timer) = connection.answers_timer {
+                self.wheel.cancel(timer);
+            }
             connection.send.clear(&mut self.pool);
         }
     }

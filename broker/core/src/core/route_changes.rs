@@ -6,16 +6,18 @@
 //! some member refused may come later, and is judged by the session's own filters.
 
 use std::collections::BTreeMap;
+use std::num::NonZeroU64;
 use std::sync::Arc;
 
 use hashbrown::HashMap;
 use smallvec::SmallVec;
 
 use super::Core;
+use super::deadlines::Epoch;
 use crate::dist::Route;
 use crate::identity::CoreId;
 use crate::input::Outputs;
-use crate::peer::{Body, Forgotten};
+use crate::peer::{Body, Change, Forgotten};
 use crate::placement::{core_of, route_key};
 use crate::tenant::{SubscribeWait, TenantIndex};
 
@@ -46,6 +48,10 @@ pub(super) struct RouteWaits {
 /// A change that is not through.
 struct Waiting {
     wait: RouteWait,
+    tenant: Arc<str>,
+    filter: Arc<str>,
+    route: Route,
+    asked: Epoch,
     /// The range has answered.
     answered: bool,
     /// Cores that are still to pass, less those that did before the range answered.
@@ -56,14 +62,29 @@ struct Waiting {
 #[derive(Debug)]
 pub(super) enum RouteWait {
     /// All that wait for this core's route of a filter.
-    Filter(TenantIndex, Box<str>),
+    Filter(TenantIndex),
     /// One filter of a SUBSCRIBE.
     Request(SubscribeWait),
     /// One filter of an UNSUBSCRIBE.
     Removal(SubscribeWait),
 }
 
+impl RouteWaits {
+    pub(super) fn is_empty(&self) -> bool {
+        self.waits.is_empty()
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.waits.len()
+    }
+}
+
 impl RouteChanges {
+    /// Changes that wait for holders.
+    pub(super) fn len(&self) -> usize {
+        self.pending.len()
+    }
+
     /// A core is about to be told what this range answers.
     pub(super) fn add_holder(&mut self, tenant: &Arc<str>, core: CoreId) {
         if let Some(holders) = self.holders.get_mut(tenant) {
@@ -85,11 +106,7 @@ impl Core {
         route: Route,
         wait: RouteWait,
     ) -> u64 {
-        let change = self.wait_for_route(wait);
-        let body =
-            Body::AddRoute { tenant: Arc::clone(tenant), filter: filter.into(), route, change: Some(change) };
-        self.post(core_of(route_key(tenant, filter), self.config.cores), body);
-        change
+        self.change_route(tenant, filter.into(), route, wait, None)
     }
 
     /// Asks the range to remove a route.
@@ -100,16 +117,69 @@ impl Core {
         route: Route,
         wait: Option<RouteWait>,
     ) {
-        let change = wait.map(|wait| self.wait_for_route(wait));
-        let body = Body::RemoveRoute { tenant: Arc::clone(tenant), filter: filter.into(), route, change };
+        if let Some(wait) = wait {
+            self.change_route(tenant, filter.into(), route, wait, None);
+            return;
+        }
+        let body =
+            Body::RemoveRoute { tenant: Arc::clone(tenant), filter: filter.into(), route, change: None };
         self.post(core_of(route_key(tenant, filter), self.config.cores), body);
     }
 
-    fn wait_for_route(&mut self, wait: RouteWait) -> u64 {
-        let change = self.route_waits.next;
+    fn change_route(
+        &mut self,
+        tenant: &Arc<str>,
+        filter: Arc<str>,
+        route: Route,
+        wait: RouteWait,
+        repeats: Option<u64>,
+    ) -> u64 {
         self.route_waits.next += 1;
-        self.route_waits.waits.insert(change, Waiting { wait, answered: false, passes: 0 });
-        change
+        let number = self.route_waits.next;
+        let range = core_of(route_key(tenant, &filter), self.config.cores);
+        let name = |number| NonZeroU64::new(number).expect("they begin with 1");
+        let change = Some(Change { number: name(number), repeats: repeats.map(name) });
+        let waiting = Waiting {
+            wait,
+            tenant: Arc::clone(tenant),
+            filter: Arc::clone(&filter),
+            route: route.clone(),
+            asked: self.deadlines.epoch,
+            answered: false,
+            passes: 0,
+        };
+        let tenant = Arc::clone(tenant);
+        let body = match waiting.wait {
+            RouteWait::Removal(_) => Body::RemoveRoute { tenant, filter, route, change },
+            RouteWait::Filter(..) | RouteWait::Request(_) => Body::AddRoute { tenant, filter, route, change },
+        };
+        self.route_waits.waits.insert(number, waiting);
+        self.post(range, body);
+        number
+    }
+
+    /// Asks again where an answer is overdue. How many changes that concerns, `max` at most.
+    pub(super) fn repeat_changes(&mut self, overdue: Epoch, max: usize) -> usize {
+        for repeated in 0..max {
+            // Numbers ascend with time.
+            let waits = &mut self.route_waits.waits;
+            let Some(first) = waits.first_entry().filter(|first| first.get().asked < overdue) else {
+                return repeated;
+            };
+            let (old, Waiting { wait, tenant, filter, route, .. }) = first.remove_entry();
+            let index = match wait {
+                RouteWait::Filter(index) => Some(index),
+                RouteWait::Request(_) | RouteWait::Removal(_) => None,
+            };
+            let number = self.change_route(&tenant, Arc::clone(&filter), route, wait, Some(old));
+            if let Some(local) = index.and_then(|index| self.tenants.at(index).local.get_mut(&filter))
+                && let Some(waiting) = &mut local.waiting
+                && waiting.change == old
+            {
+                waiting.change = number;
+            }
+        }
+        max
     }
 
     /// At the range: a route is to be added or removed.
@@ -119,21 +189,26 @@ impl Core {
         tenant: &Arc<str>,
         filter: &str,
         (route, add): (Route, bool),
-        change: Option<u64>,
+        change: Option<Change>,
     ) {
         let changed = if add {
             self.routes.add(tenant, filter, route)
         } else {
             self.routes.remove(tenant, filter, &route)
         };
-        // What was changed before may still be on its way to the holders: the same again waits as well.
-        let strike = changed || (change.is_some() && !self.route_changes.pending.is_empty());
-        let Some(change) = change else {
-            if strike {
+        let Some(Change { number, repeats }) = change else {
+            if changed {
                 self.invalidate(tenant, filter, Forgotten::Unsaid);
             }
             return;
         };
+        let change = number.get();
+        if let Some(repeats) = repeats {
+            let same = |pending: &Pending| pending.requester == requester && pending.change == repeats.get();
+            self.route_changes.pending.retain(|_, pending| !same(pending));
+        }
+        // What was changed before may still be on its way to the holders: the same again waits as well.
+        let strike = changed || repeats.is_some() || !self.route_changes.pending.is_empty();
         if !strike {
             self.post(requester, Body::RouteChanged { change, passes: 0 });
         } else if add {
@@ -196,12 +271,13 @@ impl Core {
         if waits.get(&change).is_none_or(|waiting| !waiting.answered || waiting.passes != 0) {
             return;
         }
-        match waits.remove(&change).expect("looked up above").wait {
+        let Waiting { wait, filter, .. } = waits.remove(&change).expect("looked up above");
+        match wait {
             RouteWait::Request(wait) => self.on_request_progress(wait, out),
             // What the cores sent before is here, but perhaps not with the session yet.
             RouteWait::Removal(wait) if self.postponed.make_wait(wait) => {}
             RouteWait::Removal(wait) => self.on_request_progress(wait, out),
-            RouteWait::Filter(tenant, filter) => {
+            RouteWait::Filter(tenant) => {
                 let Some(local) = self.tenants.at(tenant).local.get_mut(&filter) else { return };
                 let Some(waiting) = local.waiting.take_if(|waiting| waiting.change == change) else { return };
                 for wait in waiting.requests {

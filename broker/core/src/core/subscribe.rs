@@ -254,7 +254,7 @@ impl Core {
         if first {
             let name = Arc::clone(&self.tenants.get(tenant).name);
             let route = Route::Core(self.id);
-            let change = self.add_route(&name, filter, route, RouteWait::Filter(tenant, filter.into()));
+            let change = self.add_route(&name, filter, route, RouteWait::Filter(tenant));
             if let Some(local) = self.tenants.at(tenant).local.get_mut(filter) {
                 local.waiting = Some(RouteWaiting { change, requests: vec![wait] });
             }

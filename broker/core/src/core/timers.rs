@@ -18,6 +18,10 @@ pub(super) enum Timer {
     Slowed(ConnectionId),
     /// A connection may send again.
     Outbound(ConnectionId),
+    /// The publish of this number was in front of a connection's window: does it still wait?
+    Answers(ConnectionId, u32),
+    /// Requests to other cores may be overdue.
+    Requests,
     /// A session expires, or its will is due.
     Session(Incarnation),
     /// A retained message may have expired; which one stands in the core's table of them.
@@ -57,6 +61,8 @@ impl Core {
                 }
             }
             Timer::Outbound(id) => self.on_outbound_timer(now, id, out),
+            Timer::Answers(id, front) => self.on_answers_timer(now, id, front, out),
+            Timer::Requests => self.on_requests_timer(),
             Timer::Session(incarnation) => {
                 let mut effects = std::mem::take(&mut self.effects);
                 self.inboxes.on_due(incarnation, now.wall, &mut effects);

@@ -12,6 +12,21 @@ impl Node {
         self.world.borrow_mut().held_mail.insert((CoreId(from), CoreId(to)));
     }
 
+    /// From now on messages from one core to another are lost.
+    pub fn lose_mail(&self, from: u16, to: u16) {
+        self.world.borrow_mut().lost_mail.insert((CoreId(from), CoreId(to)));
+    }
+
+    /// No messages are lost any more.
+    pub fn lose_no_mail(&self) {
+        self.world.borrow_mut().lost_mail.clear();
+    }
+
+    /// Requests between cores that are not answered.
+    pub fn requests(&self) -> usize {
+        self.world.borrow().cores.iter().map(|core| core.usage().requests).sum()
+    }
+
     /// All mailboxes are looked into again.
     pub fn release_mail(&self) {
         self.world.borrow_mut().held_mail.clear();

@@ -53,6 +53,8 @@ pub struct World {
     pub(super) mail: Vec<VecDeque<(CoreId, Vec<PeerMessage>)>>,
     /// Mailboxes that are not looked into, by sender and receiver.
     pub(super) held_mail: BTreeSet<(CoreId, CoreId)>,
+    /// Mailboxes that lose what is put into them, by sender and receiver.
+    pub(super) lost_mail: BTreeSet<(CoreId, CoreId)>,
     /// A turn takes all that there is, as the shell's does, and not one input.
     pub(super) whole_turns: bool,
     handovers: VecDeque<(usize, CoreId, Box<Handover>)>,
@@ -85,6 +87,7 @@ impl World {
             free: vec![Vec::new(); lists],
             mail: (0..cores).map(|_| VecDeque::new()).collect(),
             held_mail: BTreeSet::new(),
+            lost_mail: BTreeSet::new(),
             whole_turns: false,
             handovers: VecDeque::new(),
             closed: VecDeque::new(),
@@ -348,7 +351,7 @@ impl World {
             );
         }
         for (to, messages) in out.messages.into_iter().enumerate() {
-            if !messages.is_empty() {
+            if !messages.is_empty() && !self.lost_mail.contains(&(core, core_at(to))) {
                 self.batch_max = self.batch_max.max(messages.len());
                 self.mail[to].push_back((core, messages));
             }
