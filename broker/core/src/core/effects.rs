@@ -54,6 +54,9 @@ impl Core {
                     }
                 }
                 Effect::Due(incarnation, at) => self.arm_session(now, incarnation, at),
+                Effect::NothingDue(timer) => {
+                    self.wheel.cancel(timer);
+                }
                 Effect::Ended(ended) => self.on_session_ended(ended, out),
             }
         }
@@ -63,9 +66,6 @@ impl Core {
     /// A session has one timer at most, however often its client comes and goes.
     fn arm_session(&mut self, now: Now, incarnation: Incarnation, at: Wall) {
         let Some(slot) = self.inboxes.find(incarnation) else { return };
-        if let Some(timer) = self.inboxes.at(slot).take_timer() {
-            self.wheel.cancel(timer);
-        }
         let timer = self.wheel.arm(due(now, at).0, Timer::Session(incarnation));
         self.inboxes.at(slot).set_timer(timer);
     }
@@ -91,9 +91,6 @@ impl Core {
 
     fn on_session_ended(&mut self, ended: Box<Ended>, out: &mut Outputs) {
         self.forget_member(ended.incarnation);
-        if let Some(timer) = ended.timer {
-            self.wheel.cancel(timer);
-        }
         self.ending.push_back(ended);
         // At once if it is small.
         self.clear_ended(out);

@@ -115,9 +115,6 @@ impl Core {
             }
         }
         self.settle(now, effects, out);
-        if let Some(timer) = attached.timer {
-            self.wheel.cancel(timer);
-        }
         attached
     }
 

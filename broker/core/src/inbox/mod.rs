@@ -65,8 +65,6 @@ pub struct Attached {
     pub slot: InboxSlot,
     /// There was one before.
     pub session_present: bool,
-    /// The timer of what was due for it, to be cancelled.
-    pub timer: Option<TimerId>,
 }
 
 /// What follows from a command.
@@ -85,6 +83,8 @@ pub enum Effect {
     },
     /// The session wants to be told of this moment by [`Inboxes::on_due`], and of no other.
     Due(Incarnation, Wall),
+    /// Nothing is due for a session any more: the timer for it is to be cancelled.
+    NothingDue(TimerId),
     /// A session has ended: its routes and what it left are to be dealt with.
     Ended(Box<Ended>),
 }
@@ -100,8 +100,6 @@ pub struct Ended {
     pub durable: bool,
     /// The connection it had when it ended, if it was volatile: its place in local fan-out lists.
     pub connection: Option<ConnectionId>,
-    /// The timer it had.
-    pub timer: Option<TimerId>,
     /// Its subscriptions, as the client spelled them: a million, perhaps, to be taken out bit by bit.
     pub subscriptions: BTreeMap<Box<str>, DeliveryOptions>,
     /// Its messages.
@@ -152,7 +150,7 @@ impl Inboxes {
 
     /// A client connects: its session is resumed or begun, its former connection loses it.
     pub fn attach(&mut self, attach: Attach<'_>, now: Wall, effects: &mut Vec<Effect>) -> Attached {
-        let (mut resumed, mut timer) = (None, None);
+        let mut resumed = None;
         if let Some(slot) = self.find_client(attach.tenant, attach.client) {
             let session = &mut self.sessions[slot.index()];
             if let Some(connection) = session.connection() {
@@ -162,14 +160,14 @@ impl Inboxes {
                 self.end(slot, now, effects);
             } else {
                 session.leave(now, effects);
-                timer = session.take_timer();
+                effects.extend(session.take_timer().map(Effect::NothingDue));
                 resumed = Some(slot);
             }
         }
         let session_present = resumed.is_some();
         let slot = resumed.unwrap_or_else(|| self.begin(&attach));
         self.sessions[slot.index()].enter(attach.connection, attach.expiry_seconds, attach.will);
-        Attached { slot, session_present, timer }
+        Attached { slot, session_present }
     }
 
     /// A connection has ended. `keep_will` is false after a DISCONNECT that said so [MQTT-3.14.4-3];
@@ -262,6 +260,7 @@ impl Inboxes {
         if let Some(will) = session.take_will() {
             effects.push(session.publish(*will, now));
         }
+        effects.extend(session.take_timer().map(Effect::NothingDue));
         effects.push(Effect::Ended(Box::new(session.into_ended())));
     }
 

@@ -122,7 +122,7 @@ impl Inbox {
         self.connection = Some(connection);
         self.expiry_seconds = expiry_seconds;
         self.will = will;
-        self.away = None; // its timer was taken when the client was found
+        self.away = None;
         self.rewind();
     }
 
@@ -154,7 +154,7 @@ impl Inbox {
         self.away = Some(Box::new(Away {
             will_due: self.will.as_ref().map(|will| now.after_seconds(will.delay_seconds)),
             expires: (self.expiry_seconds != u32::MAX).then(|| now.after_seconds(self.expiry_seconds)),
-            timer: self.take_timer(),
+            timer: None,
         }));
         self.publish_due_will(now, effects);
         self.ask_for_due(effects);
@@ -199,19 +199,20 @@ impl Inbox {
 
     pub(super) fn is_expired(&self, now: Wall) -> bool {
         let expires = self.away.as_ref().and_then(|away| away.expires);
-        self.connection.is_none() && expires.is_some_and(|expires| expires <= now)
+        expires.is_some_and(|expires| expires <= now)
     }
 
-    /// Remembers the timer that was armed for what is due; meaningless while the client is here.
+    /// Remembers the timer that was armed for what is due, the only one: asked for when the client leaves, and when
+    /// the one before has fired.
     pub fn set_timer(&mut self, timer: TimerId) {
         if let Some(away) = &mut self.away {
             away.timer = Some(timer);
         }
     }
 
-    /// The timer armed for what is due, to be cancelled.
-    pub fn take_timer(&mut self) -> Option<TimerId> {
-        self.away.as_mut().and_then(|away| away.timer.take())
+    /// The timer armed for what is due; nothing is, from now on.
+    pub(super) fn take_timer(&mut self) -> Option<TimerId> {
+        self.away.take().and_then(|away| away.timer)
     }
 
     /// Its time has passed, or passes with the connection that it has [MQTT-4.1.0-2].
@@ -257,14 +258,12 @@ impl Inbox {
         found.is_ok()
     }
 
-    pub(super) fn into_ended(mut self) -> Ended {
-        let timer = self.take_timer();
+    pub(super) fn into_ended(self) -> Ended {
         Ended {
             tenant: self.tenant,
             incarnation: self.incarnation,
             durable: self.durable,
             connection: self.connection,
-            timer,
             subscriptions: self.subscriptions,
             queue: self.queue,
         }
