@@ -68,6 +68,59 @@ fn any_packet_counts() {
     }
 }
 
+/// [MQTT-3.1.2-22] Packets count, and not bytes: a client that never completes one kept itself alive by a byte a second.
+#[test]
+fn bytes_without_a_packet_do_not_count() {
+    for version in VERSIONS {
+        let node = Node::new(1);
+        let mut client = node.connect_with(&keeping(version, 4));
+        node.advance(Duration::from_millis(500));
+        client.ping();
+        client.send(&[0x30, 0x88, 0x27, 0, 1, b'a']); // a PUBLISH of 5000 bytes
+        for _ in 0..5 {
+            node.advance(Duration::from_secs(1));
+            client.send(b"x");
+            client.expect_silence();
+        }
+        node.advance(Duration::from_millis(1501));
+        client.expect_ended(ReasonCode::KEEP_ALIVE_TIMEOUT);
+    }
+}
+
+/// A PUBLISH that takes longer to arrive than 1.5 times the keep alive counts by each thousand bytes of it, and arrives.
+#[test]
+fn a_large_packet_counts_by_its_bytes() {
+    let node = Node::new(1);
+    let mut client = node.connect_with(&keeping(Version::V311, 2));
+    client.subscribe("a", QoS::AtMostOnce);
+    let payload = "x".repeat(20_000);
+    let packet = publish_packet(
+        Version::V311,
+        &PublishOut { topic: "a", payload: payload.as_bytes(), ..PublishOut::default() },
+    );
+    for part in packet.chunks(1000) {
+        node.advance(Duration::from_millis(2900));
+        client.send(part);
+        assert!(!client.is_closed());
+    }
+    client.expect_payload(&payload);
+    expect_silence_to_end(&node, &mut client, Duration::from_secs(3));
+}
+
+/// Small packets that arrive byte by byte count when they are whole.
+#[test]
+fn packets_in_pieces_count_when_they_are_whole() {
+    let node = Node::new(1);
+    let mut client = node.connect_with(&keeping(Version::V5, 2));
+    for byte in [0xC0, 0].repeat(10) {
+        node.advance(Duration::from_millis(1450));
+        client.send(&[byte]);
+        assert!(!client.is_closed());
+    }
+    assert_eq!(client.packets().len(), 10);
+    expect_silence_to_end(&node, &mut client, Duration::from_secs(3));
+}
+
 /// What the broker sends does not count.
 #[test]
 fn messages_to_the_client_do_not_count() {

@@ -96,7 +96,7 @@ pub struct Connection {
     pub reauthentication: Reauthentication,
     /// 1.5 × keep alive; 0: none.
     pub keep_alive_ms: u32,
-    /// When bytes last came.
+    /// When a packet last came, or enough bytes of one.
     pub last_received: Mono,
     /// When the client last took bytes or acknowledged something.
     pub last_progress: Mono,

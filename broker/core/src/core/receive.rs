@@ -19,6 +19,11 @@ const REQUESTS_MAX: usize = 256;
 /// while the next arrives.
 const REQUESTED_FILTERS_MAX: usize = 2 * 8192;
 
+/// Keep alive counts packets [MQTT-3.1.2-22], and a large one that takes longer than that to arrive counts by each so
+/// many bytes of it, as with Mosquitto; a client that sends fewer in its keep alive, and no whole packet, is as silent
+/// as one that sends nothing.
+const KEEP_ALIVE_BYTES: usize = 1000;
+
 /// What the processing of a connection's bytes stopped at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Processed {
@@ -54,8 +59,8 @@ impl Core {
         if matches!(connection.phase, Phase::Closing) {
             return;
         }
-        connection.last_received = now.monotonic;
         connection.last_progress = now.monotonic;
+        let before = connection.received.len();
         if connection.received.is_empty() && connection.wants_bytes() {
             match self.process(now, id, bytes, out) {
                 Processed::Upto(used) if used < bytes.len() => self.keep(id, bytes[used..].to_vec()),
@@ -67,20 +72,23 @@ impl Core {
                 self.process_received(now, id, out);
             }
         }
+        self.hear_part(now, id, before);
+    }
+
+    /// A packet under way keeps its client alive by every so many bytes of it; so do bytes that we do not look at.
+    fn hear_part(&mut self, now: Now, id: ConnectionId, before: usize) {
+        let Some(connection) = self.connections.get_mut(id) else { return };
+        let parts = connection.received.len() / KEEP_ALIVE_BYTES;
+        if parts > before / KEEP_ALIVE_BYTES || !connection.wants_bytes() {
+            connection.last_received = now.monotonic;
+        }
     }
 
     /// Goes on with what was received earlier.
     pub(super) fn process_received(&mut self, now: Now, id: ConnectionId, out: &mut Outputs) {
         let Some(connection) = self.connections.get_mut(id) else { return };
         let mut bytes = std::mem::take(&mut connection.received);
-        let processed = self.process(now, id, &bytes, out);
-        if processed != Processed::Upto(0)
-            && let Some(connection) = self.connections.get_mut(id)
-        {
-            // [MQTT-3.1.2-22]: what it sends while it is slowed lies before our door, and is no silence.
-            connection.last_received = now.monotonic;
-        }
-        match processed {
+        match self.process(now, id, &bytes, out) {
             Processed::Upto(used) if used < bytes.len() => {
                 if used > 0 {
                     bytes = bytes[used..].to_vec(); // no larger than what it holds
@@ -189,6 +197,12 @@ impl Core {
                     return Processed::Gone;
                 }
             }
+        }
+        if at > 0
+            && let Some(connection) = self.connections.get_mut(id)
+        {
+            // [MQTT-3.1.2-22]: what it sent while it was slowed lay before our door, and was no silence.
+            connection.last_received = now.monotonic;
         }
         Processed::Upto(at)
     }

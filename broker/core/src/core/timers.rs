@@ -101,7 +101,7 @@ impl Core {
         }
     }
 
-    /// Arms the keep alive anew, from when bytes last came; each packet only notes the time.
+    /// Arms the keep alive anew, from when a packet last came; each packet only notes the time.
     pub(super) fn arm_keep_alive(&mut self, _now: Now, id: ConnectionId) {
         if let Some(connection) = self.connections.get_mut(id)
             && connection.keep_alive_ms > 0
