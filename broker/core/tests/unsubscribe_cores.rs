@@ -104,3 +104,29 @@ fn subscribed_again_at_once() {
         assert_eq!(said, ["on its way", "later"]);
     }
 }
+
+/// A second UNSUBSCRIBE for the same filter is answered behind what is on its way as well, and not at once.
+#[test]
+fn nothing_comes_behind_a_second_unsuback() {
+    for prefix in ["", "$share/g/"] {
+        for topic in numbers(0..12) {
+            let node = Node::new(3);
+            let filter = format!("{prefix}{topic}");
+            let mut client = node.connect_at_with(0, "client", |client_id| lasting(Version::V5, client_id));
+            client.subscribe(&filter, QoS::AtLeastOnce);
+            let mut publisher = node.connect_at(1, Version::V311, "publisher");
+            for _ in 0..3 {
+                publisher.publish_fully(&topic, QoS::AtLeastOnce, "known");
+            }
+            client.drain();
+            node.hold_mail(1, 0);
+            publisher.publish(&topic, QoS::AtLeastOnce, "on its way");
+            client.send_unsubscribe(&[&filter]);
+            client.send_unsubscribe(&[&filter]);
+            let before = kinds(&mut client);
+            node.release_mail();
+            let all = [before, kinds(&mut client)].concat();
+            assert_eq!(all, [PacketKind::Publish, PacketKind::UnsubAck, PacketKind::UnsubAck], "{filter}");
+        }
+    }
+}

@@ -207,8 +207,9 @@ impl Core {
             let same = |pending: &Pending| pending.requester == requester && pending.change == repeats.get();
             self.route_changes.pending.retain(|_, pending| !same(pending));
         }
-        // What was changed before may still be on its way to the holders: the same again waits as well.
-        let strike = changed || repeats.is_some() || !self.route_changes.pending.is_empty();
+        // What was changed before may still be on its way to the holders: the same again waits as well. Of
+        // removals no account is kept.
+        let strike = changed || !add || repeats.is_some() || !self.route_changes.pending.is_empty();
         if !strike {
             self.post(requester, Body::RouteChanged { change, passes: 0 });
         } else if add {
