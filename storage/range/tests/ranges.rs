@@ -156,7 +156,7 @@ impl Core {
                 self.log.on_segment_ready(segment, self.salt);
             }
             Some(Completion::SegmentFailed(segment, error)) => {
-                self.log.on_segment_failed(now, segment, error)
+                self.log.on_segment_failed(now, segment, error);
             }
             Some(Completion::Mapped(segment, bytes)) => self.log.on_mapped(segment, bytes),
             Some(Completion::Prefetched(segment)) => self.log.on_prefetched(segment),
