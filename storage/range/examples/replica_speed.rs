@@ -243,7 +243,8 @@ fn measure_start(directory: &Path, batch: u64, checkpoint: &[u8], expected: &Que
         segments.iter().map(|(segment, bytes)| SegmentInput { segment: *segment, bytes }).collect();
     let recovery = wal::recover(&log_config().identity, &inputs, &RecoveryOptions::default()).expect("whole");
     let scanned = start.elapsed();
-    let records = Recovered::collect(&recovery).expect("whole").take(RANGE).expect("it was there");
+    let records =
+        Recovered::collect(&recovery).expect("whole").take(RANGE).expect("whole").expect("it was there");
     let mut log = Log::resume(log_config(), recovery.resume(), segments.clone());
     let collected = start.elapsed();
     let file = records.checkpoint().map(|_| checkpoint);

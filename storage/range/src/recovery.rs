@@ -16,6 +16,7 @@
 
 use std::collections::BTreeMap;
 
+use wal::recovery::Quarantine;
 use wal::{Position, RangeId, Recovery};
 
 use crate::checkpoint::RestoreError;
@@ -30,6 +31,8 @@ use crate::payloads::Place;
 pub enum OpenError {
     /// A record is not one of this crate's, though whole.
     Record(Position, DecodeError),
+    /// A quarantining start left the range out: it has lost records, and is to be had from its peers.
+    Quarantined,
     /// There are entries of the range but no state record.
     NoState,
     /// The Raft log has no entry at this index, but later ones.
@@ -75,12 +78,13 @@ pub struct ReplicaRecords {
 #[derive(Default)]
 pub struct Recovered {
     ranges: BTreeMap<RangeId, ReplicaRecords>,
+    quarantine: Quarantine,
 }
 
 impl Recovered {
     /// Walks over the records of a recovered log.
     pub fn collect(recovery: &Recovery<'_>) -> Result<Recovered, OpenError> {
-        let mut recovered = Recovered::default();
+        let mut recovered = Recovered { quarantine: recovery.quarantine().clone(), ranges: BTreeMap::new() };
         for record in recovery.records() {
             let header = &record.header;
             let error = |error| OpenError::Record(record.position, error);
@@ -108,9 +112,14 @@ impl Recovered {
         self.ranges.keys().copied()
     }
 
-    /// The records of one range; none if the log has none of it.
-    pub fn take(&mut self, range: RangeId) -> Option<ReplicaRecords> {
-        self.ranges.remove(&range)
+    /// The records of one range; none if it is new to the log, and an error if it may only seem so. Who goes
+    /// on without a quarantined range takes it out of the catalog: the next start finds nothing of it, and
+    /// would begin it anew.
+    pub fn take(&mut self, range: RangeId) -> Result<Option<ReplicaRecords>, OpenError> {
+        let records = self.ranges.remove(&range);
+        // A lost record's owner may be unknown, and a range that has nothing left may have been it.
+        let lost = records.is_none() && !self.quarantine.unidentified.is_empty();
+        if lost || self.quarantine.contains(range) { Err(OpenError::Quarantined) } else { Ok(records) }
     }
 }
 
@@ -227,6 +236,20 @@ mod tests {
         let found = |index| records.find(LogIndex(index)).map(|found| found.place.position.unit);
         let all = [4, 5, 6, 7, 8, 19, 20, 21].map(found);
         assert_eq!(all, [None, Some(10), Some(11), None, Some(13), None, Some(14), None]);
+    }
+
+    /// What a quarantining start left out is not taken for new; nor is, when the owner of something lost is
+    /// unknown, a range of which there is nothing.
+    #[test]
+    fn a_quarantined_range_is_not_new() {
+        let mut recovered = Recovered::default();
+        recovered.ranges.insert(RangeId(1), ReplicaRecords::default());
+        recovered.quarantine.touched.push(RangeId(2));
+        assert!(matches!(recovered.take(RangeId(2)), Err(OpenError::Quarantined)));
+        assert!(matches!(recovered.take(RangeId(3)), Ok(None)));
+        recovered.quarantine.unidentified.push((wal::Lsn(5), wal::Lsn(6)));
+        assert!(matches!(recovered.take(RangeId(3)), Err(OpenError::Quarantined)));
+        assert!(matches!(recovered.take(RangeId(1)), Ok(Some(_))));
     }
 
     /// A hole in the log is an error and not an end.

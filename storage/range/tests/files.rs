@@ -54,7 +54,7 @@ fn start(data: &Path, logs: u16, service: Service, hash: u16) -> (Host, CatalogE
 
     let machine = Queues::new(entry.range);
     let checkpoints = checkpoint_directory(data).unwrap();
-    let replica = match recovered.take(entry.range) {
+    let replica = match recovered.take(entry.range).expect("whole") {
         None => Replica::new(config, entry.range, entry.replica, &entry.voters, machine),
         Some(records) => {
             let number = records.checkpoint();

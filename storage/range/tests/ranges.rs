@@ -176,7 +176,7 @@ impl Core {
         let mut recovered = Recovered::collect(&recovery).expect("whole records");
         self.log = Log::resume(wal_config(1), recovery.resume(), self.disk.map_all());
         for at in 0..RANGES {
-            let Some(records) = recovered.take(range_id(at)) else {
+            let Some(records) = recovered.take(range_id(at)).expect("nothing is quarantined") else {
                 self.replicas[at] = new_replica(at);
                 continue;
             };

@@ -220,7 +220,7 @@ impl Node {
             }
         };
         let machine = Queues::new(RANGE);
-        self.replica = match recovered.take(RANGE) {
+        self.replica = match recovered.take(RANGE).expect("nothing is quarantined") {
             None => Replica::new(self.config, RANGE, self.id, &self.voters, machine),
             Some(records) => {
                 let file = records.checkpoint().map(|number| &self.checkpoints[&(RANGE.0, number)].0[..]);
