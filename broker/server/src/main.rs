@@ -14,6 +14,7 @@ mod driver;
 mod listener;
 mod log;
 mod mailboxes;
+mod memory;
 mod node;
 mod poller;
 mod reloading;

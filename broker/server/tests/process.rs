@@ -175,6 +175,29 @@ fn idle_broker_sleeps() {
     }
 }
 
+/// Memory that many clients needed goes back to the system when they have left and nothing else happens.
+#[test]
+fn memory_of_clients_that_left_is_given_back() {
+    const CLIENTS: usize = 1500;
+    let broker = Broker::start(&["--cores", "0"]);
+    let mut streams: Vec<_> = (0..CLIENTS).map(|n| connect(broker.address(), &format!("c{n}"))).collect();
+    streams.iter_mut().for_each(expect_connack);
+    let full = anonymous_kib(broker.pid());
+    drop(streams);
+    let deadline = Instant::now() + DEADLINE;
+    while anonymous_kib(broker.pid()) > full - full / 8 {
+        assert!(Instant::now() < deadline, "{full} KiB with them, {} after", anonymous_kib(broker.pid()));
+        std::thread::park_timeout(Duration::from_millis(50));
+    }
+}
+
+/// Anonymous memory of a process that is resident, in KiB.
+fn anonymous_kib(pid: u32) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("the process runs");
+    let line = status.lines().find(|line| line.starts_with("RssAnon:")).expect("a line for each kind");
+    line.split_whitespace().nth(1).and_then(|kib| kib.parse().ok()).expect("a number of KiB")
+}
+
 /// When descriptors run out, those who are connected are served, nobody is lost, and those who wait get
 /// their turn when others leave.
 #[test]

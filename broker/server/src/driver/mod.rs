@@ -34,6 +34,7 @@ use crate::auth::Authenticator;
 use crate::clock::Clock;
 use crate::connections::Connections;
 use crate::mailboxes::Mailboxes;
+use crate::memory;
 use crate::node::{Control, Event};
 use crate::poller::{Poller, Report, Source};
 use crate::watchdog::{TurnHistogram, Watchdog};
@@ -46,6 +47,9 @@ const SEND_TURN_BYTES_MAX: usize = 8 * 1024 * 1024;
 
 /// How soon a batch that a full mailbox did not take is offered again.
 const BACKLOG_RETRY: Duration = Duration::from_millis(1);
+
+/// Connections that end before the core, when it has nothing else to do, gives their memory back.
+const ENDED_MAX: u32 = 1000;
 
 /// The longest sleep: the kernel wants one, and one needless turn an hour costs nothing.
 const SLEEP_MAX: Duration = Duration::from_secs(3600);
@@ -81,6 +85,8 @@ pub(crate) struct Driver {
     reports: Vec<Report>,
 
     connections: Connections,
+    /// Connections that have ended since memory was given back.
+    ended: u32,
     /// Connections that may have something to receive.
     ready: VecDeque<ConnectionId>,
     /// The state machine lets clients be read in this turn.
@@ -136,6 +142,7 @@ impl Driver {
             poller,
             reports: Vec::new(),
             connections: Connections::default(),
+            ended: 0,
             ready: VecDeque::new(),
             reading: true,
             scratch: vec![0; RECEIVE_BYTES_MAX].into_boxed_slice(),
@@ -222,6 +229,10 @@ impl Driver {
 
     /// Sleeps until there is something to do.
     fn sleep(&mut self) {
+        if self.ended >= ENDED_MAX {
+            self.ended = 0;
+            memory::give_back();
+        }
         self.mailboxes.park();
         // A sender that came before the announcement has not seen it, and writes nothing.
         let timeout = if self.mailboxes.is_empty() { self.next_due_in() } else { Duration::ZERO };

@@ -139,6 +139,7 @@ impl Driver {
         let _ = SockRef::from(&socket).shutdown(Shutdown::Both);
         self.poller.forget(Source::Connection(id), socket.as_fd());
         self.input(Input::ClientClosed { connection: id });
+        self.ended += 1;
     }
 
     /// Gives a connection's socket to another core.
