@@ -85,6 +85,8 @@ pub struct Counters {
     pub handovers: u64,
     /// Connections closed for what they sent or failed to send.
     pub protocol_errors: u64,
+    /// Connections closed because what the client had shown ran out.
+    pub credentials_expired: u64,
     /// Connections closed for silence (keep alive).
     pub keep_alive_expired: u64,
     /// Connections closed because no CONNECT came in time (`connect_timeout_ms`).
@@ -147,6 +149,7 @@ impl Counters {
             clients_greeted,
             handovers,
             protocol_errors,
+            credentials_expired,
             keep_alive_expired,
             connect_timeouts,
             take_overs,
@@ -172,6 +175,7 @@ impl Counters {
             one("clients_greeted", clients_greeted),
             one("handovers", handovers),
             one("protocol_errors", protocol_errors),
+            one("credentials_expired", credentials_expired),
             one("keep_alive_expired", keep_alive_expired),
             one("connect_timeouts", connect_timeouts),
             one("take_overs", take_overs),

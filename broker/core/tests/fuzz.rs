@@ -104,6 +104,7 @@ fn verdict(random: &mut Random, has_method: bool) -> Verdict {
                 tenant: Arc::from("default"),
                 user: Arc::from(""),
                 response_information: None,
+                expires: None,
                 permissions,
             };
             Verdict::Allow { identity, data: has_method.then(|| vec![1]) }

@@ -19,6 +19,7 @@ fn identity() -> Identity {
         tenant: Arc::from("default"),
         user: Arc::from("user"),
         response_information: None,
+        expires: None,
         permissions: Permissions::All,
     }
 }

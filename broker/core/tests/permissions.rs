@@ -3,6 +3,7 @@
 mod host;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use broker_core::access::{AccessList, Action, Identity, Line, Permissions, Rule, Rules, Subject, Verdict};
 use broker_core::config::{Authentication, Config};
@@ -38,10 +39,13 @@ fn connect_as(node: &Node, version: Version, user: &str, client_id: &str, lastin
     client
 }
 
+fn identity(user: &str, permissions: Permissions) -> Identity {
+    let tenant = Arc::from("default");
+    Identity { tenant, user: user.into(), response_information: None, permissions, expires: None }
+}
+
 fn allow(user: &str, permissions: Permissions) -> Verdict {
-    let identity =
-        Identity { tenant: Arc::from("default"), user: user.into(), response_information: None, permissions };
-    Verdict::Allow { identity, data: None }
+    Verdict::Allow { identity: identity(user, permissions), data: None }
 }
 
 fn asking(cores: u16) -> Node {
@@ -326,4 +330,42 @@ fn own_rules_refuse_subscriptions() {
         client.publish(topic, QoS::AtMostOnce, topic);
     }
     assert_eq!(client.drain_payloads(), ["mine/a"]);
+}
+
+/// What a client has shown runs out: its connection ends in that moment, not before, with 0xA0 in 5.0, and its
+/// session waits for it as usual. Timers do not outlive their connections.
+#[test]
+fn credentials_run_out() {
+    for version in VERSIONS {
+        let node = asking(2);
+        let enter = || {
+            let mut connect = Connect { clean_start: false, ..Connect::new(version, "client") };
+            connect.properties.session_expiry = u32::MAX;
+            let mut client = node.accept();
+            client.send_connect(&connect);
+            let asked = node.question().expect("asked about the client");
+            let expires = Some(node.wall().after_seconds(60));
+            let identity = Identity { expires, ..identity("user", Permissions::Listed) };
+            node.answer(&asked, Verdict::Allow { identity, data: None });
+            let present = client.expect_connack().session_present;
+            (client, present)
+        };
+        let (mut client, _) = enter();
+        node.advance(Duration::from_secs(59));
+        client.ping();
+        node.advance(Duration::from_secs(2));
+        client.expect_ended(ReasonCode::MAXIMUM_CONNECT_TIME);
+        assert_eq!(node.count(|core| core.counters().credentials_expired), 1);
+        let (mut client, present) = enter();
+        assert!(present || version != Version::V5);
+        client.drop_socket();
+        let (mut client, _) = enter();
+        node.shift_wall_clock(-30_000);
+        node.advance(Duration::from_secs(61));
+        client.ping();
+        node.advance(Duration::from_secs(30));
+        client.expect_ended(ReasonCode::MAXIMUM_CONNECT_TIME);
+        node.advance(Duration::from_secs(10));
+        assert_eq!(node.timers(), 0);
+    }
 }

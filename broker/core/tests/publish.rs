@@ -120,6 +120,7 @@ fn restricted(node: &Node, version: Version, client_id: &str) -> Client {
         tenant: Arc::from("default"),
         user: Arc::from(""),
         response_information: None,
+        expires: None,
         permissions: Permissions::Own(Arc::new(Rules::new(rules))),
     };
     node.answer(&asked, Verdict::Allow { identity, data: None });

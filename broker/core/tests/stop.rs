@@ -151,6 +151,7 @@ fn hand_over_during_the_stop() {
             tenant: Arc::clone(&tenant),
             user: Arc::from(""),
             response_information: None,
+            expires: None,
             permissions: broker_core::access::Permissions::All,
         };
         node.answer(&asked, broker_core::access::Verdict::Allow { identity, data: None });

@@ -19,6 +19,7 @@ use std::sync::Arc;
 use mqtt::ReasonCode;
 
 use crate::identity::ConnectionId;
+use crate::time::Wall;
 
 pub(crate) use grant::{Access, Grant};
 pub use list::{AccessList, Line, Subject};
@@ -102,6 +103,9 @@ pub struct Identity {
     pub response_information: Option<Arc<str>>,
     /// What it may do.
     pub permissions: Permissions,
+    /// When what it has shown runs out: unless it shows something else before, its connection ends then with
+    /// 0xA0, Maximum connect time (5.0, section 3.14.2.1).
+    pub expires: Option<Wall>,
 }
 
 /// What says what a client may do.

@@ -30,7 +30,7 @@ use crate::identity::ConnectionId;
 use crate::inbox::InboxSlot;
 use crate::message::Publisher;
 use crate::tenant::TenantIndex;
-use crate::time::Mono;
+use crate::time::{Mono, Wall};
 use crate::wheel::TimerId;
 
 /// How far a connection has come.
@@ -141,6 +141,8 @@ pub struct Extras {
     pub authentication_method: Option<Box<str>>,
     /// How fast it may go.
     pub pace: Option<Box<Pace>>,
+    /// When what the client has shown runs out, and the timer for it.
+    pub expires: Option<(Wall, TimerId)>,
     /// Topics by the client's aliases.
     pub inbound_aliases: InboundAliases,
     /// Aliases that we gave to the client.

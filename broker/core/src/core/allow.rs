@@ -3,14 +3,19 @@
 
 use std::sync::Arc;
 
+use mqtt::ReasonCode;
+
 use super::Core;
+use super::timers::{Timer, due};
 use crate::access::{Grant, Identity};
 use crate::counters::DropReason;
 use crate::dist::FanOut;
 use crate::identity::ConnectionId;
 use crate::inbox::InboxSlot;
+use crate::input::Outputs;
 use crate::message::Message;
 use crate::tenant::TenantIndex;
+use crate::time::{Now, Wall};
 
 impl Core {
     /// Whether what is published on `topic` may be given to a session that is at home here. What may not is
@@ -72,6 +77,32 @@ impl Core {
         connection.recheck = true;
         // Cached topics know who may receive them.
         self.access.invalidate();
+    }
+
+    /// The client's connection ends when what it has shown runs out; None: it does not.
+    pub(super) fn set_expiry(&mut self, now: Now, id: ConnectionId, expires: Option<Wall>) {
+        let Some(connection) = self.connections.get_mut(id) else { return };
+        if let Some((_, timer)) = connection.extras.as_mut().and_then(|extras| extras.expires.take()) {
+            self.wheel.cancel(timer);
+        }
+        if let Some(at) = expires {
+            let timer = self.wheel.arm(due(now, at).0, Timer::Expiry(id));
+            connection.extras().expires = Some((at, timer));
+        }
+    }
+
+    pub(super) fn on_expiry_timer(&mut self, now: Now, id: ConnectionId, out: &mut Outputs) {
+        let Some(connection) = self.connections.get(id) else { return };
+        let Some((at, _)) = connection.extras.as_ref().and_then(|extras| extras.expires) else { return };
+        if !connection.is_online() {
+            return;
+        }
+        if at <= now.wall {
+            self.counters.credentials_expired += 1;
+            self.disconnect(now, id, ReasonCode::MAXIMUM_CONNECT_TIME, None, out);
+        } else {
+            self.set_expiry(now, id, Some(at)); // the wall clock was set back
+        }
     }
 
     /// Whether a will may still be published. What may not is counted.

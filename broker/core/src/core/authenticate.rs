@@ -207,7 +207,7 @@ impl Core {
                 (ReasonCode::CONTINUE_AUTHENTICATION, data)
             }
             Verdict::Allow { identity, data } => {
-                self.finish_reauthentication(id, &identity);
+                self.finish_reauthentication(now, id, &identity);
                 (ReasonCode::SUCCESS, data)
             }
         };
@@ -218,10 +218,11 @@ impl Core {
     }
 
     /// The tenant of a session never changes; its permissions may.
-    fn finish_reauthentication(&mut self, id: ConnectionId, identity: &Identity) {
+    fn finish_reauthentication(&mut self, now: Now, id: ConnectionId, identity: &Identity) {
         if let Some(connection) = self.connections.get_mut(id) {
             connection.reauthentication = Reauthentication::Idle;
             self.change_grant(id, identity);
+            self.set_expiry(now, id, identity.expires);
         }
     }
 }

@@ -93,6 +93,7 @@ impl Core {
     /// The last part of [`Core::close`], for a connection that has no session (any more).
     pub(super) fn linger(&mut self, now: Now, id: ConnectionId, how: Close, out: &mut Outputs) {
         let linger = self.linger_time();
+        self.set_expiry(now, id, None);
         let Some(connection) = self.connections.get_mut(id) else { return };
         connection.phase = Phase::Closing;
         connection.received = Vec::new();

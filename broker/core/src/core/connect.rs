@@ -229,7 +229,13 @@ impl Core {
 
 /// A client that need not prove who it is.
 fn unauthenticated(tenant: Arc<str>, user: &str) -> Identity {
-    Identity { tenant, user: Arc::from(user), response_information: None, permissions: Permissions::Listed }
+    Identity {
+        tenant,
+        user: Arc::from(user),
+        response_information: None,
+        expires: None,
+        permissions: Permissions::Listed,
+    }
 }
 
 /// Takes over what every answer to a CONNECT depends on, a refusal too.

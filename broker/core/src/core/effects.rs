@@ -29,6 +29,7 @@ impl Core {
         expiry_seconds: Option<u32>,
         out: &mut Outputs,
     ) {
+        self.set_expiry(now, id, None);
         let Some(connection) = self.connections.get_mut(id) else { return };
         let (slot, tenant) = (connection.inbox, connection.tenant);
         connection.phase = crate::connection::Phase::Closing;

@@ -78,6 +78,7 @@ impl Core {
         connection.start_pace(now);
         self.wheel.cancel(connection.timer);
         self.arm_keep_alive(now, id);
+        self.set_expiry(now, id, identity.expires);
         self.counters.clients_greeted += 1;
         self.greet(now, id, attached, properties, out);
     }

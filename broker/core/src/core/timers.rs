@@ -14,6 +14,8 @@ use crate::time::{Mono, Now, Wall};
 pub(super) enum Timer {
     /// The time to CONNECT, the keep alive, or the end of lingering: the connection's phase says which.
     Connection(ConnectionId),
+    /// What a client has shown to be let in runs out.
+    Expiry(ConnectionId),
     /// A slowed publisher may go on.
     Slowed(ConnectionId),
     /// A connection may send again.
@@ -54,6 +56,7 @@ impl Core {
     fn on_timer(&mut self, now: Now, timer: Timer, out: &mut Outputs) {
         match timer {
             Timer::Connection(id) => self.on_connection_timer(now, id, out),
+            Timer::Expiry(id) => self.on_expiry_timer(now, id, out),
             Timer::Slowed(id) => {
                 if let Some(connection) = self.connections.get_mut(id) {
                     connection.slowed = false;

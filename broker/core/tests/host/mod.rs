@@ -24,6 +24,7 @@ use broker_core::access::{AccessList, Question, Verdict};
 use broker_core::config::{Config, Settings};
 use broker_core::counters::DropReason;
 use broker_core::identity::CoreId;
+use broker_core::time::Wall;
 use mqtt::{Connect, QoS, Version};
 
 pub use client::Client;
@@ -148,6 +149,11 @@ impl Node {
     pub fn question(&self) -> Option<Asked> {
         let mut world = self.world.borrow_mut();
         if world.questions.is_empty() { None } else { Some(world.questions.remove(0)) }
+    }
+
+    /// The wall clock's time.
+    pub fn wall(&self) -> Wall {
+        self.world.borrow().wall()
     }
 
     /// Puts an access list into force, on one core after the other.

@@ -105,6 +105,10 @@ impl World {
         self.now.monotonic.since(Mono(MONO_START))
     }
 
+    pub fn wall(&self) -> Wall {
+        self.now.wall
+    }
+
     pub fn shift_wall_clock(&mut self, milliseconds: i64) {
         self.now.wall.0 = self.now.wall.0.checked_add_signed(milliseconds).expect("after 1970");
     }

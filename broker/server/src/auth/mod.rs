@@ -164,7 +164,13 @@ fn allow(config: &Config, question: &Question) -> Verdict {
     match config.identify(question.listener, question.username.as_deref()) {
         Ok((tenant, user)) => {
             let permissions = Permissions::Listed;
-            let identity = Identity { tenant, user: user.into(), response_information: None, permissions };
+            let identity = Identity {
+                tenant,
+                user: user.into(),
+                response_information: None,
+                expires: None,
+                permissions,
+            };
             Verdict::Allow { identity, data: None }
         }
         Err(_) => refuse(ReasonCode::BAD_USER_NAME_OR_PASSWORD),

@@ -201,6 +201,7 @@ impl Node {
             tenant: Arc::from("default"),
             user: Arc::from(question.username.clone().unwrap_or_default()),
             response_information: None,
+            expires: None,
             permissions: Permissions::All,
         };
         let verdict = Verdict::Allow { identity, data: None };
