@@ -20,6 +20,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
+use serde_json::json;
 use tempfile::TempDir;
 
 use self::client::{Client, text};
@@ -209,11 +210,46 @@ async fn reload_keeps_clients() {
     files.write("access", "user dan\ntopic reed #\n");
     broker.signal("HUP");
     broker.wait_for_log("stays as it was");
-    let line = broker.wait_for_log("auth.acl_file");
-    assert!(line.contains("line 2"), "{line}");
+    let line = broker.wait_for_log(": line 2: ");
+    assert!(line.contains("auth.acl_file"), "{line}");
     eve.publish("secret", QoS::AtLeastOnce, false, b"not for dan").await;
     eve.publish("only/dan", QoS::AtLeastOnce, false, b"still this").await;
     assert_eq!(text(&dan.message().await.payload), "still this");
+    broker.stop();
+}
+
+/// Tokens of an issuer are passwords: they say who the client is, under whatever user name, and what it may do;
+/// when one runs out, the connection ends. Users of the password file are let in beside them.
+#[tokio::test]
+async fn tokens_of_an_issuer() {
+    let files = Files::new();
+    files.write("key", "a secret of at least 32 bytes, for this test\n");
+    files.write(
+        "hermod.toml",
+        &format!("[auth]\njwt_key_file = '{}'\njwt_leeway_seconds = 0\n", files.path("key")),
+    );
+    let broker = files.start(&["--config", &files.path("hermod.toml")]);
+    let token = |claims: serde_json::Value| {
+        let key = jsonwebtoken::EncodingKey::from_secret(b"a secret of at least 32 bytes, for this test");
+        jsonwebtoken::encode(&jsonwebtoken::Header::default(), &claims, &key).expect("it can be signed")
+    };
+    let now = jsonwebtoken::get_current_timestamp();
+    let good = token(json!({"sub": "ann", "exp": now + 600, "acl": {"pub": ["a/#"], "sub": ["a/#"]}}));
+    let mut ann = connect(&broker, "ann", Some(("whoever", &good))).await;
+    let mut dan = connect(&broker, "dan", Some(("dan", "secret"))).await;
+    dan.subscribe("#", QoS::AtLeastOnce).await;
+    let Packet::SubAck(answer) = ann.subscribe("b", QoS::AtLeastOnce).await else { unreachable!() };
+    assert_eq!(answer.return_codes, [SubscribeReasonCode::Failure]);
+    ann.publish("b", QoS::AtLeastOnce, false, b"she may not").await;
+    ann.publish("a/b", QoS::AtLeastOnce, false, b"she may").await;
+    assert_eq!(text(&dan.message().await.payload), "she may");
+    let expired = token(json!({"sub": "ann", "exp": now - 1}));
+    for password in [&expired, &format!("{good}x"), "a.b.c"] {
+        let code = refused(&broker, "ann-2", Some(("ann", password))).await;
+        assert_eq!(code, ConnectReturnCode::BadUserNamePassword);
+    }
+    let short = token(json!({"sub": "bob", "exp": jsonwebtoken::get_current_timestamp() + 2}));
+    connect(&broker, "bob", Some(("bob", &short))).await.closed().await;
     broker.stop();
 }
 

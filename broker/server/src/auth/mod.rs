@@ -9,6 +9,7 @@ mod hash;
 pub(crate) mod passwd;
 mod password_file;
 mod settings;
+mod tokens;
 mod workers;
 
 use std::fmt;
@@ -25,7 +26,9 @@ use crossbeam_channel::{Receiver, Sender, unbounded};
 use mqtt::ReasonCode;
 
 use self::password_file::{Known, PasswordFile};
+use self::settings::Method;
 pub(crate) use self::settings::{Anonymous, FileName, Settings};
+use self::tokens::{KeyError, Said, Tokens};
 pub(crate) use self::workers::Workers;
 use self::workers::{Busy, Job};
 use crate::sys::EventFd;
@@ -56,7 +59,9 @@ pub(crate) fn check_doors(settings: &Settings, addresses: &[SocketAddr]) -> Resu
 
 /// What the files say, and who is let in without them. Immutable, shared by all cores and threads.
 pub(crate) struct Knowledge {
+    methods: Vec<Method>,
     passwords: Option<PasswordFile>,
+    tokens: Option<Tokens>,
     allow_anonymous: Anonymous,
 }
 
@@ -73,6 +78,7 @@ pub(crate) struct LoadError {
 enum LoadProblem {
     Read(io::Error),
     Passwords(password_file::LineError),
+    Keys(KeyError),
     Access(acl_file::LineError),
 }
 
@@ -84,6 +90,7 @@ impl fmt::Display for LoadError {
         match &self.problem {
             LoadProblem::Read(error) => error.fmt(f),
             LoadProblem::Passwords(error) => error.fmt(f),
+            LoadProblem::Keys(error) => error.fmt(f),
             LoadProblem::Access(error) => error.fmt(f),
         }
     }
@@ -101,19 +108,30 @@ pub(crate) fn load(settings: &Settings) -> Result<Loaded, LoadError> {
     let passwords = read(settings.password_file.path(), "password_file", |text| {
         PasswordFile::parse(text).map_err(LoadProblem::Passwords)
     })?;
+    let tokens = read(settings.jwt_key_file.path(), "jwt_key_file", |text| {
+        Tokens::new(text.as_bytes(), settings).map_err(LoadProblem::Keys)
+    })?;
     let access_list = read(settings.acl_file.path(), "acl_file", |text| {
         acl_file::parse(text).map_err(LoadProblem::Access)
     })?;
     if let Some(passwords) = &passwords {
-        tracing::info!("password_file: {} users", passwords.len());
+        tracing::info!("auth.password_file: {} users", passwords.len());
+    }
+    if let Some(tokens) = &tokens {
+        tracing::info!("auth.jwt_key_file: {} keys", tokens.len());
     }
     if let Some(list) = &access_list {
-        tracing::info!("acl_file: rules for {} users", list.users());
-        if passwords.is_none() && list.users() > 0 {
-            tracing::warn!("acl_file has rules for users, but no password_file proves who they are");
+        tracing::info!("auth.acl_file: rules for {} users", list.users());
+        if passwords.is_none() && tokens.is_none() && list.users() > 0 {
+            tracing::warn!("auth.acl_file has rules for users, but nothing proves who they are");
         }
     }
-    let knowledge = Knowledge { passwords, allow_anonymous: settings.allow_anonymous };
+    let knowledge = Knowledge {
+        methods: settings.methods.0.clone(),
+        passwords,
+        tokens,
+        allow_anonymous: settings.allow_anonymous,
+    };
     Ok(Loaded { knowledge: Arc::new(knowledge), access_list: access_list.map(Arc::new) })
 }
 
@@ -137,20 +155,37 @@ impl Knowledge {
             (None, None) if self.allow_anonymous == Anonymous::Yes => Some(allow(config, question)),
             (None, None) => Some(refuse(ReasonCode::NOT_AUTHORIZED)),
             (Some(_), Some(_)) if self.passwords.is_some() => None,
+            // A token says itself who the client is.
+            (_, Some(_)) if self.tokens.is_some() => None,
             _ => Some(refuse(ReasonCode::BAD_USER_NAME_OR_PASSWORD)),
         }
     }
 
-    /// The verdict on any other. Takes tens of milliseconds.
+    /// The verdict on any other: that of the first method that knows the user, or what it has shown. Takes tens
+    /// of milliseconds.
     fn decide(&self, config: &Config, question: &Question) -> Verdict {
-        let (Some(passwords), Some(user), Some(password)) =
-            (&self.passwords, &question.username, &question.password)
-        else {
-            return refuse(ReasonCode::BAD_USER_NAME_OR_PASSWORD);
-        };
-        match passwords.check(user, password) {
-            Known::Right => allow(config, question),
-            Known::Wrong | Known::Unknown => refuse(ReasonCode::BAD_USER_NAME_OR_PASSWORD),
+        let verdict = self.methods.iter().find_map(|method| match method {
+            Method::Jwt => self.by_token(config, question),
+            Method::Password => self.by_password(config, question),
+            Method::Deny => Some(refuse(ReasonCode::BAD_USER_NAME_OR_PASSWORD)),
+        });
+        verdict.unwrap_or_else(|| refuse(ReasonCode::BAD_USER_NAME_OR_PASSWORD))
+    }
+
+    fn by_token(&self, config: &Config, question: &Question) -> Option<Verdict> {
+        match self.tokens.as_ref()?.judge(config, question.password.as_ref()?) {
+            Said::NoToken => None,
+            Said::Refused => Some(refuse(ReasonCode::BAD_USER_NAME_OR_PASSWORD)),
+            Said::Allowed(identity) => Some(Verdict::Allow { identity, data: None }),
+        }
+    }
+
+    fn by_password(&self, config: &Config, question: &Question) -> Option<Verdict> {
+        let (user, password) = (question.username.as_ref()?, question.password.as_ref()?);
+        match self.passwords.as_ref()?.check(user, password) {
+            Known::Right => Some(allow(config, question)),
+            Known::Wrong => Some(refuse(ReasonCode::BAD_USER_NAME_OR_PASSWORD)),
+            Known::Unknown => None,
         }
     }
 }

@@ -15,6 +15,22 @@ pub(crate) struct Settings {
     pub(crate) acl_file: FileName,
     /// Whether clients are let in that give neither user name nor password.
     pub(crate) allow_anonymous: Anonymous,
+    /// Who is asked, one after the other.
+    pub(crate) methods: Methods,
+    /// The key of those who issue tokens.
+    pub(crate) jwt_key_file: FileName,
+    /// The issuer that a token has to name; empty: any.
+    pub(crate) jwt_issuer: Text,
+    /// The audience that a token has to name; empty: any.
+    pub(crate) jwt_audience: Text,
+    /// Seconds that clocks may differ.
+    pub(crate) jwt_leeway_seconds: u32,
+    /// The claim that names the user.
+    pub(crate) jwt_user_claim: Text,
+    /// The claim that names the tenant.
+    pub(crate) jwt_tenant_claim: Text,
+    /// The claim that says what the client may do.
+    pub(crate) jwt_acl_claim: Text,
     /// Threads that check passwords.
     pub(crate) login_threads: u16,
     /// Logins that may wait for one of them.
@@ -26,6 +42,14 @@ impl Settings {
         password_file,
         acl_file,
         allow_anonymous,
+        methods,
+        jwt_key_file,
+        jwt_issuer,
+        jwt_audience,
+        jwt_leeway_seconds in 0..=3600,
+        jwt_user_claim,
+        jwt_tenant_claim,
+        jwt_acl_claim,
         login_threads in 1..=64,
         login_queue_max in 1..=1_000_000,
     } beside {});
@@ -42,9 +66,14 @@ impl Settings {
     /// Whether the core has to ask at all.
     pub(crate) fn authentication(&self) -> Authentication {
         match self.allow_anonymous {
-            Anonymous::Yes | Anonymous::Auto if self.password_file.path().is_none() => Authentication::Open,
+            Anonymous::Yes | Anonymous::Auto if !self.can_prove() => Authentication::Open,
             _ => Authentication::Ask,
         }
+    }
+
+    /// Whether a client can show anything.
+    fn can_prove(&self) -> bool {
+        self.password_file.path().is_some() || self.jwt_key_file.path().is_some()
     }
 
     /// Whether strangers are let in from anywhere although nobody has said so.
@@ -59,9 +88,79 @@ impl Default for Settings {
             password_file: FileName::default(),
             acl_file: FileName::default(),
             allow_anonymous: Anonymous::Auto,
+            methods: Methods(vec![Method::Jwt, Method::Password]),
+            jwt_key_file: FileName::default(),
+            jwt_issuer: Text::default(),
+            jwt_audience: Text::default(),
+            jwt_leeway_seconds: 30,
+            jwt_user_claim: Text("sub".to_owned()),
+            jwt_tenant_claim: Text("tenant".to_owned()),
+            jwt_acl_claim: Text("acl".to_owned()),
             login_threads: 2,
             login_queue_max: 1024,
         }
+    }
+}
+
+/// Any text.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Text(pub(crate) String);
+
+impl Field for Text {
+    const KIND: Kind = Kind::Text("a text");
+
+    fn read(value: &Value) -> Option<Text> {
+        match value {
+            Value::Text(text) => Some(Text(text.clone())),
+            _ => None,
+        }
+    }
+
+    fn write(&self) -> Value {
+        Value::Text(self.0.clone())
+    }
+}
+
+/// Something that can tell who a client is by its user name and password.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Method {
+    /// The password is a token.
+    Jwt,
+    /// The password file knows the user.
+    Password,
+    /// Nobody else is let in: what comes after it is not asked.
+    Deny,
+}
+
+impl Method {
+    const ALL: [(&'static str, Method); 3] =
+        [("jwt", Method::Jwt), ("password", Method::Password), ("deny", Method::Deny)];
+}
+
+/// Methods in their order, each at most once.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Methods(pub(crate) Vec<Method>);
+
+impl Field for Methods {
+    const KIND: Kind = Kind::Text("jwt, password and deny in any order, as in \"jwt, password\"");
+
+    fn read(value: &Value) -> Option<Methods> {
+        let Value::Text(text) = value else { return None };
+        let mut methods = Vec::new();
+        for word in text.split(',').map(str::trim) {
+            let (_, method) = Method::ALL.into_iter().find(|(name, _)| *name == word)?;
+            if methods.contains(&method) {
+                return None;
+            }
+            methods.push(method);
+        }
+        Some(Methods(methods))
+    }
+
+    fn write(&self) -> Value {
+        let name =
+            |method: &Method| Method::ALL.iter().find(|(_, other)| other == method).map(|(name, _)| *name);
+        Value::Text(self.0.iter().filter_map(name).collect::<Vec<_>>().join(", "))
     }
 }
 
