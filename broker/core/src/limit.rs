@@ -62,6 +62,8 @@ limits! {
     SubscribeFilters = "tenant.subscribe_filters_max",
     /// A session wanted more subscriptions.
     Subscriptions = "tenant.subscriptions_max",
+    /// More retained messages matched a filter.
+    RetainedMatches = "tenant.retained_matches_max",
     /// A client published faster, and was read later.
     PublishRate = "tenant.publishes_per_second_max",
     /// A client sent faster, and was read later.

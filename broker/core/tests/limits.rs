@@ -190,6 +190,30 @@ fn wills_have_bounds() {
     }
 }
 
+/// `tenant.retained_matches_max`: so many retained messages for each filter of a SUBSCRIBE, and no more; a filter
+/// with as many is complete.
+#[test]
+fn retained_matches_have_a_bound() {
+    let settings = |retained_matches_max| Settings { retained_matches_max, ..Settings::default() };
+    for (max, matching, sent, bites) in [(3, 5, 3, 1), (3, 3, 3, 0), (0, 1, 0, 1), (0, 0, 0, 0)] {
+        for (cores, qos) in [(1, QoS::AtMostOnce), (3, QoS::AtLeastOnce)] {
+            let node = Node::of_settings_and_cores(settings(max), cores);
+            let mut publisher = node.connect(Version::V311, "publisher");
+            for number in 0..matching {
+                publisher.retain(&format!("a/{number}"), qos, "x");
+            }
+            publisher.retain("b", qos, "x");
+            let mut client = node.connect(Version::V5, "client");
+            let filters = ["a/#", "c"].map(|filter| SubscribeFilter { filter, options: options(qos) });
+            client.subscribe_all(&filters, None);
+            assert_eq!(client.drain().len(), sent, "{max} of {matching}");
+            assert_counted(&node, Limit::RetainedMatches, bites);
+            client.subscribe("b", qos);
+            assert_eq!(client.drain().len(), usize::from(max > 0), "each filter counts alone");
+        }
+    }
+}
+
 /// `connect_bytes_max` and `packet_properties_max`: of a CONNECT, before anybody knows whose it is.
 #[test]
 fn strangers_have_bounds() {

@@ -73,6 +73,8 @@ pub struct Settings {
     pub outbound_bytes_per_second_max: u32,
     /// Subscriptions of one session.
     pub subscriptions_max: u32,
+    /// Retained messages sent for one filter of a SUBSCRIBE; the rest is left out.
+    pub retained_matches_max: u32,
     /// Retained messages of the tenant on one core.
     pub retained_messages_max: u32,
     /// Bytes of a will's payload.
@@ -145,6 +147,7 @@ impl Default for Settings {
             inbound_bytes_per_second_max: 0,
             outbound_bytes_per_second_max: 0,
             subscriptions_max: 1_000_000,
+            retained_matches_max: u32::MAX,
             retained_messages_max: 10_000_000,
             will_bytes_max: 268_435_455,
             payload_format_check: true,
@@ -188,6 +191,7 @@ impl Settings {
         inbound_bytes_per_second_max,
         outbound_bytes_per_second_max,
         subscriptions_max,
+        retained_matches_max,
         retained_messages_max,
         will_bytes_max,
         payload_format_check,

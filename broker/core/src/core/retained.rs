@@ -15,6 +15,7 @@ use crate::delivery::DeliveryOptions;
 use crate::identity::{ConnectionId, CoreId};
 use crate::inbox::{Ask, Entry, InboxSlot, Step};
 use crate::input::Outputs;
+use crate::limit::Limit;
 use crate::message::{Message, Publication};
 use crate::peer::{Body, Reply, RetainedAsk, RetainedRequest};
 use crate::placement::{core_of, retain_key};
@@ -121,7 +122,9 @@ impl Core {
         owed.take_if(|owed| owed.len() == 0);
         if owed.as_ref().is_some_and(|owed| !owed.is_begun()) {
             self.begin_retained(slot);
-            if let Some(Step::Ask(asks)) = self.inboxes.at(slot).owed.as_mut().map(|owed| owed.next()) {
+            // Nothing is handed over here, so the bound does not matter.
+            let step = self.inboxes.at(slot).owed.as_mut().map(|owed| owed.next(u32::MAX));
+            if let Some(Step::Ask(asks)) = step {
                 self.ask_for_retained(slot, asks);
             }
         }
@@ -160,8 +163,11 @@ impl Core {
     /// Gives a connection retained messages while it takes them.
     pub(super) fn pump_retained(&mut self, now: Now, id: ConnectionId, out: &mut Outputs) {
         while let Some(slot) = self.wants_retained(id) {
+            let Some(connection) = self.connections.get(id) else { return };
+            let matches_max = connection.settings().retained_matches_max;
             let Some(owed) = &mut self.inboxes.at(slot).owed else { return };
-            match owed.next() {
+            match owed.next(matches_max) {
+                Step::Beyond => self.counters.limit(Limit::RetainedMatches),
                 Step::Begin => self.begin_retained(slot),
                 Step::Deliver(message, options) => self.deliver_retained(now, id, &message, options, out),
                 Step::Ask(asks) => {

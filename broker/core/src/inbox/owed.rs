@@ -32,6 +32,8 @@ pub struct Owed {
 struct Stream {
     filter: Box<str>,
     options: DeliveryOptions,
+    /// Messages handed over.
+    handed: u32,
     /// By which answers find it; None until the ranges are asked.
     number: Option<u64>,
     /// How far it has come at each range; a range that has no more is not there. None: none was ever asked.
@@ -77,6 +79,8 @@ pub enum Step {
     Begin,
     /// Hand this over.
     Deliver(Arc<Message>, DeliveryOptions),
+    /// One was to be handed over that is beyond the bound: this filter is owed nothing more.
+    Beyond,
     /// Ask for these; with none, wait for what was asked.
     Ask(Vec<Ask>),
     /// Everything was handed over.
@@ -95,6 +99,7 @@ impl Owed {
         self.streams.push_back(Stream {
             filter,
             options,
+            handed: 0,
             number: None,
             parts: None,
             overtaken,
@@ -140,18 +145,23 @@ impl Owed {
         ready.next().map(|message| (message, stream.options))
     }
 
-    /// What is to be done next, given that there is room for a message.
-    pub fn next(&mut self) -> Step {
+    /// What is to be done next, given that there is room for a message, and that a filter is owed so many at most.
+    pub fn next(&mut self, matches_max: u32) -> Step {
         let Some(stream) = self.streams.front_mut() else { return Step::Done };
         let options = stream.options;
         let Some(parts) = &mut stream.parts else { return Step::Begin };
         if let Some(message) = parts.iter_mut().find_map(Part::take) {
+            if stream.handed >= matches_max {
+                self.streams.pop_front();
+                return Step::Beyond;
+            }
+            stream.handed += 1;
             return Step::Deliver(message, options);
         }
         parts.retain(Part::turn_over);
         if parts.is_empty() {
             self.streams.pop_front();
-            return if self.streams.is_empty() { Step::Done } else { self.next() };
+            return if self.streams.is_empty() { Step::Done } else { self.next(matches_max) };
         }
         let mut asks = Vec::new();
         for part in parts {
