@@ -134,10 +134,8 @@ fn a_full_disk_takes_what_frees_it() {
     enqueue(&mut node, 0, &[7; 2000]).expect("there is room again");
 }
 
-/// Frames that are not for this replica, from strangers, or that speak of what cannot be are refused and
-/// change nothing.
-#[test]
-fn wrong_frames_are_refused() {
+/// Two replicas that have elected a leader, and every frame they sent for it.
+fn pair() -> (Vec<Node>, Vec<(ReplicaId, Bytes)>) {
     let mut nodes: Vec<Node> = (1..=2).map(|id| Node::new(id, &[1, 2], config(1), faults(100))).collect();
     let mut frames: Vec<(ReplicaId, Bytes)> = Vec::new();
     for _ in 0..400 {
@@ -155,6 +153,14 @@ fn wrong_frames_are_refused() {
             }
         }
     }
+    (nodes, frames)
+}
+
+/// Frames that are not for this replica, from strangers, or that speak of what cannot be are refused and
+/// change nothing.
+#[test]
+fn wrong_frames_are_refused() {
+    let (mut nodes, frames) = pair();
     let leader = nodes.iter().position(|node| node.replica.is_leader()).expect("one leads");
     let follower = &mut nodes[1 - leader];
     let heartbeat = frames.iter().rev().find(|(to, frame)| *to == follower.id && frame[2] == 5);
@@ -171,4 +177,30 @@ fn wrong_frames_are_refused() {
     assert_eq!(step(60 + 4, 1), Err(StepError::Impossible), "a commit far beyond the log");
     assert_eq!(step(2, 5), Ok(()), "the heartbeat itself");
     assert_eq!(follower.replica.applied(), applied);
+}
+
+/// A follower that does not know of everything that it is committed does not go to sleep.
+#[test]
+fn a_follower_with_something_open_stays_awake() {
+    let (mut nodes, frames) = pair();
+    let leader = nodes.iter().position(|node| node.replica.is_leader()).expect("one leads");
+    enqueue(&mut nodes[leader], 1, b"payload").unwrap();
+    nodes[leader].turn();
+    // Awake again it sends a heartbeat first.
+    let messages = std::mem::take(&mut nodes[leader].out.messages);
+    let append = messages.iter().find(|message| message.frame[2] == 1).expect("the entry is sent");
+    let follower = &mut nodes[1 - leader];
+    let heartbeat = frames.iter().rev().find(|(to, frame)| *to == follower.id && frame[2] == 5);
+    let mut sleep = heartbeat.expect("heartbeats were sent").1.to_vec();
+    sleep[2] = 10;
+    let index = follower.replica.applied().next().0;
+    sleep[52..60].copy_from_slice(&index.to_le_bytes());
+    follower.replica.step(decode(&append.frame).unwrap()).unwrap();
+    follower.turn();
+    follower.drain_disk();
+    follower.turn();
+    assert_eq!(follower.replica.applied().next().0, index, "it knows of no commit");
+    assert_eq!(follower.replica.log_entries(), index, "and has the entry");
+    follower.replica.step(decode(&sleep.into()).unwrap()).unwrap();
+    assert!(follower.replica.needs_tick());
 }
