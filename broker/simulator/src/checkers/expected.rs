@@ -211,6 +211,12 @@ fn due_to_groups(id: MessageId, message: &Message, begun: Moment, ledger: &Ledge
                 reasons |= reason(DropReason::Away);
             }
         }
+        // A member that has gone since may have taken it along, if it was to get it with QoS 0.
+        for each in session.former.iter().filter(|each| each.may_match(message.topic, Some(begun))) {
+            let group = groups.entry(each.filter).or_insert((false, false, false, false));
+            group.1 = false;
+            group.2 |= each.qos.min(message.qos) == QoS::AtMostOnce;
+        }
     }
     let owed = groups.iter().filter(|(_, (must, steady, plain, _))| *must && (*steady || !plain));
     let filters: Vec<&'static str> = owed.clone().map(|(filter, _)| *filter).collect();

@@ -129,6 +129,26 @@ mod tests {
         assert!(story.found(Promise::Silent), "{:?}", story.findings());
     }
 
+    /// A member that was to get it with QoS 0 and has gone since may have taken it along; one that was to get it
+    /// with QoS 1 may not. (Seed 40546.)
+    #[test]
+    fn member_that_has_gone_took_it_along() {
+        for (qos, found) in [(QoS::AtMostOnce, false), (QoS::AtLeastOnce, true)] {
+            let mut story = Story::new();
+            let gone = story.online(0, true);
+            let stays = story.online(1, true);
+            let publisher = story.online(2, true);
+            story.subscribe(gone, 1, "$share/g/a", qos);
+            story.subscribe(stays, 1, "$share/g/a", QoS::AtLeastOnce);
+            story.publish(publisher, 1, "a", QoS::AtLeastOnce);
+            story.broker_acks(publisher, PacketKind::PubAck, 1, 0);
+            story.leave(gone);
+            story.online(0, true);
+            story.quiet();
+            assert_eq!(story.found(Promise::Routed), found, "{qos:?} {:?}", story.findings());
+        }
+    }
+
     /// A group is owed one copy, by any member.
     #[test]
     fn group_owed_one() {

@@ -32,6 +32,8 @@ pub struct Session {
     pub first_link: Option<Link>,
     /// Every SUBSCRIBE of every filter, in order.
     pub subscriptions: Vec<Subscription>,
+    /// Shared subscriptions of the client's former sessions.
+    pub former: Vec<Subscription>,
     /// What it was given.
     pub copies: BTreeMap<MessageId, Copies>,
     /// The last message given under a packet identifier.
@@ -172,10 +174,16 @@ impl Session {
 
     pub(super) fn on_welcome(&mut self, link: Link, welcome: &Welcome, asked: u32, moment: Moment) {
         if !welcome.session_present {
+            let mut former = std::mem::take(&mut self.former);
+            former.extend(self.subscriptions.drain(..).filter(Subscription::is_shared).map(|mut each| {
+                each.ended.get_or_insert(moment);
+                each
+            }));
             *self = Session {
                 number: self.number + 1,
                 began: moment,
                 first_link: Some(link),
+                former,
                 ..Session::default()
             };
         }
