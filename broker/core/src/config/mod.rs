@@ -170,6 +170,9 @@ impl Config {
         match named {
             None => Ok((Arc::clone(fixed), username)),
             Some((tenant, user)) if tenant == &**fixed => Ok((Arc::clone(fixed), user)),
+            Some((tenant, user)) if tenant == &*self.default_tenant => {
+                Ok((Arc::clone(&self.default_tenant), user))
+            }
             Some((tenant, user)) if self.tenants.contains_key(tenant) => Ok((Arc::from(tenant), user)),
             Some(_) => Err(UnknownTenant),
         }
@@ -306,6 +309,7 @@ mod tests {
             (1, Some("/b"), Err(UnknownTenant)),
             (2, Some("b"), Ok(("fixed", "b"))),
             (2, Some("a/b"), Ok(("a", "b"))),
+            (2, Some("default/b"), Ok(("default", "b"))),
             (9, Some("a/b"), Ok(("default", "a/b"))),
         ] {
             let identity = config.identify(listener, username);
