@@ -173,7 +173,7 @@ impl Knowledge {
     }
 
     fn by_token(&self, config: &Config, question: &Question) -> Option<Verdict> {
-        match self.tokens.as_ref()?.judge(config, question.password.as_ref()?) {
+        match self.tokens.as_ref()?.judge(config, question.listener, question.password.as_ref()?) {
             Said::NoToken => None,
             Said::Refused => Some(refuse(ReasonCode::BAD_USER_NAME_OR_PASSWORD)),
             Said::Allowed(identity) => Some(Verdict::Allow { identity, data: None }),

@@ -87,8 +87,8 @@ impl Tokens {
         self.keys.len()
     }
 
-    /// Judges a password.
-    pub(super) fn judge(&self, config: &Config, password: &[u8]) -> Said {
+    /// Judges a password that came by a listener.
+    pub(super) fn judge(&self, config: &Config, listener: u16, password: &[u8]) -> Said {
         let Ok(header) = decode_header(password) else { return Said::NoToken };
         let named = |key: &&Key| match (&key.id, &header.kid) {
             (Some(id), Some(kid)) => id == kid,
@@ -101,7 +101,7 @@ impl Tokens {
             .filter(named)
             .filter(fitting)
             .find_map(|key| decode::<Map<String, Value>>(password, &key.key, &validation).ok())
-            .and_then(|token| self.identity(config, &token.claims))
+            .and_then(|token| self.identity(config, listener, &token.claims))
             .map_or(Said::Refused, Said::Allowed)
     }
 
@@ -126,12 +126,14 @@ impl Tokens {
     }
 
     /// Who the claims say the client is. None if they do not, or say what is not possible.
-    fn identity(&self, config: &Config, claims: &Map<String, Value>) -> Option<Identity> {
+    fn identity(&self, config: &Config, listener: u16, claims: &Map<String, Value>) -> Option<Identity> {
         let user = claims.get(&*self.user_claim)?.as_str().filter(|user| !user.is_empty())?;
-        let tenant = match claims.get(&*self.tenant_claim) {
-            None => Arc::clone(&config.default_tenant),
-            Some(tenant) => {
-                let tenant = tenant.as_str()?;
+        let fixed = config.listeners.get(usize::from(listener)).and_then(|listener| listener.tenant.as_ref());
+        let tenant = match (claims.get(&*self.tenant_claim), fixed) {
+            (None, fixed) => Arc::clone(fixed.unwrap_or(&config.default_tenant)),
+            (Some(claimed), Some(fixed)) => (claimed.as_str()? == &**fixed).then(|| Arc::clone(fixed))?,
+            (Some(claimed), None) => {
+                let tenant = claimed.as_str()?;
                 let known = tenant == &*config.default_tenant || config.tenants.contains_key(tenant);
                 known.then(|| Arc::from(tenant))?
             }
@@ -218,6 +220,7 @@ fn rule(action: Action, filter: &Value, allow: bool) -> Option<Rule> {
 
 #[cfg(test)]
 mod tests {
+    use broker_core::config::Listener;
     use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
     use serde_json::json;
 
@@ -241,7 +244,7 @@ mod tests {
     }
 
     fn judge(tokens: &Tokens, token: &str) -> Option<Identity> {
-        match tokens.judge(&Config::default(), token.as_bytes()) {
+        match tokens.judge(&Config::default(), 0, token.as_bytes()) {
             Said::Allowed(identity) => Some(identity),
             Said::Refused => None,
             Said::NoToken => panic!("{token} is a token"),
@@ -262,6 +265,23 @@ mod tests {
         assert_eq!(rules.decide(Action::Subscribe, "b"), Some(true));
         let identity = judge(&tokens, &by_secret(&json!({"sub": "ann", "exp": LATER}))).unwrap();
         assert_eq!(identity.permissions, Permissions::Listed);
+    }
+
+    /// A listener's fixed tenant is that of a token that names none, and of no token that names another.
+    #[test]
+    fn tenant_of_the_listener_holds() {
+        let tokens = tokens(SECRET.as_bytes());
+        let mut config = Config::default();
+        let fixed = Listener { tenant: Some(Arc::from("acme")), ..Listener::default() };
+        config.listeners = vec![Listener::default(), fixed];
+        let tenant = |listener, claims| match tokens.judge(&config, listener, by_secret(&claims).as_bytes()) {
+            Said::Allowed(identity) => Some(identity.tenant.to_string()),
+            _ => None,
+        };
+        assert_eq!(tenant(0, json!({"sub": "ann", "exp": LATER})).as_deref(), Some("default"));
+        assert_eq!(tenant(1, json!({"sub": "ann", "exp": LATER})).as_deref(), Some("acme"));
+        assert_eq!(tenant(1, json!({"sub": "ann", "exp": LATER, "tenant": "acme"})).as_deref(), Some("acme"));
+        assert_eq!(tenant(1, json!({"sub": "ann", "exp": LATER, "tenant": "default"})), None);
     }
 
     /// What is not signed by the key, not valid now, or not understood is refused; what is no token is none.
@@ -292,7 +312,7 @@ mod tests {
         let forged = signed(Algorithm::HS256, &other, &json!({"sub": "ann", "exp": LATER}));
         assert_eq!(judge(&tokens, &forged), None);
         for password in ["", "secret", "a.b.c", "..", &good.replace('.', "")] {
-            let said = tokens.judge(&Config::default(), password.as_bytes());
+            let said = tokens.judge(&Config::default(), 0, password.as_bytes());
             assert!(matches!(said, Said::NoToken), "{password}");
         }
     }
