@@ -22,6 +22,14 @@ pub enum Input<'a> {
         /// The other end, if the transport has one.
         peer: Option<SocketAddr>,
     },
+    /// The transport has proved, by a certificate, which user the client is. Before its first bytes; what it says
+    /// itself in CONNECT, and any password, counts for nothing then.
+    ClientCertified {
+        /// Whose.
+        connection: ConnectionId,
+        /// The user.
+        user: String,
+    },
     /// Another core of this node read a CONNECT whose client is at home here, and gave its socket up.
     ClientHandedOver {
         /// The connection's name on this core.

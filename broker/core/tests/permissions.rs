@@ -369,3 +369,38 @@ fn credentials_run_out() {
         assert_eq!(node.timers(), 0);
     }
 }
+
+/// A certificate says who a client is: nobody is asked, what CONNECT says of the user counts for nothing, and the
+/// access list goes by the certificate's; at home on any core, with authentication and without.
+#[test]
+fn certified_user() {
+    for authentication in [Authentication::Ask, Authentication::Open] {
+        for core in 0..3 {
+            let node = Node::with(Config { cores: 3, authentication, ..Config::default() });
+            node.access_list(Some(secret_list()));
+            for (certified, claimed, hears) in [("chief", "nobody", true), ("nobody", "chief", false)] {
+                let mut client = node.accept_on(core);
+                client.certify(certified);
+                client.send_connect(&Connect {
+                    username: Some(claimed),
+                    ..Connect::new(Version::V5, "client")
+                });
+                assert!(node.question().is_none());
+                client.expect_connack();
+                client.subscribe("secret/x", QoS::AtMostOnce);
+                client.publish("secret/x", QoS::AtMostOnce, "heard");
+                if hears {
+                    client.expect_payload("heard");
+                }
+                client.expect_silence();
+                client.drop_socket();
+            }
+            let mut client = node.accept_on(core);
+            client.certify("chief");
+            let mut connect = Connect::new(Version::V5, "client");
+            connect.properties.authentication_method = Some("method");
+            client.send_connect(&connect);
+            assert_eq!(client.expect_refused().reason, ReasonCode::BAD_AUTHENTICATION_METHOD);
+        }
+    }
+}

@@ -12,9 +12,6 @@ use crate::auth::{Anonymous, FileName, passwd::Passwd};
 use crate::configuration::{Configuration, Cores, Data, Filter, Listener};
 use crate::cores::CpuList;
 
-/// Port of `tcp://` listeners that name none.
-const PORT: u16 = 1883;
-
 /// Hermod, an MQTT broker: MQTT 3.1, 3.1.1 and 5.0, one thread per CPU.
 ///
 /// Without a command it serves clients until SIGTERM or SIGINT, which stop it in order: listeners close,
@@ -78,9 +75,23 @@ pub(crate) struct Serve {
     /// Where to accept clients, instead of the file's listeners; may be given several times.
     ///
     /// `tcp://ADDRESS:PORT`, with port 1883 if none is named and a free one, which the log names, if it
-    /// is 0. `tcp://[::]:1883` takes IPv4 and IPv6 on all interfaces. Default: tcp://127.0.0.1:1883.
+    /// is 0. `tcp://[::]:1883` takes IPv4 and IPv6 on all interfaces; `tls://ADDRESS:PORT`, port 8883, is the same
+    /// under TLS. Default: tcp://127.0.0.1:1883.
     #[arg(long, value_name = "URL")]
     pub(crate) listen: Vec<Listen>,
+
+    /// Certificate that TLS listeners show, and those between it and its authority, in PEM (`listeners.tls_cert`).
+    #[arg(long, value_name = "FILE")]
+    pub(crate) tls_cert: Option<PathBuf>,
+
+    /// The certificate's private key, in PEM (`listeners.tls_key`).
+    #[arg(long, value_name = "FILE")]
+    pub(crate) tls_key: Option<PathBuf>,
+
+    /// Authorities of client certificates, in PEM; TLS listeners want one of each client then
+    /// (`listeners.tls_ca`).
+    #[arg(long, value_name = "FILE")]
+    pub(crate) tls_ca: Option<PathBuf>,
 
     /// CPUs to run a core on, as in `0,1` or `0-3` (`node.cores`).
     ///
@@ -158,13 +169,18 @@ impl Serve {
             let listener = |bind: &Listen| Listener { bind: bind.clone(), ..Listener::default() };
             configuration.listeners = self.listen.iter().map(listener).collect();
         }
+        let file = |path: &Option<PathBuf>| path.clone().map(|path| FileName(Some(path)));
+        for listener in &mut configuration.listeners {
+            put(&mut listener.tls_cert, file(&self.tls_cert));
+            put(&mut listener.tls_key, file(&self.tls_key));
+            put(&mut listener.tls_ca, file(&self.tls_ca));
+        }
         if let Some(cores) = &self.cores {
             configuration.node.cores = Cores(Some(cores.clone()));
         }
         put(&mut configuration.node.data, self.data);
         put(&mut configuration.node.io, self.io);
         put(&mut configuration.log.filter, self.log.clone());
-        let file = |path: &Option<PathBuf>| path.clone().map(|path| FileName(Some(path)));
         put(&mut configuration.auth.password_file, file(&self.password_file));
         put(&mut configuration.auth.acl_file, file(&self.acl_file));
         put(&mut configuration.auth.allow_anonymous, self.allow_anonymous);
@@ -185,18 +201,54 @@ fn put<T>(value: &mut T, asked_for: Option<T>) {
 /// A place to accept clients, as it was written.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Listen {
+    /// What is spoken there.
+    pub(crate) scheme: Scheme,
     /// An address or a name that resolves to some.
     pub(crate) host: String,
     /// 0 for any free one.
     pub(crate) port: u16,
 }
 
+/// What is spoken at a place, beneath MQTT.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Scheme {
+    /// TCP.
+    Tcp,
+    /// TLS over TCP.
+    Tls,
+}
+
+impl Scheme {
+    const ALL: [Scheme; 2] = [Scheme::Tcp, Scheme::Tls];
+
+    /// As it is written.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Scheme::Tcp => "tcp",
+            Scheme::Tls => "tls",
+        }
+    }
+
+    /// The port of listeners that name none.
+    fn port(self) -> u16 {
+        match self {
+            Scheme::Tcp => 1883,
+            Scheme::Tls => 8883,
+        }
+    }
+
+    /// Whether there have to be certificates.
+    pub(crate) fn is_encrypted(self) -> bool {
+        self == Scheme::Tls
+    }
+}
+
 /// Why a text is no place to listen on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ListenError {
-    /// No `tcp://` in front.
+    /// Nothing in front that there is.
     Scheme,
-    /// Nothing between `tcp://` and the port.
+    /// Nothing between that and the port.
     Host,
     /// Not a port number.
     Port,
@@ -207,7 +259,7 @@ impl std::error::Error for ListenError {}
 impl fmt::Display for ListenError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            ListenError::Scheme => "must begin with tcp://, the one transport there is so far",
+            ListenError::Scheme => "must begin with tcp:// or tls://",
             ListenError::Host => "names no address; tcp://[::]:1883 listens on all",
             ListenError::Port => "the port must be 0 to 65535",
         })
@@ -216,15 +268,16 @@ impl fmt::Display for ListenError {
 
 impl Default for Listen {
     fn default() -> Listen {
-        Listen { host: "127.0.0.1".to_owned(), port: PORT }
+        Listen { scheme: Scheme::Tcp, host: "127.0.0.1".to_owned(), port: Scheme::Tcp.port() }
     }
 }
 
 impl fmt::Display for Listen {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let scheme = self.scheme.name();
         match self.host.contains(':') {
-            true => write!(f, "tcp://[{}]:{}", self.host, self.port),
-            false => write!(f, "tcp://{}:{}", self.host, self.port),
+            true => write!(f, "{scheme}://[{}]:{}", self.host, self.port),
+            false => write!(f, "{scheme}://{}:{}", self.host, self.port),
         }
     }
 }
@@ -233,7 +286,9 @@ impl FromStr for Listen {
     type Err = ListenError;
 
     fn from_str(text: &str) -> Result<Listen, ListenError> {
-        let place = text.strip_prefix("tcp://").ok_or(ListenError::Scheme)?.trim_end_matches('/');
+        let (scheme, place) = text.split_once("://").ok_or(ListenError::Scheme)?;
+        let scheme = Scheme::ALL.into_iter().find(|known| known.name() == scheme);
+        let (scheme, place) = (scheme.ok_or(ListenError::Scheme)?, place.trim_end_matches('/'));
         // An IPv6 address stands in brackets, because of its colons.
         let (host, port) = match place.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
             Some((host, "")) => (host, None),
@@ -243,8 +298,8 @@ impl FromStr for Listen {
         if host.is_empty() {
             return Err(ListenError::Host);
         }
-        let port = port.map_or(Ok(PORT), |port| port.parse().map_err(|_| ListenError::Port))?;
-        Ok(Listen { host: host.to_owned(), port })
+        let port = port.map_or(Ok(scheme.port()), |port| port.parse().map_err(|_| ListenError::Port))?;
+        Ok(Listen { scheme, host: host.to_owned(), port })
     }
 }
 
@@ -274,14 +329,17 @@ mod tests {
     /// Listeners are read with and without port, IPv6 in brackets.
     #[test]
     fn listeners_are_read() {
-        let listen = |host: &str, port| Ok(Listen { host: host.to_owned(), port });
+        let at = |scheme, host: &str, port| Ok(Listen { scheme, host: host.to_owned(), port });
+        let listen = |host: &str, port| at(Scheme::Tcp, host, port);
         for (text, expected) in [
             ("tcp://127.0.0.1:1", listen("127.0.0.1", 1)),
             ("tcp://broker.example", listen("broker.example", 1883)),
             ("tcp://[::]:1883", listen("::", 1883)),
             ("tcp://[::1]/", listen("::1", 1883)),
             ("127.0.0.1:1883", Err(ListenError::Scheme)),
-            ("tls://127.0.0.1:1883", Err(ListenError::Scheme)),
+            ("tls://127.0.0.1", at(Scheme::Tls, "127.0.0.1", 8883)),
+            ("tls://[::]:1", at(Scheme::Tls, "::", 1)),
+            ("udp://127.0.0.1:1883", Err(ListenError::Scheme)),
             ("tcp://:1883", Err(ListenError::Host)),
             ("tcp://a:x", Err(ListenError::Port)),
             ("tcp://[::1]x", Err(ListenError::Port)),
@@ -311,6 +369,9 @@ mod tests {
             "--max-packet-bytes=4096",
             "--max-queued-messages=9",
             "--io=epoll",
+            "--tls-cert=c",
+            "--tls-key=k",
+            "--tls-ca=r",
             "--password-file=p",
             "--acl-file=a",
             "--allow-anonymous",
@@ -320,8 +381,10 @@ mod tests {
         assert_eq!(configuration.node.cores.to_string(), "3");
         assert_eq!(configuration.node.io, Io::Epoll);
         assert_eq!(configuration.log.filter.0, "warn");
-        let Configuration { limits, default_tenant, auth, .. } = configuration;
+        let Configuration { limits, default_tenant, auth, listeners, .. } = configuration;
         let file = |name: &str| FileName(Some(name.into()));
+        let Listener { tls_cert, tls_key, tls_ca, .. } = listeners[0].clone();
+        assert_eq!([tls_cert, tls_key, tls_ca], ["c", "k", "r"].map(file));
         assert_eq!((auth.password_file, auth.acl_file), (file("p"), file("a")));
         assert_eq!(auth.allow_anonymous, Anonymous::Yes);
         assert_eq!((limits.connections_max, limits.connect_timeout_ms), (7, 3000));

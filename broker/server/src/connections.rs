@@ -7,6 +7,8 @@ use std::os::fd::OwnedFd;
 
 use broker_core::identity::ConnectionId;
 
+use crate::transport::Transport;
+
 /// What the shell keeps of a connection. Lives on the core that serves it.
 #[derive(Debug)]
 pub(crate) struct Connection {
@@ -65,6 +67,8 @@ const _: () = assert!(size_of::<Slot>() <= 12);
 pub(crate) struct Connections {
     slots: Vec<Slot>,
     free: Vec<u32>,
+    /// What lies between socket and state machine, by slot, as far as there ever was a connection that is not plain.
+    transports: Vec<Option<Box<Transport>>>,
 }
 
 impl Connections {
@@ -84,9 +88,14 @@ impl Connections {
     }
 
     /// Puts a connection where [`Connections::next_id`] said.
-    pub(crate) fn insert(&mut self, socket: OwnedFd) {
+    pub(crate) fn insert(&mut self, socket: OwnedFd, transport: Option<Box<Transport>>) {
         let ConnectionId { slot, .. } = self.next_id();
         self.free.pop();
+        if transport.is_some() {
+            let slots = self.transports.len().max(slot as usize + 1);
+            self.transports.resize_with(slots, || None);
+            self.transports[slot as usize] = transport;
+        }
         self.slots[slot as usize].connection = Some(Connection {
             socket,
             stage: Stage::Open,
@@ -110,16 +119,28 @@ impl Connections {
             .as_mut()
     }
 
+    /// Whether something lies between a connection's socket and the state machine.
+    pub(crate) fn has_transport(&self, id: ConnectionId) -> bool {
+        self.transports.get(id.slot as usize).is_some_and(Option::is_some)
+    }
+
+    /// What lies between the socket and the state machine, of a connection that still is and is not plain.
+    pub(crate) fn transport_mut(&mut self, id: ConnectionId) -> Option<(&mut Connection, &mut Transport)> {
+        let slot = self.slots.get_mut(id.slot as usize).filter(|slot| slot.generation == id.generation)?;
+        let transport = self.transports.get_mut(id.slot as usize)?.as_deref_mut()?;
+        Some((slot.connection.as_mut()?, transport))
+    }
+
     /// Removes a connection, and leaves its slot to another one, under a new generation. A slot that has no
     /// generation left is not used again.
-    pub(crate) fn remove(&mut self, id: ConnectionId) -> Option<OwnedFd> {
+    pub(crate) fn remove(&mut self, id: ConnectionId) -> Option<(OwnedFd, Option<Box<Transport>>)> {
         let slot = self.slots.get_mut(id.slot as usize).filter(|slot| slot.generation == id.generation)?;
         let connection = slot.connection.take()?;
         if let Some(generation) = slot.generation.checked_add(1) {
             slot.generation = generation;
             self.free.push(id.slot);
         }
-        Some(connection.socket)
+        Some((connection.socket, self.transports.get_mut(id.slot as usize).and_then(Option::take)))
     }
 }
 
@@ -136,15 +157,15 @@ mod tests {
     fn slots_are_reused_under_new_names() {
         let mut connections = Connections::default();
         let first = connections.next_id();
-        connections.insert(descriptor());
+        connections.insert(descriptor(), None);
         let other = connections.next_id();
-        connections.insert(descriptor());
+        connections.insert(descriptor(), None);
         assert_ne!(first.slot, other.slot);
         assert!(connections.remove(first).is_some());
         assert!(connections.remove(first).is_none());
         let second = connections.next_id();
         assert_eq!((second.slot, second.generation), (first.slot, first.generation + 1));
-        connections.insert(descriptor());
+        connections.insert(descriptor(), None);
         assert!(connections.get_mut(first).is_none() && connections.remove(first).is_none());
         assert!(connections.get_mut(second).is_some());
         assert_eq!(connections.len(), 2);
@@ -157,7 +178,7 @@ mod tests {
         connections.next_id();
         connections.slots[0].generation = u32::MAX;
         let last = connections.next_id();
-        connections.insert(descriptor());
+        connections.insert(descriptor(), None);
         assert!(connections.remove(last).is_some());
         assert_eq!(connections.next_id().slot, 1);
     }

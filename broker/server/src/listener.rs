@@ -117,7 +117,7 @@ mod tests {
     use super::*;
 
     fn listen(port: u16) -> Listen {
-        Listen { host: "127.0.0.1".to_owned(), port }
+        Listen { port, ..Listen::default() }
     }
 
     /// All cores share one port, accepted sockets send small packets at once, and a second broker on the

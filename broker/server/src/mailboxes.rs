@@ -14,6 +14,7 @@ use broker_core::peer::PeerMessage;
 use mailbox::{Full, Receiver, Sender, WakeFlag, channel};
 
 use crate::sys::EventFd;
+use crate::transport::Transport;
 
 /// Batches in one direction between two cores: a core sends at most one per turn, besides sockets. How
 /// many bytes may wait is the state machine's affair (`mailbox_bytes_max`).
@@ -25,7 +26,7 @@ pub(crate) enum Item {
     /// One turn's messages.
     Messages(Vec<PeerMessage>),
     /// A connection, with its socket. Nothing waits on the socket any more.
-    Socket(Box<Handover>, OwnedFd),
+    Socket(Box<Handover>, OwnedFd, Option<Box<Transport>>),
 }
 
 /// How a core is woken: by other cores if its flag says that it sleeps, by other threads in any case.

@@ -20,6 +20,7 @@ mod poller;
 mod reloading;
 mod signals;
 mod sys;
+mod transport;
 mod watchdog;
 
 use std::error::Error;

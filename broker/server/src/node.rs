@@ -31,6 +31,7 @@ use crate::poller::{Poller, Waiting};
 use crate::reloading::Reloading;
 use crate::signals::{self, Signal};
 use crate::sys::{self, EventFd};
+use crate::transport::{self, Protocol, TlsError};
 use crate::watchdog::TurnHistogram;
 
 /// How long an orderly stop may take.
@@ -50,6 +51,8 @@ const CONTROLS_MAX: usize = 64;
 pub(crate) enum Control {
     /// Go by these files from now on.
     Learn(Loaded),
+    /// New connections begin like this from now on.
+    Speak(Arc<[Protocol]>),
     /// Go on with another configuration.
     Configure(Arc<Config>),
     /// Begin the orderly stop.
@@ -84,6 +87,8 @@ pub(crate) enum StartError {
     Config(ConfigError),
     /// A file that says who is let in cannot be used.
     Auth(LoadError),
+    /// A listener has no certificates.
+    Tls(TlsError),
     /// Everybody would be let in.
     Open(OpenDoor),
     /// An address cannot be listened on.
@@ -103,6 +108,7 @@ impl fmt::Display for StartError {
             StartError::TooManyCores(cores) => write!(f, "{cores} cores are more than a node can have"),
             StartError::Config(error) => error.fmt(f),
             StartError::Auth(error) => error.fmt(f),
+            StartError::Tls(error) => error.fmt(f),
             StartError::Open(door) => door.fmt(f),
             StartError::Bind(error) => error.fmt(f),
             StartError::Core(core, error) => write!(
@@ -123,6 +129,7 @@ pub(crate) fn serve(configuration: Configuration, reloading: &Reloading<'_>) -> 
     let config = configuration.core(count, Reloading::notices());
     config.check().map_err(StartError::Config)?;
     let loaded = auth::load(&configuration.auth).map_err(StartError::Auth)?;
+    let protocols = transport::load(&configuration.listeners).map_err(StartError::Tls)?;
     let open_files = sys::raise_open_files().map_err(StartError::System)?;
     tracing::info!("hermod {}", env!("CARGO_PKG_VERSION"));
     tracing::info!("cores: {count}, on CPUs {cpus}");
@@ -133,19 +140,21 @@ pub(crate) fn serve(configuration: Configuration, reloading: &Reloading<'_>) -> 
     for (index, listen) in (0..).zip(&configuration.listeners) {
         bound.extend(listener::bind(index, &listen.bind, count).map_err(StartError::Bind)?);
     }
-    let addresses: Vec<_> = bound.iter().map(|bound| bound.address).collect();
-    auth::check_doors(&configuration.auth, &addresses).map_err(StartError::Open)?;
-    let mut node = Node::start(&cpus, config, bound, &configuration, &loaded)?;
+    let places: Vec<_> = bound.iter().map(|bound| (bound.listener, bound.address)).collect();
+    auth::check_doors(&configuration, &places).map_err(StartError::Open)?;
+    let mut node = Node::start(&cpus, config, bound, &configuration, &loaded, &protocols)?;
     node.wait_started()?;
-    for address in &node.addresses {
-        tracing::info!("listening on tcp://{address}");
+    for (listener, address) in &node.places {
+        let scheme = configuration.listeners[usize::from(*listener)].bind.scheme.name();
+        tracing::info!("listening on {scheme}://{address}");
     }
     Ok(node.run(configuration, reloading))
 }
 
 /// The running node. Lives on the main thread.
 struct Node {
-    addresses: Vec<SocketAddr>,
+    /// Where clients are accepted, each with the index of its listener.
+    places: Vec<(u16, SocketAddr)>,
     workers: Workers,
     clock: Clock,
     cores: Vec<CoreHandle>,
@@ -169,8 +178,9 @@ impl Node {
         bound: Vec<Bound>,
         configuration: &Configuration,
         loaded: &Loaded,
+        protocols: &Arc<[Protocol]>,
     ) -> Result<Node, StartError> {
-        let addresses = bound.iter().map(|bound| bound.address).collect();
+        let places = bound.iter().map(|bound| (bound.listener, bound.address)).collect();
         let config = Arc::new(config);
         let clock = Clock::start();
         let incarnation = Clock::wall().0;
@@ -203,6 +213,7 @@ impl Node {
                     .iter_mut()
                     .filter_map(|(listener, sockets)| Some((*listener, sockets.next()?)))
                     .collect(),
+                protocols: Arc::clone(protocols),
                 control: controls,
                 events: events.clone(),
                 histogram: Arc::clone(&histogram),
@@ -213,7 +224,7 @@ impl Node {
                 .map_err(|error| StartError::Core(id, error))?;
             cores.push(CoreHandle { thread, control, wake, histogram, done: false });
         }
-        Ok(Node { addresses, workers, clock, cores, events: incoming })
+        Ok(Node { places, workers, clock, cores, events: incoming })
     }
 
     /// Waits until every core runs. Clients that connect before wait in the kernel.
@@ -252,8 +263,9 @@ impl Node {
             match event {
                 Some(Event::Signal(Signal::Reload)) => {
                     let cores = u16::try_from(self.cores.len()).expect("checked at start");
-                    if let Some(reloaded) = reloading.reload(&mut configuration, cores, &self.addresses) {
+                    if let Some(reloaded) = reloading.reload(&mut configuration, cores, &self.places) {
                         self.tell_all(&Control::Learn(reloaded.loaded));
+                        self.tell_all(&Control::Speak(reloaded.protocols));
                         if let Some(config) = reloaded.config {
                             self.tell_all(&Control::Configure(config));
                         }
@@ -377,6 +389,7 @@ struct Place {
     clock: Clock,
     mailboxes: Mailboxes,
     listeners: Vec<(u16, OwnedFd)>,
+    protocols: Arc<[Protocol]>,
     control: Receiver<Control>,
     events: Sender<Event>,
     histogram: Arc<TurnHistogram>,
@@ -409,6 +422,7 @@ fn start_core(place: Place) -> io::Result<Counters> {
         clock: place.clock,
         mailboxes: place.mailboxes,
         listeners: place.listeners,
+        protocols: place.protocols,
         control: place.control,
         events: place.events,
         histogram: place.histogram,

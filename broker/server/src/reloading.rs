@@ -11,6 +11,7 @@ use crate::auth::{self, Loaded};
 use crate::cli::Serve;
 use crate::configuration::{Configuration, Effect};
 use crate::log::Log;
+use crate::transport::{self, Protocol};
 
 /// What is needed to read the configuration again.
 pub(crate) struct Reloading<'a> {
@@ -25,9 +26,14 @@ pub(crate) struct Reloaded {
     pub(crate) config: Option<Arc<Config>>,
     /// What the files say that it names.
     pub(crate) loaded: Loaded,
+    /// What their listeners speak.
+    pub(crate) protocols: Arc<[Protocol]>,
     /// How many keys have changed.
     pub(crate) changes: usize,
 }
+
+/// A configuration, and what the files say that it names.
+type Files = (Configuration, Loaded, Arc<[Protocol]>);
 
 impl Reloading<'_> {
     /// Whether connections' comings and goings are logged.
@@ -36,14 +42,15 @@ impl Reloading<'_> {
     }
 
     /// Reads the configuration again, and the files that it names. What the cores are to have now, unless
-    /// anything is wrong with it. `addresses` are where clients are accepted.
+    /// anything is wrong with it. `places` are where clients are accepted,
+    /// each with the index of its listener.
     pub(crate) fn reload(
         &self,
         configuration: &mut Configuration,
         cores: u16,
-        addresses: &[SocketAddr],
+        places: &[(u16, SocketAddr)],
     ) -> Option<Reloaded> {
-        let (new, loaded) = match self.load(addresses) {
+        let (new, loaded, protocols) = match self.load(configuration, places) {
             Ok(read) => read,
             Err(refused) => {
                 for line in refused.to_string().lines() {
@@ -65,13 +72,17 @@ impl Reloading<'_> {
             }
         }
         let after = configuration.core(cores, Reloading::notices());
-        Some(Reloaded { config: (before != after).then(|| Arc::new(after)), loaded, changes: changes.len() })
+        let config = (before != after).then(|| Arc::new(after));
+        Some(Reloaded { config, loaded, protocols, changes: changes.len() })
     }
 
-    fn load(&self, addresses: &[SocketAddr]) -> Result<(Configuration, Loaded), Box<dyn Error>> {
+    fn load(&self, old: &Configuration, places: &[(u16, SocketAddr)]) -> Result<Files, Box<dyn Error>> {
         let new = Configuration::load(self.serve)?;
-        auth::check_doors(&new.auth, addresses)?;
+        let mut next = old.clone();
+        next.reload(&new);
+        auth::check_doors(&next, places)?;
         let loaded = auth::load(&new.auth)?;
-        Ok((new, loaded))
+        let protocols = transport::load(&next.listeners)?;
+        Ok((new, loaded, protocols))
     }
 }

@@ -137,6 +137,8 @@ pub struct Connection {
 /// State that an idle 3.1.1 connection does without.
 #[derive(Debug, Default)]
 pub struct Extras {
+    /// The user that a certificate proves the client to be, until it is greeted.
+    pub certified_user: Option<Box<str>>,
     /// Method of an enhanced authentication.
     pub authentication_method: Option<Box<str>>,
     /// How fast it may go.

@@ -41,6 +41,12 @@ impl Core {
         }
     }
 
+    pub(super) fn on_certified(&mut self, id: ConnectionId, user: String) {
+        if let Some(connection) = self.connections.get_mut(id) {
+            connection.extras().certified_user = Some(user.into());
+        }
+    }
+
     fn insert_connection(&mut self, now: Now, id: ConnectionId, listener: u16, peer: Option<SocketAddr>) {
         let timeout = Duration::from_millis(u64::from(self.config.connect_timeout_ms));
         let timer = self.wheel.arm(now.monotonic.after(timeout).0, Timer::Connection(id));
@@ -100,17 +106,19 @@ impl Core {
             self.refuse(now, id, reason, out);
             return Processed::Gone;
         }
+        let certified = connection.extras.as_mut().and_then(|extras| extras.certified_user.take());
+        let user = certified.as_deref().or(connect.username);
         match self.config.authentication {
-            Authentication::Ask => {
+            Authentication::Ask if certified.is_none() => {
                 self.ask_about_connect(id, &connect, &bytes[..used], out);
                 Processed::Upto(used)
             }
             // [MQTT-4.12.0-1]: we have no method of our own.
-            Authentication::Open if connect.properties.authentication_method.is_some() => {
+            _ if connect.properties.authentication_method.is_some() => {
                 self.refuse(now, id, ReasonCode::BAD_AUTHENTICATION_METHOD, out);
                 Processed::Gone
             }
-            Authentication::Open => match self.config.identify(connection.listener, connect.username) {
+            _ => match self.config.identify(connection.listener, user) {
                 Ok((tenant, user)) => {
                     let identity = unauthenticated(tenant, user);
                     self.admit(now, id, &connect, bytes, identity, None, out);

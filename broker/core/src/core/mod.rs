@@ -168,6 +168,7 @@ impl Core {
             Input::ClientAccepted { connection, listener, peer } => {
                 self.on_accepted(now, connection, listener, peer, out);
             }
+            Input::ClientCertified { connection, user } => self.on_certified(connection, user),
             Input::ClientHandedOver { connection, handover } => {
                 self.on_handed_over(now, connection, *handover, out);
             }

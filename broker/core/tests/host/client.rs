@@ -52,6 +52,11 @@ impl Client {
         self.send(&bytes);
     }
 
+    /// The transport has proved which user it is.
+    pub fn certify(&self, user: &str) {
+        self.node.world.borrow_mut().certify(self.index, user);
+    }
+
     /// Sends a CONNECT, and expects nothing.
     pub fn send_connect(&mut self, connect: &Connect<'_>) {
         self.version = connect.version;

@@ -216,6 +216,15 @@ impl World {
         self.run();
     }
 
+    /// The transport has proved which user a client is.
+    pub fn certify(&mut self, index: usize, user: &str) {
+        let (core, connection) = self.sockets[index].place.expect("it is open");
+        let input = Input::ClientCertified { connection, user: user.to_owned() };
+        self.cores[core.index()].on_input(self.now, input, &mut self.outputs[core.index()]);
+        self.turn(core);
+        self.run();
+    }
+
     /// The client's end goes away: what the broker still sends is lost, what it has not received too.
     pub fn drop_socket(&mut self, index: usize) {
         self.note_closed(index);

@@ -31,6 +31,7 @@ pub(crate) use self::settings::{Anonymous, FileName, Settings};
 use self::tokens::{KeyError, Said, Tokens};
 pub(crate) use self::workers::Workers;
 use self::workers::{Busy, Job};
+use crate::configuration::Configuration;
 use crate::sys::EventFd;
 
 /// An address that others can reach, where nobody would have to say who they are, and nobody has said that they
@@ -51,10 +52,16 @@ impl fmt::Display for OpenDoor {
     }
 }
 
-/// Finds the first such address.
-pub(crate) fn check_doors(settings: &Settings, addresses: &[SocketAddr]) -> Result<(), OpenDoor> {
-    let open = addresses.iter().find(|address| !address.ip().is_loopback());
-    open.filter(|_| settings.is_open_by_default()).map_or(Ok(()), |address| Err(OpenDoor(*address)))
+/// Finds the first such address among those where clients are accepted, each with the index of its listener.
+pub(crate) fn check_doors(
+    configuration: &Configuration,
+    places: &[(u16, SocketAddr)],
+) -> Result<(), OpenDoor> {
+    let is_open = |&&(listener, address): &&(u16, SocketAddr)| {
+        !address.ip().is_loopback() && !configuration.listeners[usize::from(listener)].asks_for_certificates()
+    };
+    let open = places.iter().find(is_open).filter(|_| configuration.auth.is_open_by_default());
+    open.map_or(Ok(()), |(_, address)| Err(OpenDoor(*address)))
 }
 
 /// What the files say, and who is let in without them. Immutable, shared by all cores and threads.

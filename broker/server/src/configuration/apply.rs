@@ -1,6 +1,7 @@
 //! From names and values to a configuration: every name has to be a key, every value what the key takes.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 use broker_core::config::{Config, ConfigError, Field, Key, Kind, Settings, Value};
 
@@ -8,7 +9,7 @@ use super::sections::{Cluster, Listener, Log, NAME, Name, Node, Roles};
 use super::tree::{Content, Entry, Table};
 use super::wrong::{Reason, Wrong};
 use super::{Configuration, Refused};
-use crate::auth;
+use crate::auth::{self, FileName};
 
 /// What is wrong so far.
 type Wrongs = Vec<Wrong>;
@@ -131,11 +132,30 @@ fn listener(entry: &Entry, path: &str, wrongs: &mut Wrongs) -> Listener {
         let path = format!("{path}.{name}");
         if name == "settings" {
             listener.settings = own_settings(entry, &path, wrongs);
+        } else if name == "certificates" {
+            listener.certificates = certificates(entry, &path, wrongs);
         } else {
             set(entry, &path, name, Listener::KEYS, &mut listener, wrongs);
         }
     }
     listener
+}
+
+/// Files by the names that clients ask for.
+fn certificates(entry: &Entry, path: &str, wrongs: &mut Wrongs) -> BTreeMap<String, PathBuf> {
+    let mut files = BTreeMap::new();
+    for (name, entry) in entries(entry, path, wrongs).into_iter().flatten() {
+        match &entry.content {
+            Content::Value(Value::Text(file)) if !file.is_empty() => {
+                files.insert(name.clone(), PathBuf::from(file));
+            }
+            _ => {
+                let reason = "must be a file with a certificate and its key, in PEM".to_owned();
+                fail(entry, &format!("{path}.{name}"), Reason::Other(reason), wrongs);
+            }
+        }
+    }
+    files
 }
 
 /// What a listener's clients have otherwise than the rest of their tenants.
@@ -176,6 +196,10 @@ pub(super) fn flatten(configuration: &Configuration) -> BTreeMap<String, (Value,
         for (name, value) in &listener.settings {
             let key = Settings::KEYS.iter().find(|key| key.name == *name).expect("was read by it");
             all.insert(format!("{path}.settings.{name}"), (value.clone(), key.kind));
+        }
+        for (name, file) in &listener.certificates {
+            let file = FileName(Some(file.clone()));
+            all.insert(format!("{path}.certificates.{name}"), (file.write(), FileName::KIND));
         }
     }
     all

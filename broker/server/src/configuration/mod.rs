@@ -23,7 +23,7 @@ use std::sync::Arc;
 use broker_core::config::{Config, Settings};
 
 pub(crate) use changes::Effect;
-pub(crate) use sections::{Cluster, Cores, Data, Filter, Listener, Log, Node, Roles};
+pub(crate) use sections::{ClientCertificates, Cluster, Cores, Data, Filter, Listener, Log, Node, Roles};
 use wrong::{Reason, Wrong};
 
 use crate::auth;

@@ -3,12 +3,14 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::path::PathBuf;
 use std::str::FromStr;
 
 use broker_core::config::{Field, Key, Kind, Value};
 use broker_core::keys;
 use tracing_subscriber::EnvFilter;
 
+use crate::auth::FileName;
 use crate::cli::{Io, Listen};
 use crate::cores::CpuList;
 
@@ -55,12 +57,26 @@ pub(crate) struct Roles {
 pub(crate) struct Listener {
     /// Transport, address and port.
     pub(crate) bind: Listen,
+    /// The certificate it shows, with those between it and its authority.
+    pub(crate) tls_cert: FileName,
+    /// Its key.
+    pub(crate) tls_key: FileName,
+    /// Authorities of client certificates.
+    pub(crate) tls_ca: FileName,
+    /// Which clients need one.
+    pub(crate) tls_client_certificates: ClientCertificates,
+    /// Certificates that are revoked.
+    pub(crate) tls_crl: FileName,
+    /// Whether the name in a client's certificate is its user name.
+    pub(crate) use_identity_as_username: bool,
     /// The tenant of its clients.
     pub(crate) tenant: Name,
     /// Whether a user name `tenant/user` names another.
     pub(crate) tenant_from_username: bool,
     /// What differs from the tenants' settings, by key.
     pub(crate) settings: BTreeMap<&'static str, Value>,
+    /// Certificates, each with its key, shown to those who ask for the name.
+    pub(crate) certificates: BTreeMap<String, PathBuf>,
 }
 
 impl Node {
@@ -80,8 +96,24 @@ impl Roles {
 }
 
 impl Listener {
-    pub(crate) const KEYS: &'static [Key<Listener>] =
-        keys!(Listener { bind, tenant, tenant_from_username } beside { settings });
+    pub(crate) const KEYS: &'static [Key<Listener>] = keys!(Listener {
+            bind,
+            tls_cert,
+            tls_key,
+            tls_ca,
+            tls_client_certificates,
+            tls_crl,
+            use_identity_as_username,
+            tenant,
+            tenant_from_username,
+        } beside { settings, certificates });
+
+    /// Whether nobody comes in without a certificate.
+    pub(crate) fn asks_for_certificates(&self) -> bool {
+        self.bind.scheme.is_encrypted()
+            && self.tls_ca.path().is_some()
+            && self.tls_client_certificates == ClientCertificates::Required
+    }
 }
 
 impl Default for Node {
@@ -112,10 +144,47 @@ impl Default for Listener {
     fn default() -> Listener {
         Listener {
             bind: Listen::default(),
+            tls_cert: FileName::default(),
+            tls_key: FileName::default(),
+            tls_ca: FileName::default(),
+            tls_client_certificates: ClientCertificates::Required,
+            tls_crl: FileName::default(),
+            use_identity_as_username: false,
             tenant: Name("default".to_owned()),
             tenant_from_username: false,
             settings: BTreeMap::new(),
+            certificates: BTreeMap::new(),
         }
+    }
+}
+
+/// Which clients need a certificate, where there are authorities for them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ClientCertificates {
+    /// All.
+    Required,
+    /// None, but one that is shown has to be good.
+    Optional,
+}
+
+impl FromStr for ClientCertificates {
+    type Err = Unfit;
+
+    fn from_str(text: &str) -> Result<ClientCertificates, Unfit> {
+        match text {
+            "required" => Ok(ClientCertificates::Required),
+            "optional" => Ok(ClientCertificates::Optional),
+            _ => Err(Unfit),
+        }
+    }
+}
+
+impl fmt::Display for ClientCertificates {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            ClientCertificates::Required => "required",
+            ClientCertificates::Optional => "optional",
+        })
     }
 }
 
@@ -261,6 +330,7 @@ text_field!(
     Data: Kind::Text("\"none\" (durable storage is not there yet)"),
     Io: Kind::Word(&["auto", "uring", "epoll"]),
     Filter: Kind::Text("a level (\"error\", \"warn\", \"info\", \"debug\") or a filter such as \"info,hermod=debug\""),
-    Listen: Kind::Text("\"tcp://ADDRESS:PORT\", with IPv6 addresses in brackets"),
+    ClientCertificates: Kind::Word(&["required", "optional"]),
+    Listen: Kind::Text("\"tcp://ADDRESS:PORT\" or \"tls://ADDRESS:PORT\", with IPv6 addresses in brackets"),
     Name: NAME,
 );

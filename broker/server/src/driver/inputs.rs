@@ -11,7 +11,7 @@ use broker_core::identity::{ConnectionId, CoreId};
 use broker_core::input::Input;
 use socket2::SockRef;
 
-use super::{Driver, Stop};
+use super::{Driver, Stop, layered};
 use crate::auth::Loaded;
 use crate::connections::{Receiving, Sending, Stage};
 use crate::listener::{self, Accepted};
@@ -19,6 +19,7 @@ use crate::mailboxes::Item;
 use crate::node::Control;
 use crate::poller::{Poller, Readiness, Report, Source, What};
 use crate::sys;
+use crate::transport::Transport;
 
 /// Items taken from one core's mailbox in a turn.
 const MAIL_TURN_MAX: usize = 256;
@@ -148,6 +149,7 @@ impl Driver {
                     self.authenticator.configure(&config);
                     self.input(Input::Configure(config));
                 }
+                Control::Speak(protocols) => self.protocols = protocols,
                 Control::Exit => self.stop = Stop::Exit,
             }
         }
@@ -172,8 +174,9 @@ impl Driver {
             for _ in 0..MAIL_TURN_MAX {
                 match self.mailboxes.receive(from) {
                     Some(Item::Messages(messages)) => self.input(Input::PeerMessages { from, messages }),
-                    Some(Item::Socket(handover, socket)) => {
-                        if let Some(connection) = self.add(socket) {
+                    Some(Item::Socket(handover, socket, transport)) => {
+                        if let Some(connection) = self.add(socket, transport) {
+                            self.take_over_transport(connection);
                             self.input(Input::ClientHandedOver { connection, handover });
                         }
                     }
@@ -202,7 +205,8 @@ impl Driver {
             let Listener { listener, ref socket } = self.listeners[usize::from(index)];
             match listener::accept(socket) {
                 Accepted::Socket(socket, peer) => {
-                    if let Some(connection) = self.add(socket) {
+                    let Ok(transport) = self.protocols[usize::from(listener)].begin() else { continue };
+                    if let Some(connection) = self.add(socket, transport) {
                         self.input(Input::ClientAccepted { connection, listener, peer });
                     }
                 }
@@ -232,13 +236,13 @@ impl Driver {
     }
 
     /// Gives a new connection its slot, and begins to wait for its bytes.
-    fn add(&mut self, socket: OwnedFd) -> Option<ConnectionId> {
+    fn add(&mut self, socket: OwnedFd, transport: Option<Box<Transport>>) -> Option<ConnectionId> {
         let id = self.connections.next_id();
         if let Err(error) = self.poller.watch(Source::Connection(id), socket.as_fd()) {
             warn_unwatchable(self.id, &error);
             return None;
         }
-        self.connections.insert(socket);
+        self.connections.insert(socket, transport);
         Some(id)
     }
 
@@ -264,16 +268,24 @@ impl Driver {
             connection.receiving = Receiving::Held;
             return 0;
         }
-        match sys::receive(connection.socket.as_fd(), &mut self.scratch) {
+        let layered = self.connections.has_transport(id);
+        if layered && open && !self.may_receive_layered(id) {
+            return 0;
+        }
+        let room = if layered { layered::RECEIVE_BYTES_MAX } else { self.scratch.len() };
+        let Some(connection) = self.connections.get_mut(id) else { return 0 };
+        match sys::receive(connection.socket.as_fd(), &mut self.scratch[..room]) {
             Ok(0) => self.close_now(id),
             Ok(bytes) => {
                 // Less than there was room for: nothing is left, or it is news to the kernel, too. Unless the
                 // end, which was news already, comes behind it.
-                if bytes == self.scratch.len() || connection.hung_up {
+                if bytes == room || connection.hung_up {
                     connection.receiving = Receiving::Listed;
                     self.ready.push_back(id);
                 }
-                if open {
+                if open && layered {
+                    self.receive_layered(id, bytes);
+                } else if open {
                     self.unended = true;
                     let input = Input::ClientBytes { connection: id, bytes: &self.scratch[..bytes] };
                     self.core.on_input(self.now, input, &mut self.outputs);

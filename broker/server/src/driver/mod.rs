@@ -13,6 +13,7 @@
 //! Hot path.
 
 mod inputs;
+mod layered;
 mod outputs;
 
 use std::collections::VecDeque;
@@ -37,6 +38,7 @@ use crate::mailboxes::Mailboxes;
 use crate::memory;
 use crate::node::{Control, Event};
 use crate::poller::{Poller, Report, Source};
+use crate::transport::Protocol;
 use crate::watchdog::{TurnHistogram, Watchdog};
 
 /// Rounds of acting on outputs in one turn: what is sent may let more be sent.
@@ -62,6 +64,8 @@ pub(crate) struct Parts {
     pub(crate) mailboxes: Mailboxes,
     /// Listening sockets, each with the index of its configured listener.
     pub(crate) listeners: Vec<(u16, OwnedFd)>,
+    /// What is spoken on each configured listener, by index.
+    pub(crate) protocols: Arc<[Protocol]>,
     pub(crate) control: Receiver<Control>,
     pub(crate) events: Sender<Event>,
     pub(crate) histogram: Arc<TurnHistogram>,
@@ -92,6 +96,12 @@ pub(crate) struct Driver {
     /// The state machine lets clients be read in this turn.
     reading: bool,
     scratch: Box<[u8]>,
+    /// What a transport has made of them.
+    plain: Vec<u8>,
+    /// A buffer for a transport that has to send.
+    spare_wire: Vec<u8>,
+    /// How many handshakes may still go on in this turn.
+    handshakes_left: u32,
     /// Connections that take bytes again, or whose bytes the turn's budget left.
     sendable: Vec<ConnectionId>,
     /// What is left of the turn's budget for sending.
@@ -99,6 +109,7 @@ pub(crate) struct Driver {
 
     /// None any more once the orderly stop has begun.
     listeners: Vec<Listener>,
+    protocols: Arc<[Protocol]>,
     /// Listeners on which something waits to be accepted.
     acceptable: Vec<u16>,
     /// Until when nothing is accepted, for want of descriptors.
@@ -126,7 +137,8 @@ enum Stop {
 impl Driver {
     /// On the thread that has made the poller.
     pub(crate) fn new(parts: Parts, mut poller: Poller) -> io::Result<Driver> {
-        let Parts { core, authenticator, clock, mailboxes, listeners, control, events, histogram } = parts;
+        let Parts { core, authenticator, clock, mailboxes, listeners, protocols, .. } = parts;
+        let Parts { control, events, histogram, .. } = parts;
         poller.watch(Source::Wake, mailboxes.wake().event.as_fd())?;
         let listeners = inputs::start_listeners(&mut poller, listeners)?;
         let now = clock.now();
@@ -146,9 +158,13 @@ impl Driver {
             ready: VecDeque::new(),
             reading: true,
             scratch: vec![0; RECEIVE_BYTES_MAX].into_boxed_slice(),
+            plain: Vec::new(),
+            spare_wire: Vec::new(),
+            handshakes_left: 0,
             sendable: Vec::new(),
             send_bytes_left: 0,
             listeners,
+            protocols,
             acceptable: Vec::new(),
             accept_at: None,
             accept_warned: None,
@@ -180,6 +196,7 @@ impl Driver {
     fn turn(&mut self) -> bool {
         self.now = self.clock.now();
         self.send_bytes_left = SEND_TURN_BYTES_MAX;
+        self.handshakes_left = layered::HANDSHAKES_TURN_MAX;
         self.take_reports();
         self.take_control();
         self.take_answers();

@@ -23,7 +23,7 @@ use crate::poller::Source;
 const SLICES_MAX: usize = 64;
 
 /// Calls of that kind for one connection in a turn; what is left then waits for the next.
-const SENDS_MAX: usize = 16;
+pub(super) const SENDS_MAX: usize = 16;
 
 /// One line for what happened to a connection, on level debug: at the rate of connections, not of messages.
 fn log(core: CoreId, notice: &Notice) {
@@ -47,7 +47,7 @@ pub(super) struct Work {
 
 /// What came of sending to a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Sent {
+pub(super) enum Sent {
     /// Everything.
     All,
     /// What the turn's budget allows.
@@ -133,7 +133,7 @@ impl Driver {
 
     /// Closes a connection here and now.
     pub(super) fn close_now(&mut self, id: ConnectionId) {
-        let Some(socket) = self.connections.remove(id) else { return };
+        let Some((socket, _)) = self.connections.remove(id) else { return };
         // A poll holds the socket open until the kernel has forgotten it; shutting down has its effect at
         // once, and ends a wait for room to send. It fails only if the other end is gone already.
         let _ = SockRef::from(&socket).shutdown(Shutdown::Both);
@@ -144,9 +144,9 @@ impl Driver {
 
     /// Gives a connection's socket to another core.
     fn hand_over(&mut self, id: ConnectionId, to: CoreId, handover: Box<Handover>) {
-        let Some(socket) = self.connections.remove(id) else { return };
+        let Some((socket, transport)) = self.connections.remove(id) else { return };
         self.poller.forget(Source::Connection(id), socket.as_fd());
-        self.mailboxes.send(to, Item::Socket(handover, socket));
+        self.mailboxes.send(to, Item::Socket(handover, socket, transport));
     }
 
     /// Receives again from a connection that was held back.
@@ -169,7 +169,8 @@ impl Driver {
             self.postpone(id);
             return;
         }
-        let sent = self.send_unsent(id);
+        let layered = self.connections.has_transport(id);
+        let sent = if layered { self.send_layered(id) } else { self.send_unsent(id) };
         let Some(connection) = self.connections.get_mut(id) else { return };
         match sent {
             Sent::All if connection.stage == Stage::Flushing => {

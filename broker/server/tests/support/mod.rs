@@ -44,14 +44,21 @@ impl Broker {
         Broker::spawn(shell, 0, arguments)
     }
 
+    /// Starts a broker where a file says, which is to name one listener on a free port of 127.0.0.1.
+    pub fn start_as_configured(file: &str, arguments: &[&str]) -> Broker {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_hermod"));
+        command.args(["--config", file]).args(arguments);
+        Broker::run(command)
+    }
+
     fn spawn(mut command: Command, port: u16, arguments: &[&str]) -> Broker {
-        let mut process = command
-            .args(["--listen", &format!("tcp://127.0.0.1:{port}")])
-            .args(arguments)
-            .stdin(Stdio::null())
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("the binary starts");
+        command.args(["--listen", &format!("tcp://127.0.0.1:{port}")]).args(arguments);
+        Broker::run(command)
+    }
+
+    fn run(mut command: Command) -> Broker {
+        let mut process =
+            command.stdin(Stdio::null()).stderr(Stdio::piped()).spawn().expect("the binary starts");
         let stderr = BufReader::new(process.stderr.take().expect("it is piped"));
         let (lines, log) = channel();
         std::thread::Builder::new()
@@ -59,8 +66,8 @@ impl Broker {
             .expect("a thread for the log");
         let address = SocketAddr::from(([127, 0, 0, 1], 0));
         let mut broker = Broker { process, log, seen: Vec::new(), address };
-        let line = broker.wait_for_log("listening on tcp://");
-        let (_, address) = line.rsplit_once("tcp://").expect("it was looked for");
+        let line = broker.wait_for_log("listening on ");
+        let (_, address) = line.rsplit_once("://").expect("it was looked for");
         broker.address = address.trim().parse().expect("the log names an address");
         broker
     }
