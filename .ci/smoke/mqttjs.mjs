@@ -1,10 +1,10 @@
-// MQTT.js against the broker on a port: MQTT 3.1, 3.1.1 and 5.0. Exits with 1 on the first failure.
+// MQTT.js against the broker at a URL: MQTT 3.1, 3.1.1 and 5.0. Exits with 1 on the first failure.
 
 import assert from "node:assert/strict";
 import { once } from "node:events";
 import mqtt from "mqtt";
 
-const port = process.argv[2];
+const url = process.argv[2];
 const versions = [
     { name: "v31", options: { protocolVersion: 3, protocolId: "MQIsdp" } },
     { name: "v311", options: { protocolVersion: 4 } },
@@ -13,7 +13,7 @@ const versions = [
 
 // A connected client, with its messages in a queue.
 async function connect(clientId, options) {
-    const client = mqtt.connect(`mqtt://127.0.0.1:${port}`, { clientId, reconnectPeriod: 0, ...options });
+    const client = mqtt.connect(url, { clientId, reconnectPeriod: 0, ...options });
     // Before CONNACK, behind which a session's messages follow at once.
     client.queue = [];
     client.on("message", (topic, payload, packet) => {

@@ -76,7 +76,7 @@ pub(crate) struct Serve {
     ///
     /// `tcp://ADDRESS:PORT`, with port 1883 if none is named and a free one, which the log names, if it
     /// is 0. `tcp://[::]:1883` takes IPv4 and IPv6 on all interfaces; `tls://ADDRESS:PORT`, port 8883, is the same
-    /// under TLS. Default: tcp://127.0.0.1:1883.
+    /// under TLS, `ws://` (8083) and `wss://` (8084) the same in WebSockets at /mqtt. Default: tcp://127.0.0.1:1883.
     #[arg(long, value_name = "URL")]
     pub(crate) listen: Vec<Listen>,
 
@@ -216,16 +216,22 @@ pub(crate) enum Scheme {
     Tcp,
     /// TLS over TCP.
     Tls,
+    /// WebSocket over TCP.
+    Ws,
+    /// WebSocket over TLS.
+    Wss,
 }
 
 impl Scheme {
-    const ALL: [Scheme; 2] = [Scheme::Tcp, Scheme::Tls];
+    const ALL: [Scheme; 4] = [Scheme::Tcp, Scheme::Tls, Scheme::Ws, Scheme::Wss];
 
     /// As it is written.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Scheme::Tcp => "tcp",
             Scheme::Tls => "tls",
+            Scheme::Ws => "ws",
+            Scheme::Wss => "wss",
         }
     }
 
@@ -234,12 +240,19 @@ impl Scheme {
         match self {
             Scheme::Tcp => 1883,
             Scheme::Tls => 8883,
+            Scheme::Ws => 8083,
+            Scheme::Wss => 8084,
         }
     }
 
     /// Whether there have to be certificates.
     pub(crate) fn is_encrypted(self) -> bool {
-        self == Scheme::Tls
+        matches!(self, Scheme::Tls | Scheme::Wss)
+    }
+
+    /// Whether packets come in frames.
+    pub(crate) fn is_websocket(self) -> bool {
+        matches!(self, Scheme::Ws | Scheme::Wss)
     }
 }
 
@@ -259,7 +272,7 @@ impl std::error::Error for ListenError {}
 impl fmt::Display for ListenError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            ListenError::Scheme => "must begin with tcp:// or tls://",
+            ListenError::Scheme => "must begin with tcp://, tls://, ws:// or wss://",
             ListenError::Host => "names no address; tcp://[::]:1883 listens on all",
             ListenError::Port => "the port must be 0 to 65535",
         })
@@ -338,6 +351,8 @@ mod tests {
             ("tcp://[::1]/", listen("::1", 1883)),
             ("127.0.0.1:1883", Err(ListenError::Scheme)),
             ("tls://127.0.0.1", at(Scheme::Tls, "127.0.0.1", 8883)),
+            ("ws://a", at(Scheme::Ws, "a", 8083)),
+            ("wss://a", at(Scheme::Wss, "a", 8084)),
             ("tls://[::]:1", at(Scheme::Tls, "::", 1)),
             ("udp://127.0.0.1:1883", Err(ListenError::Scheme)),
             ("tcp://:1883", Err(ListenError::Host)),

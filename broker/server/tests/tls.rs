@@ -149,12 +149,11 @@ fn shake(broker: &Broker, config: &Arc<ClientConfig>, name: &str) -> std::io::Re
     Ok(connection)
 }
 
-async fn talk(authority: &Authority, broker: &Broker) {
-    let trust = authority.trust(None);
-    let mut subscriber = Client::connect(options(broker, "subscriber", &trust)).await;
+async fn talk(options: impl Fn(&str) -> MqttOptions) {
+    let mut subscriber = Client::connect(options("subscriber")).await;
     subscriber.subscribe("t/#", QoS::ExactlyOnce).await;
     for (index, qos) in [QoS::AtMostOnce, QoS::AtLeastOnce, QoS::ExactlyOnce].into_iter().enumerate() {
-        let publisher = Client::connect(options(broker, &format!("publisher-{index}"), &trust)).await;
+        let publisher = Client::connect(options(&format!("publisher-{index}"))).await;
         for length in [0, 10, 20_000, 2_000_000] {
             let payload = vec![b'a' + u8::try_from(index).expect("3"); length];
             publisher.requests.publish("t/x", qos, false, payload.clone()).await.expect("it runs");
@@ -169,12 +168,48 @@ async fn talk(authority: &Authority, broker: &Broker) {
 async fn messages_over_tls() {
     let authority = Authority::new();
     authority.sign("server", &[], 1);
-    let broker = authority.serve("", &[]);
-    talk(&authority, &broker).await;
-    broker.stop();
-    let broker = without_rings(|| authority.serve("", &[]));
-    talk(&authority, &broker).await;
-    broker.stop();
+    let trust = authority.trust(None);
+    for broker in [authority.serve("", &[]), without_rings(|| authority.serve("", &[]))] {
+        talk(|id| options(&broker, id, &trust)).await;
+        broker.stop();
+    }
+}
+
+/// The same in WebSockets, without TLS and with it.
+#[tokio::test]
+async fn messages_in_websockets() {
+    let authority = Authority::new();
+    authority.sign("server", &[], 1);
+    let mut trust = ClientConfig::clone(&authority.trust(None));
+    trust.alpn_protocols.clear();
+    let trust = Arc::new(trust);
+    for scheme in ["ws", "wss"] {
+        let tls = [("--tls-cert", "server.pem"), ("--tls-key", "server.key")];
+        let tls = tls.map(|(flag, file)| format!("{flag}={}", authority.path(file)));
+        std::fs::write(
+            authority.path("hermod.toml"),
+            format!("[[listeners]]\nbind = '{scheme}://127.0.0.1:0'\n"),
+        )
+        .expect("written");
+        let start = || {
+            let arguments = tls.each_ref().map(String::as_str);
+            Broker::start_as_configured(&authority.path("hermod.toml"), &arguments)
+        };
+        for broker in [start(), without_rings(start)] {
+            let port = broker.address().port();
+            let options = |id: &str| {
+                let mut options = MqttOptions::new(id, format!("{scheme}://localhost:{port}/mqtt"), port);
+                options.set_transport(match scheme {
+                    "ws" => Transport::Ws,
+                    _ => Transport::Wss(TlsConfiguration::Rustls(Arc::clone(&trust))),
+                });
+                options.set_max_packet_size(4 << 20, 4 << 20);
+                options
+            };
+            talk(options).await;
+            broker.stop();
+        }
+    }
 }
 
 /// Who needs a certificate is not let in without one, nor with one of a stranger or a revoked one; the name in it is

@@ -331,6 +331,6 @@ text_field!(
     Io: Kind::Word(&["auto", "uring", "epoll"]),
     Filter: Kind::Text("a level (\"error\", \"warn\", \"info\", \"debug\") or a filter such as \"info,hermod=debug\""),
     ClientCertificates: Kind::Word(&["required", "optional"]),
-    Listen: Kind::Text("\"tcp://ADDRESS:PORT\" or \"tls://ADDRESS:PORT\", with IPv6 addresses in brackets"),
+    Listen: Kind::Text("\"tcp://ADDRESS:PORT\", or with tls, ws or wss in front, and IPv6 addresses in brackets"),
     Name: NAME,
 );

@@ -62,7 +62,12 @@ pub(crate) fn load(listeners: &[Listener]) -> Result<Arc<[Protocol]>, TlsError> 
 fn protocol(index: usize, listener: &Listener) -> Result<Protocol, TlsError> {
     let tls = listener.bind.scheme.is_encrypted().then(|| server(listener)).transpose();
     let tls = tls.map_err(|(key, path, problem)| TlsError { listener: index, key, path, problem })?;
-    Ok(Protocol { tls: tls.map(Arc::new), identity_as_username: listener.use_identity_as_username })
+    let websocket = listener.bind.scheme.is_websocket();
+    Ok(Protocol {
+        tls: tls.map(Arc::new),
+        websocket,
+        identity_as_username: listener.use_identity_as_username,
+    })
 }
 
 /// The key, the file, and what is wrong.
@@ -96,7 +101,8 @@ fn server(listener: &Listener) -> Result<ServerConfig, Fault> {
         Some(authority) => builder.with_client_cert_verifier(verifier(listener, authority, &provider)?),
     };
     let mut config = builder.with_cert_resolver(Arc::new(names));
-    config.alpn_protocols = vec![b"mqtt".to_vec()];
+    let protocol = if listener.bind.scheme.is_websocket() { "http/1.1" } else { "mqtt" };
+    config.alpn_protocols = vec![protocol.as_bytes().to_vec()];
     // Sessions are resumed from what the client keeps, sealed under a key that changes with each reading of the
     // files: so that one that was begun under others is begun anew.
     config.ticketer =

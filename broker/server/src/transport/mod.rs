@@ -1,11 +1,14 @@
-//! What lies between a socket and the state machine on connections that are not plain TCP: TLS. It does no I/O: the
-//! driver brings what the socket has delivered, and takes away what is to be sent.
+//! What lies between a socket and the state machine on connections that are not plain TCP: TLS, WebSocket, or
+//! WebSocket over TLS. It does no I/O: the driver brings what the socket has delivered, and takes away what is to be
+//! sent.
 //!
 //! A plain connection has no transport, and costs nothing for it.
 
 mod certificates;
 mod identity;
 mod tls;
+mod upgrade;
+mod websocket;
 
 #[cfg(test)]
 mod tests;
@@ -18,6 +21,7 @@ use rustls::server::UnbufferedServerConnection;
 
 pub(crate) use self::certificates::{TlsError, load};
 use self::tls::{Stream, Tls};
+use self::websocket::WebSocket;
 
 /// Plaintext sealed at a time. What the kernel does not take of it is all that waits beside the state machine's own
 /// unsent bytes.
@@ -28,6 +32,8 @@ const SEAL_BYTES_MAX: usize = 64 * 1024;
 pub(crate) struct Protocol {
     /// TLS, and with which certificates.
     tls: Option<Arc<ServerConfig>>,
+    /// WebSocket, over that.
+    websocket: bool,
     /// The name in a client's certificate is its user name.
     identity_as_username: bool,
 }
@@ -39,7 +45,8 @@ pub(crate) struct Broken;
 /// What lies between one connection's socket and the state machine. Lives on the core that serves it, and moves with
 /// its socket.
 pub(crate) struct Transport {
-    tls: Tls,
+    tls: Option<Box<Tls>>,
+    websocket: Option<WebSocket>,
     identity_as_username: bool,
     /// The client has been named to the state machine, or need not be.
     named: bool,
@@ -63,10 +70,14 @@ impl Protocol {
     /// # Errors
     /// The library cannot begin one.
     pub(crate) fn begin(&self) -> Result<Option<Box<Transport>>, rustls::Error> {
-        let Some(config) = &self.tls else { return Ok(None) };
-        let connection = UnbufferedServerConnection::new(Arc::clone(config))?;
+        if self.tls.is_none() && !self.websocket {
+            return Ok(None);
+        }
+        let connect = |config| UnbufferedServerConnection::new(Arc::clone(config));
+        let connection = self.tls.as_ref().map(connect).transpose()?;
         Ok(Some(Box::new(Transport {
-            tls: Tls::new(connection),
+            tls: connection.map(|connection| Box::new(Tls::new(connection))),
+            websocket: self.websocket.then(WebSocket::new),
             identity_as_username: self.identity_as_username,
             named: false,
             ended: false,
@@ -87,9 +98,29 @@ impl Transport {
         if self.ended {
             return Ok(());
         }
-        let stream = self.tls.receive(bytes, plain, &mut self.wire)?;
-        self.ended = stream == Stream::Ended;
+        let from = plain.len();
+        let received = match &mut self.tls {
+            None => {
+                plain.extend_from_slice(bytes);
+                Ok(Stream::Open)
+            }
+            Some(tls) => tls.receive(bytes, plain, &mut self.wire),
+        };
+        let framed = self.receive_frames(plain, from);
+        self.ended = [received?, framed?].contains(&Stream::Ended);
         Ok(())
+    }
+
+    /// What came out of TLS, or out of the socket, may still be in frames.
+    fn receive_frames(&mut self, plain: &mut Vec<u8>, from: usize) -> Result<Stream, Broken> {
+        let Some(websocket) = &mut self.websocket else { return Ok(Stream::Open) };
+        let Some(tls) = &mut self.tls else { return websocket.receive(plain, from, &mut self.wire) };
+        let mut answer = Vec::new();
+        let stream = websocket.receive(plain, from, &mut answer);
+        if !answer.is_empty() {
+            tls.seal(&answer, &mut self.wire)?;
+        }
+        stream
     }
 
     /// The user that a certificate has just proved the client to be.
@@ -97,16 +128,16 @@ impl Transport {
     /// # Errors
     /// Clients need a name here, and it has shown none.
     pub(crate) fn next_user(&mut self) -> Result<Option<String>, Broken> {
-        if self.named || self.tls.is_handshaking() {
+        let Some(tls) = self.tls.as_ref().filter(|tls| !self.named && !tls.is_handshaking()) else {
             return Ok(None);
-        }
+        };
         self.named = true;
-        if self.identity_as_username { self.tls.client_name().ok_or(Broken).map(Some) } else { Ok(None) }
+        if self.identity_as_username { tls.client_name().ok_or(Broken).map(Some) } else { Ok(None) }
     }
 
     /// The next bytes may be work for a millisecond.
     pub(crate) fn is_handshaking(&self) -> bool {
-        self.tls.is_handshaking()
+        self.tls.as_ref().is_some_and(|tls| tls.is_handshaking())
     }
 
     /// The other end sends nothing more.
@@ -122,7 +153,7 @@ impl Transport {
         let mut taken = 0;
         for piece in unsent {
             let piece = &piece[..piece.len().min(SEAL_BYTES_MAX - taken)];
-            if taken == SEAL_BYTES_MAX || !self.tls.seal(piece, &mut self.wire)? {
+            if taken == SEAL_BYTES_MAX || !self.send_piece(piece)? {
                 break;
             }
             taken += piece.len();
@@ -130,11 +161,41 @@ impl Transport {
         Ok(taken)
     }
 
+    /// False if nothing can be sent yet.
+    fn send_piece(&mut self, piece: &[u8]) -> Result<bool, Broken> {
+        match (&mut self.websocket, &mut self.tls) {
+            (Some(websocket), _) if !websocket.is_open() => Ok(false),
+            (Some(_), None) => {
+                WebSocket::send(piece, &mut self.wire);
+                Ok(true)
+            }
+            (Some(_), Some(tls)) => {
+                // Header and payload in one record.
+                let mut frame = Vec::with_capacity(piece.len() + websocket::HEADER_BYTES_MAX);
+                WebSocket::send(piece, &mut frame);
+                tls.seal(&frame, &mut self.wire)
+            }
+            (None, Some(tls)) => tls.seal(piece, &mut self.wire),
+            (None, None) => unreachable!("a plain connection has no transport"),
+        }
+    }
+
     /// Says that nothing follows; once.
     pub(crate) fn finish(&mut self) {
-        if !self.finished {
-            self.finished = true;
-            self.tls.finish(&mut self.wire);
+        if std::mem::replace(&mut self.finished, true) {
+            return;
+        }
+        let mut frame = Vec::new();
+        if let Some(websocket) = &mut self.websocket {
+            websocket.finish(&mut frame);
+        }
+        match &mut self.tls {
+            None => self.wire.append(&mut frame),
+            Some(tls) => {
+                // Without keys there is nobody to tell.
+                let _ = tls.seal(&frame, &mut self.wire);
+                tls.finish(&mut self.wire);
+            }
         }
     }
 

@@ -109,7 +109,7 @@ fn tls_in_any_pieces() {
                 assert_eq!(server.send([halves.0, halves.1].into_iter()), Ok(length));
                 assert_eq!(answer(&mut client, &mut server), message);
             }
-            assert_eq!((server.wire.capacity(), server.tls.kept_bytes()), (0, 0));
+            assert_eq!((server.wire.capacity(), server.tls.as_ref().unwrap().kept_bytes()), (0, 0));
             client.send_close_notify();
             assert!(!server.has_ended());
             carry(&mut client, &mut server, piece, &mut random);
@@ -162,7 +162,7 @@ fn garbage_is_not_tls() {
             if server.receive(&mut bytes, &mut plain) == Err(Broken) {
                 break;
             }
-            assert!(server.tls.kept_bytes() <= 65_540);
+            assert!(server.tls.as_ref().unwrap().kept_bytes() <= 65_540);
         }
         assert_eq!(plain, b"");
     }
@@ -192,4 +192,177 @@ fn changed_records_are_refused() {
         assert_eq!(plain, b"");
         assert!(!server.wire().is_empty(), "an alert");
     }
+}
+
+/// The request of a client.
+const REQUEST: &[u8] = b"GET /mqtt HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+    Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Protocol: mqtt\r\nSec-WebSocket-Version: 13\r\n\r\n";
+
+fn web() -> Box<Transport> {
+    let protocol = Protocol { websocket: true, ..Protocol::default() };
+    protocol.begin().unwrap().expect("it is not plain")
+}
+
+/// A WebSocket whose request is answered.
+fn open_web() -> Box<Transport> {
+    let mut server = web();
+    assert_eq!(server.receive(&mut REQUEST.to_vec(), &mut Vec::new()), Ok(()));
+    assert!(server.wire().starts_with(b"HTTP/1.1 101 "));
+    let answer = server.wire().len();
+    server.advance(answer);
+    server.give_back(&mut Vec::new());
+    server
+}
+
+/// A client's frame, with its length in the shortest form.
+fn frame(first: u8, payload: &[u8], mask: [u8; 4]) -> Vec<u8> {
+    let mut frame = vec![first];
+    match payload.len() {
+        length @ 0..126 => frame.push(0x80 | length as u8),
+        length @ 126..65_536 => {
+            frame.push(0x80 | 126);
+            frame.extend((length as u16).to_be_bytes());
+        }
+        length => {
+            frame.push(0x80 | 127);
+            frame.extend((length as u64).to_be_bytes());
+        }
+    }
+    frame.extend(mask);
+    frame.extend(payload.iter().zip(mask.iter().cycle()).map(|(byte, mask)| byte ^ mask));
+    frame
+}
+
+/// A stream of random messages, fragmented or not, with control frames between the fragments: bytes, and payload.
+fn frames(random: &mut Random) -> (Vec<u8>, Vec<u8>) {
+    let (mut stream, mut payload) = (Vec::new(), Vec::new());
+    for _ in 0..20 {
+        let fragments = 1 + random.below(4);
+        for fragment in 0..fragments {
+            let length = [0, 1, 125, 126, 500, 65_535, 65_536][random.below(7)];
+            let part: Vec<u8> = (0..length).map(|_| random.below(256) as u8).collect();
+            let mask = std::array::from_fn(|_| random.below(256) as u8);
+            let (opcode, fin) = (if fragment == 0 { 2 } else { 0 }, fragment + 1 == fragments);
+            stream.extend(frame(if fin { 0x80 } else { 0 } | opcode, &part, mask));
+            payload.extend(part);
+            if random.below(3) == 0 {
+                stream.extend(frame(0x80 | [9, 10][random.below(2)], b"beat", mask));
+            }
+        }
+    }
+    (stream, payload)
+}
+
+/// Any segmentation of the same frames gives the same payload, and nothing is kept between frames.
+#[test]
+fn frames_in_any_pieces() {
+    for seed in 0..30 {
+        let mut random = Random(seed);
+        let (stream, payload) = frames(&mut random);
+        let mut all = REQUEST.to_vec();
+        all.extend(stream);
+        let piece = [1, 3, 50, 5000, 1 << 20][random.below(5)];
+        let (mut server, mut plain) = (web(), Vec::new());
+        let mut rest = all.as_mut_slice();
+        while !rest.is_empty() {
+            let (now, later) = rest.split_at_mut(1 + random.below(piece.min(rest.len())));
+            assert_eq!(server.receive(now, &mut plain), Ok(()));
+            // Answers to pings are bounded, whether or not they are read.
+            assert!(server.wire().len() <= 8192);
+            rest = later;
+        }
+        assert!(plain == payload, "seed {seed}");
+    }
+}
+
+/// What goes out is whole frames without a mask, each form of length; a ping is answered with what it carried, a close
+/// with a close, after which nothing is heard.
+#[test]
+fn frames_that_leave() {
+    for (length, header) in [
+        (1, vec![0x82, 1]),
+        (126, vec![0x82, 126, 0, 126]),
+        (65_535, vec![0x82, 126, 0xff, 0xff]),
+        (65_536, vec![0x82, 127, 0, 0, 0, 0, 0, 1, 0, 0]),
+    ] {
+        let mut server = open_web();
+        let payload = vec![7; length];
+        assert_eq!(server.send([payload.as_slice()].into_iter()), Ok(length));
+        assert_eq!(server.wire(), [header, payload].concat());
+    }
+    let mut server = open_web();
+    let (mut bytes, mut plain) = (frame(0x89, b"beat", [1; 4]), Vec::new());
+    assert_eq!(server.receive(&mut bytes, &mut plain), Ok(()));
+    assert_eq!(server.wire(), b"\x8a\x04beat");
+    server.advance(6);
+    let mut bytes =
+        [frame(0x82, b"last", [2; 4]), frame(0x88, &[3, 0xe8], [3; 4]), frame(0x82, b"x", [4; 4])].concat();
+    assert_eq!(server.receive(&mut bytes, &mut plain), Ok(()));
+    assert_eq!((plain.as_slice(), server.wire()), (b"last".as_slice(), b"\x88\x02\x03\xe8".as_slice()));
+    assert!(server.has_ended());
+    let mut server = open_web();
+    server.finish();
+    server.finish();
+    assert_eq!(server.wire(), b"\x88\x02\x03\xe8");
+    assert_eq!(web().send([b"early".as_slice()].into_iter()), Ok(0), "not before the answer to the request");
+}
+
+/// Each frame that must not be closes with its code, whatever came before it; its length is no reason to keep anything.
+#[test]
+fn frames_that_must_not_be() {
+    for (bytes, code) in [
+        (frame(0x81, b"text", [1; 4]), 1003),
+        (vec![0x82, 4, 1, 2, 3, 4], 1002),
+        (frame(0xc2, b"reserved", [1; 4]), 1002),
+        (frame(0x83, b"unknown", [1; 4]), 1002),
+        (frame(0x8b, b"", [1; 4]), 1002),
+        (frame(0x09, b"fragmented ping", [1; 4]), 1002),
+        (frame(0x89, &[0; 126], [1; 4]), 1002),
+        (frame(0x80, b"continues nothing", [1; 4]), 1002),
+        ([frame(0x02, b"", [1; 4]), frame(0x82, b"", [1; 4])].concat(), 1002),
+        (frame(0x88, b"x", [1; 4]), 1002),
+        (vec![0x82, 0xff, 0x80, 0, 0, 0, 0, 0, 0, 0, 1, 2, 3, 4], 1002),
+    ] {
+        let (mut server, mut plain) = (open_web(), Vec::new());
+        let mut stream = [frame(0x82, b"before", [9; 4]), bytes.clone()].concat();
+        assert_eq!(server.receive(&mut stream, &mut plain), Err(Broken), "{bytes:?}");
+        assert_eq!(plain, b"before");
+        assert_eq!(server.wire(), [vec![0x88, 2], u16::to_be_bytes(code).to_vec()].concat(), "{bytes:?}");
+    }
+    let (mut server, mut plain) = (open_web(), Vec::new());
+    let mut huge = vec![0x82, 0xff, 0x7f, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0, b'x'];
+    assert_eq!(server.receive(&mut huge, &mut plain), Ok(()));
+    assert_eq!((plain.as_slice(), server.wire.capacity()), (b"x".as_slice(), 0));
+}
+
+/// Whatever comes, a WebSocket ends or goes on, and what it keeps and has to say is bounded.
+#[test]
+fn garbage_in_frames() {
+    for seed in 0..3000 {
+        let mut random = Random(seed);
+        let (mut server, mut plain) = (open_web(), Vec::new());
+        for _ in 0..20 {
+            let mut bytes = match random.below(3) {
+                0 => (0..random.below(300)).map(|_| random.below(256) as u8).collect(),
+                1 => frame([0x82, 0x02, 0x80, 0x89, 0x8a][random.below(5)], &[1; 100], [3; 4]),
+                _ => vec![0x82, 0x80 | random.below(128) as u8, 0, 1],
+            };
+            let sent = bytes.len();
+            let before = plain.len();
+            let received = server.receive(&mut bytes, &mut plain);
+            assert!(plain.len() - before <= sent && server.wire().len() <= 8192);
+            if received.is_err() || server.has_ended() {
+                break;
+            }
+        }
+    }
+}
+
+/// A request that is refused is answered, and the connection is at its end.
+#[test]
+fn refused_request() {
+    let mut server = web();
+    let mut bytes = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n".to_vec();
+    assert_eq!(server.receive(&mut bytes, &mut Vec::new()), Err(Broken));
+    assert!(server.wire().starts_with(b"HTTP/1.1 404 "));
 }
