@@ -78,7 +78,7 @@ fn bounded_by_count() {
 }
 
 /// The same by bytes, of topic, properties and payload together; a message larger than the whole queue is dropped
-/// alone.
+/// alone where others wait.
 #[test]
 fn bounded_by_bytes() {
     for (queue_drop, expected) in [(QueueDrop::Newest, ["0", "1", "2"]), (QueueDrop::Oldest, ["7", "8", "9"])]
@@ -105,6 +105,28 @@ fn bounded_by_bytes() {
         let said: Vec<String> =
             back(&node, Version::V5).drain_payloads().iter().map(|payload| payload[..1].to_owned()).collect();
         assert_eq!(said, expected);
+    }
+}
+
+/// A message larger than the whole queue was acknowledged and dropped, live or retained, with nothing else in the
+/// queue of a client that read everything [MQTT-4.5.0-1]: alone it finds room, and leaves it to the next.
+#[test]
+fn a_message_larger_than_its_queue_never_came() {
+    let large = "x".repeat(1000);
+    for cores in [1, 3] {
+        for qos in [QoS::AtLeastOnce, QoS::ExactlyOnce] {
+            let settings = Settings { queue_bytes_max: 300, ..Settings::default() };
+            let node = Node::of_settings_and_cores(settings, cores);
+            let mut publisher = node.connect(Version::V5, "publisher");
+            publisher.retain("t", qos, &large);
+            let mut subscriber = node.subscriber("t", qos);
+            assert_eq!(subscriber.drain_payloads(), [&*large], "retained, {cores} {qos:?}");
+            for payload in [&*large, "small", &*large] {
+                publisher.publish_patiently("t", qos, payload);
+                assert_eq!(subscriber.drain_payloads(), [payload], "live, {cores} {qos:?}");
+            }
+            assert_eq!(dropped(&node), []);
+        }
     }
 }
 

@@ -52,7 +52,7 @@ pub struct Settings {
     pub session_expiry_seconds_max: u32,
     /// Messages in a session's queue, those in flight included.
     pub queue_messages_max: u32,
-    /// Bytes in a session's queue.
+    /// Bytes in a session's queue; a message that is larger finds room alone.
     pub queue_bytes_max: u64,
     /// Which message a full queue gives up.
     pub queue_drop: QueueDrop,

@@ -176,9 +176,10 @@ impl Queue {
         self.cursor < self.entries.len()
     }
 
-    /// Whether a message of so many bytes would find room, without any other leaving for it.
+    /// Whether a message of so many bytes would find room, without any other leaving for it. Alone it always
+    /// does: a packet that was taken from its publisher can be delivered.
     pub fn has_room(&self, bytes: u64, limits: &QueueLimits) -> bool {
-        self.live < limits.messages && self.bytes + bytes <= limits.bytes
+        self.live < limits.messages && (self.live == 0 || self.bytes + bytes <= limits.bytes)
     }
 
     /// Offers a message.

@@ -152,9 +152,10 @@ impl Queue {
         &self.entries
     }
 
-    /// Whether a message of so many bytes would find room, without any other leaving for it.
+    /// Whether a message of so many bytes would find room, without any other leaving for it. Alone it always
+    /// does: a packet that was taken from its publisher can be delivered.
     pub fn has_room(&self, bytes: u32, limits: &Limits) -> bool {
-        self.live < limits.messages && self.bytes + u64::from(bytes) <= limits.bytes
+        self.live < limits.messages && (self.live == 0 || self.bytes + u64::from(bytes) <= limits.bytes)
     }
 
     /// Offers a message; what leaves for it is appended to `finished`, as the other
