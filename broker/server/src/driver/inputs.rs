@@ -11,7 +11,7 @@ use broker_core::identity::{ConnectionId, CoreId};
 use broker_core::input::Input;
 use socket2::SockRef;
 
-use super::{Driver, Stop, layered};
+use super::{Driver, Stop};
 use crate::auth::Loaded;
 use crate::connections::{Receiving, Sending, Stage};
 use crate::listener::{self, Accepted};
@@ -261,6 +261,9 @@ impl Driver {
 
     /// Receives from one connection. Returns how many bytes.
     fn receive_from(&mut self, id: ConnectionId) -> usize {
+        if self.connections.has_transport(id) {
+            return self.receive_from_layered(id);
+        }
         let Some(connection) = self.connections.get_mut(id) else { return 0 };
         connection.receiving = Receiving::Watched;
         let open = connection.stage == Stage::Open;
@@ -268,24 +271,16 @@ impl Driver {
             connection.receiving = Receiving::Held;
             return 0;
         }
-        let layered = self.connections.has_transport(id);
-        if layered && open && !self.may_receive_layered(id) {
-            return 0;
-        }
-        let room = if layered { layered::RECEIVE_BYTES_MAX } else { self.scratch.len() };
-        let Some(connection) = self.connections.get_mut(id) else { return 0 };
-        match sys::receive(connection.socket.as_fd(), &mut self.scratch[..room]) {
+        match sys::receive(connection.socket.as_fd(), &mut self.scratch) {
             Ok(0) => self.close_now(id),
             Ok(bytes) => {
                 // Less than there was room for: nothing is left, or it is news to the kernel, too. Unless the
                 // end, which was news already, comes behind it.
-                if bytes == room || connection.hung_up {
+                if bytes == self.scratch.len() || connection.hung_up {
                     connection.receiving = Receiving::Listed;
                     self.ready.push_back(id);
                 }
-                if open && layered {
-                    self.receive_layered(id, bytes);
-                } else if open {
+                if open {
                     self.unended = true;
                     let input = Input::ClientBytes { connection: id, bytes: &self.scratch[..bytes] };
                     self.core.on_input(self.now, input, &mut self.outputs);

@@ -4,6 +4,7 @@
 
 use std::io;
 use std::mem;
+use std::os::fd::AsFd;
 
 use broker_core::identity::ConnectionId;
 use broker_core::input::Input;
@@ -12,11 +13,12 @@ use socket2::SockRef;
 use super::Driver;
 use super::outputs::{SENDS_MAX, Sent};
 use crate::connections::{Receiving, Sending, Stage};
+use crate::sys;
 use crate::transport::Broken;
 
 /// Bytes received at a time: with the largest record that came in part before, at most as many as the state machine
 /// takes at a time, so that what is behind a CONNECT goes along to the home core.
-pub(super) const RECEIVE_BYTES_MAX: usize = broker_core::input::RECEIVE_BYTES_MAX / 2;
+const RECEIVE_BYTES_MAX: usize = broker_core::input::RECEIVE_BYTES_MAX / 2;
 
 /// Handshakes that go on in a turn. A signature takes 0.05 ms to 1 ms: a storm of them costs established clients no
 /// more than that many in each turn.
@@ -25,8 +27,40 @@ pub(super) const HANDSHAKES_TURN_MAX: u32 = 4;
 const SEND_FLAGS: i32 = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
 
 impl Driver {
+    /// Receives from one connection. Returns how many bytes.
+    #[inline(never)] // Plain connections take another way, which is not to be longer for this one.
+    pub(super) fn receive_from_layered(&mut self, id: ConnectionId) -> usize {
+        let Some(connection) = self.connections.get_mut(id) else { return 0 };
+        connection.receiving = Receiving::Watched;
+        let open = connection.stage == Stage::Open;
+        if open && !self.core.wants_bytes(id) {
+            connection.receiving = Receiving::Held;
+            return 0;
+        }
+        if open && !self.may_receive(id) {
+            return 0;
+        }
+        let Some(connection) = self.connections.get_mut(id) else { return 0 };
+        match sys::receive(connection.socket.as_fd(), &mut self.scratch[..RECEIVE_BYTES_MAX]) {
+            Ok(0) => self.close_now(id),
+            Ok(bytes) => {
+                if bytes == RECEIVE_BYTES_MAX || connection.hung_up {
+                    connection.receiving = Receiving::Listed;
+                    self.ready.push_back(id);
+                }
+                if open {
+                    self.open_received(id, bytes);
+                }
+                return bytes;
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => connection.hung_up = false,
+            Err(_) => self.close_now(id),
+        }
+        0
+    }
+
     /// Whether it is this connection's turn: if not, it has been put behind the others, or closed.
-    pub(super) fn may_receive_layered(&mut self, id: ConnectionId) -> bool {
+    fn may_receive(&mut self, id: ConnectionId) -> bool {
         let Some((connection, transport)) = self.connections.transport_mut(id) else { return false };
         if transport.has_ended() {
             self.close_now(id);
@@ -44,7 +78,7 @@ impl Driver {
     }
 
     /// Gives the state machine what the first so many bytes of the scratch buffer say.
-    pub(super) fn receive_layered(&mut self, id: ConnectionId, bytes: usize) {
+    fn open_received(&mut self, id: ConnectionId, bytes: usize) {
         let Some((_, transport)) = self.connections.transport_mut(id) else { return };
         let mut plain = mem::take(&mut self.plain);
         let received = transport.receive(&mut self.scratch[..bytes], &mut plain);
@@ -81,6 +115,7 @@ impl Driver {
     }
 
     /// Sends what is unsent, as far as the kernel takes it, and the transport's own end behind the last of it.
+    #[inline(never)]
     pub(super) fn send_layered(&mut self, id: ConnectionId) -> Sent {
         for _ in 0..SENDS_MAX {
             let Some((connection, transport)) = self.connections.transport_mut(id) else { return Sent::All };
