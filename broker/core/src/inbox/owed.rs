@@ -7,7 +7,7 @@
 //! A page shows what was retained when it was written. What changes while it is on its way, or waits here for room,
 //! may reach the client live before it; then its copy is old and is left out (promise 3).
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use smallvec::SmallVec;
@@ -24,7 +24,11 @@ const OVERTAKEN_MAX: usize = 4096;
 /// See the module's documentation. Never empty: a session that is owed nothing has none.
 #[derive(Debug, Default)]
 pub struct Owed {
-    streams: VecDeque<Stream>,
+    /// The filter at hand.
+    front: Option<Stream>,
+    /// Those whose turn has not come. One that is asked for again meanwhile is owed once, or a client that repeats its
+    /// SUBSCRIBE faster than ranges answer could pile up any number.
+    waiting: BTreeMap<Box<str>, DeliveryOptions>,
 }
 
 /// Retained messages for one filter of a SUBSCRIBE.
@@ -90,41 +94,51 @@ pub enum Step {
 impl Owed {
     /// How many filters are owed something.
     pub fn len(&self) -> usize {
-        self.streams.len()
+        usize::from(self.front.is_some()) + self.waiting.len()
     }
 
     /// Another filter.
     pub fn push(&mut self, filter: Box<str>, options: DeliveryOptions) {
-        let overtaken = BTreeSet::new();
-        self.streams.push_back(Stream {
+        self.waiting.insert(filter, options);
+        if self.front.is_none() {
+            self.turn_over();
+        }
+    }
+
+    /// A filter is not wanted any more.
+    pub fn give_up(&mut self, filter: &str) {
+        self.waiting.remove(filter);
+        if self.filter() == Some(filter) {
+            self.turn_over();
+        }
+    }
+
+    /// Goes over to the next filter.
+    fn turn_over(&mut self) {
+        self.front = self.waiting.pop_first().map(|(filter, options)| Stream {
             filter,
             options,
             handed: 0,
             number: None,
             parts: None,
-            overtaken,
+            overtaken: BTreeSet::new(),
             again: false,
         });
     }
 
-    /// A filter is not wanted any more.
-    pub fn give_up(&mut self, filter: &str) {
-        self.streams.retain(|stream| *stream.filter != *filter);
-    }
-
     /// The filter at hand.
     pub fn filter(&self) -> Option<&str> {
-        self.streams.front().map(|stream| &*stream.filter)
+        self.front.as_ref().map(|stream| &*stream.filter)
     }
 
     /// Whether its first pages were asked for.
     pub fn is_begun(&self) -> bool {
-        self.streams.front().is_some_and(|stream| stream.parts.is_some())
+        self.front.as_ref().is_some_and(|stream| stream.parts.is_some())
     }
 
     /// Begins with the filter at hand: these cores may have something.
     pub fn begin(&mut self, cores: impl Iterator<Item = CoreId>) {
-        if let Some(stream) = self.streams.front_mut() {
+        if let Some(stream) = self.front.as_mut() {
             let wanted = |core| Part { core, after: None, page: Progress::Wanted };
             stream.parts = Some(cores.map(wanted).collect());
         }
@@ -132,12 +146,12 @@ impl Owed {
 
     /// The number by which answers find the filter at hand, `new` if it has none yet.
     pub fn number(&mut self, new: u64) -> Option<u64> {
-        self.streams.front_mut().map(|stream| *stream.number.get_or_insert(new))
+        self.front.as_mut().map(|stream| *stream.number.get_or_insert(new))
     }
 
     /// What is to be handed over next, to be looked at.
     pub fn peek(&self) -> Option<(&Arc<Message>, DeliveryOptions)> {
-        let stream = self.streams.front()?;
+        let stream = self.front.as_ref()?;
         let mut ready = stream.parts.as_ref()?.iter().filter_map(|part| match &part.page {
             Progress::Here { ready, .. } => ready.front(),
             Progress::Wanted | Progress::Asked => None,
@@ -147,12 +161,12 @@ impl Owed {
 
     /// What is to be done next, given that there is room for a message, and that a filter is owed so many at most.
     pub fn next(&mut self, matches_max: u32) -> Step {
-        let Some(stream) = self.streams.front_mut() else { return Step::Done };
+        let Some(stream) = self.front.as_mut() else { return Step::Done };
         let options = stream.options;
         let Some(parts) = &mut stream.parts else { return Step::Begin };
         if let Some(message) = parts.iter_mut().find_map(Part::take) {
             if stream.handed >= matches_max {
-                self.streams.pop_front();
+                self.turn_over();
                 return Step::Beyond;
             }
             stream.handed += 1;
@@ -160,8 +174,8 @@ impl Owed {
         }
         parts.retain(Part::turn_over);
         if parts.is_empty() {
-            self.streams.pop_front();
-            return if self.streams.is_empty() { Step::Done } else { self.next(matches_max) };
+            self.turn_over();
+            return if self.front.is_none() { Step::Done } else { self.next(matches_max) };
         }
         let mut asks = Vec::new();
         for part in parts {
@@ -175,7 +189,7 @@ impl Owed {
 
     /// A page has come. False if nobody waits for it any more.
     pub fn on_page(&mut self, number: u64, from: CoreId, page: Page) -> bool {
-        let Some(stream) = self.streams.front_mut().filter(|stream| stream.number == Some(number)) else {
+        let Some(stream) = self.front.as_mut().filter(|stream| stream.number == Some(number)) else {
             return false;
         };
         let Some(parts) = &mut stream.parts else { return false };
@@ -197,7 +211,7 @@ impl Owed {
 
     /// The client was sent a live message that changed what is retained on this topic: an older copy is not for it.
     pub fn overtake(&mut self, topic: &str) {
-        let Some(stream) = self.streams.front_mut() else { return };
+        let Some(stream) = self.front.as_mut() else { return };
         let Some(parts) = &mut stream.parts else { return };
         if !mqtt::filter_matches(&stream.filter, topic) {
             return;
@@ -221,7 +235,7 @@ impl Owed {
 
     /// A connection begins (or ended): what is on its way or waits here is asked for again.
     pub fn rewind(&mut self) {
-        let Some(stream) = self.streams.front_mut() else { return };
+        let Some(stream) = self.front.as_mut() else { return };
         stream.number = None;
         stream.again = false;
         stream.overtaken = BTreeSet::new();
