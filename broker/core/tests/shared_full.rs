@@ -48,7 +48,7 @@ fn full_members_lose_nothing() {
 fn tried_again_slows_only_its_own_publisher() {
     for qos in [QoS::AtMostOnce, QoS::AtLeastOnce] {
         let settings =
-            Settings { shared_queue_max: 2, queue_messages_max: 100, inflight_max: 1, ..Settings::default() };
+            Settings { shared_queue_max: 2, queue_messages_max: 6, inflight_max: 1, ..Settings::default() };
         let node = Node::of_settings_and_cores(settings, 2);
         let mut member = node.connect_at(1, Version::V311, "member");
         member.subscribe("$share/group/t", QoS::AtLeastOnce);

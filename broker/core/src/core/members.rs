@@ -140,9 +140,10 @@ impl Core {
         if !waits {
             takes(self.inboxes.get(slot), &self.connections)?;
         }
-        // All are slow: so are their publishers from now on.
-        self.pressure |= forced && connection.is_some();
         let (qos, retain) = member.target.options.apply(publication);
+        // All have more than half of the bytes before them that may be: their publishers are slowed before some are
+        // dropped. A queue slows by itself, from half full on.
+        self.pressure |= forced && connection.is_some() && qos == QoS::AtMostOnce;
         let subscription_id = member.target.options.subscription_id();
         if qos == QoS::AtMostOnce {
             let fields = Fields { packet_id: None, dup: false, qos, retain, subscription_id };
