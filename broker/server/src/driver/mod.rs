@@ -50,8 +50,11 @@ const SEND_TURN_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// How soon a batch that a full mailbox did not take is offered again.
 const BACKLOG_RETRY: Duration = Duration::from_millis(1);
 
-/// Connections that end before the core, when it has nothing else to do, gives their memory back.
+/// Connections that end before the core, when it has nothing to do for a moment, gives memory back.
 const ENDED_MAX: u32 = 1000;
+
+/// The same when one has ended and nothing happened since: it may have had a large queue.
+const QUIET: Duration = Duration::from_secs(1);
 
 /// The longest sleep: the kernel wants one, and one needless turn an hour costs nothing.
 const SLEEP_MAX: Duration = Duration::from_secs(3600);
@@ -247,14 +250,22 @@ impl Driver {
     /// Sleeps until there is something to do.
     fn sleep(&mut self) {
         if self.ended >= ENDED_MAX {
-            self.ended = 0;
-            memory::give_back();
+            self.give_memory_back();
         }
         self.mailboxes.park();
         // A sender that came before the announcement has not seen it, and writes nothing.
         let timeout = if self.mailboxes.is_empty() { self.next_due_in() } else { Duration::ZERO };
-        self.poller.poll(timeout, &mut self.reports);
+        let quiet = self.ended > 0 && timeout > QUIET;
+        self.poller.poll(if quiet { QUIET } else { timeout }, &mut self.reports);
         self.mailboxes.unpark();
+        if quiet && self.reports.is_empty() && self.mailboxes.is_empty() {
+            self.give_memory_back();
+        }
+    }
+
+    fn give_memory_back(&mut self) {
+        self.ended = 0;
+        memory::give_back();
     }
 
     /// How long nothing is due.
