@@ -6,7 +6,7 @@
 //! core's ring in production and a simulated disk in tests. What blocks (creating, listing, mapping files) is
 //! in [`files`], for a thread off the cores. Recovery is a pure function over the bytes of the segments.
 //!
-//! Read on in [`format`] for what is on disk, in [`log`] for the life of a record, in [`recovery`] for what
+//! Read on in [`format`](mod@format) for what is on disk, in [`log`] for the life of a record, in [`recovery`] for what
 //! a crash leaves behind.
 
 pub mod config;

@@ -110,7 +110,7 @@ pub struct Subscription<'a> {
     /// As the client spelled it, share name included.
     #[rkyv(with = InlineAsBox)]
     pub filter: &'a str,
-    /// [`DeliveryOptions`](crate::delivery::DeliveryOptions), packed.
+    /// `DeliveryOptions`, packed.
     pub options: u32,
 }
 
@@ -176,7 +176,7 @@ pub struct Group<'a> {
 pub struct Target {
     /// Which.
     pub incarnation: u64,
-    /// Of the subscription: [`DeliveryOptions`](crate::delivery::DeliveryOptions), packed.
+    /// Of the subscription: `DeliveryOptions`, packed.
     pub options: u32,
 }
 
