@@ -84,7 +84,9 @@ impl Bounded {
         }
         *count += 1;
         *bytes += messages[id.0 as usize].payload.len() as u64;
-        (*count > self.queue_messages_max || *bytes > self.queue_bytes_max).then(|| {
+        // A message that is larger than the queue finds room alone.
+        let too_large = *count > 1 && *bytes > self.queue_bytes_max;
+        (*count > self.queue_messages_max || too_large).then(|| {
             format!(
                 "connection {} was given {count} messages ({bytes} bytes) that had waited for it, where {} \
                  (tenant.queue_messages_max) and {} bytes (tenant.queue_bytes_max) are the maximum",
