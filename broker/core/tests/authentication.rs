@@ -7,27 +7,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use broker_core::access::{Identity, Permissions, Rules, Step, Verdict};
-use broker_core::config::{Authentication, Config};
+use host::asking::{asking, identity};
 use host::packets::connect_packet;
 use host::{Asked, Client, Node, VERSIONS};
 use mqtt::{Auth, Connect, Packet, QoS, ReasonCode, Version};
 
 const CONTINUE: ReasonCode = ReasonCode::CONTINUE_AUTHENTICATION;
 const REAUTHENTICATE: ReasonCode = ReasonCode::REAUTHENTICATE;
-
-fn asking(cores: u16) -> Node {
-    Node::with(Config { cores, authentication: Authentication::Ask, ..Config::default() })
-}
-
-fn identity() -> Identity {
-    Identity {
-        tenant: Arc::from("default"),
-        user: Arc::from("user"),
-        response_information: None,
-        expires: None,
-        permissions: Permissions::All,
-    }
-}
 
 fn allow() -> Verdict {
     Verdict::Allow { identity: identity(), data: None }

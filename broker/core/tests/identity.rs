@@ -6,23 +6,10 @@ use std::sync::Arc;
 
 use broker_core::access::{Action, Identity, Permissions, Rule, Rules, Verdict};
 use broker_core::config::{Authentication, Config, Settings};
+use host::asking::{asking, identity};
 use host::packets::will;
 use host::{Asked, Node};
 use mqtt::{Connect, QoS, ReasonCode, Version, Will};
-
-fn asking(cores: u16) -> Node {
-    Node::with(Config { cores, authentication: Authentication::Ask, ..Config::default() })
-}
-
-fn identity() -> Identity {
-    Identity {
-        tenant: Arc::from("default"),
-        user: Arc::from("user"),
-        response_information: None,
-        expires: None,
-        permissions: Permissions::All,
-    }
-}
 
 fn ask(node: &Node) -> Asked {
     node.question().expect("a question")

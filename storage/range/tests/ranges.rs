@@ -10,7 +10,7 @@ use support::machine::{Op, Queues};
 use support::node::{config, faults, wal_config};
 use support::{is_usual_run, say, seeds};
 use wal::log::reclaim::ReclaimBudget;
-use wal::simulated_disk::{Completion, Crash, Random, SimulatedDisk};
+use wal::simulated_disk::{Crash, Random, SimulatedDisk};
 use wal::{Log, Mono, RecoveryOptions, SegmentInput};
 
 const RANGES: usize = 4;
@@ -147,19 +147,9 @@ impl Core {
     }
 
     fn disk_step(&mut self) {
-        let now = Mono(self.now);
-        match self.disk.step() {
-            None => {}
-            Some(Completion::Flushed(number, result)) => drop(self.log.on_flushed(now, number, result)),
-            Some(Completion::SegmentReady(segment)) => {
-                self.salt += 1;
-                self.log.on_segment_ready(segment, self.salt);
-            }
-            Some(Completion::SegmentFailed(segment, error)) => {
-                self.log.on_segment_failed(now, segment, error);
-            }
-            Some(Completion::Mapped(segment, bytes)) => self.log.on_mapped(segment, bytes),
-            Some(Completion::Prefetched(segment)) => self.log.on_prefetched(segment),
+        if let Some(completion) = self.disk.step() {
+            self.salt += 1;
+            completion.tell(Mono(self.now), self.salt, &mut self.log);
         }
     }
 

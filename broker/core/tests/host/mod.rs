@@ -8,6 +8,7 @@
 
 #![allow(dead_code, reason = "each test file uses a part of it")]
 
+pub mod asking;
 mod client;
 pub mod exchange;
 pub mod packets;

@@ -7,7 +7,7 @@ use range::format::state::StateRecord;
 use range::format::{KIND_ENTRY, KIND_STATE};
 use range::{Config, Outputs, RangeId, Recovered, Replica, ReplicaId, Request, Wall};
 use wal::log::reclaim::ReclaimBudget;
-use wal::simulated_disk::{Completion, Crash, Faults, Random, SimulatedDisk};
+use wal::simulated_disk::{Crash, Faults, Random, SimulatedDisk};
 use wal::{ClusterId, Log, LogId, LogIdentity, Mono, NodeId, RecoveryOptions, SegmentInput};
 
 use super::machine::Queues;
@@ -137,21 +137,9 @@ impl Node {
 
     /// The disk does one thing of what it is to do.
     pub fn disk_step(&mut self) {
-        let now = Mono(self.now);
-        match self.disk.step() {
-            None => {}
-            Some(Completion::Flushed(number, result)) => {
-                self.log.on_flushed(now, number, result);
-            }
-            Some(Completion::SegmentReady(segment)) => {
-                self.salt += 1;
-                self.log.on_segment_ready(segment, self.salt);
-            }
-            Some(Completion::SegmentFailed(segment, error)) => {
-                self.log.on_segment_failed(now, segment, error);
-            }
-            Some(Completion::Mapped(segment, bytes)) => self.log.on_mapped(segment, bytes),
-            Some(Completion::Prefetched(segment)) => self.log.on_prefetched(segment),
+        if let Some(completion) = self.disk.step() {
+            self.salt += 1;
+            completion.tell(Mono(self.now), self.salt, &mut self.log);
         }
     }
 

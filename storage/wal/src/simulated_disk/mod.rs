@@ -19,7 +19,7 @@ mod random;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::identity::{CommitNumber, SegmentId};
+use crate::identity::{CommitNumber, Mono, SegmentId};
 use crate::log::Log;
 use crate::mapping::SegmentBytes;
 use crate::recovery::Unproven;
@@ -78,6 +78,21 @@ pub enum Completion {
     Mapped(SegmentId, Arc<SegmentBytes>),
     /// For [`Log::on_prefetched`].
     Prefetched(SegmentId),
+}
+
+impl Completion {
+    /// Tells the log; a segment that is ready gets this salt. What has become durable is asked of the log.
+    pub fn tell(self, now: Mono, salt: u64, log: &mut Log) {
+        match self {
+            Completion::Flushed(number, result) => {
+                log.on_flushed(now, number, result);
+            }
+            Completion::SegmentReady(segment) => log.on_segment_ready(segment, salt),
+            Completion::SegmentFailed(segment, error) => log.on_segment_failed(now, segment, error),
+            Completion::Mapped(segment, bytes) => log.on_mapped(segment, bytes),
+            Completion::Prefetched(segment) => log.on_prefetched(segment),
+        }
+    }
 }
 
 /// The disk of one log.
