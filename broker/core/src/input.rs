@@ -9,6 +9,7 @@ use crate::config::Config;
 use crate::identity::{ConnectionId, CoreId};
 use crate::notice::Notice;
 use crate::peer::PeerMessage;
+use crate::storage::{StorageAnswer, StorageRequest};
 
 /// One thing that happened.
 #[derive(Debug)]
@@ -67,6 +68,8 @@ pub enum Input<'a> {
     },
     /// The answer to a [`Question`].
     Decided(Decided),
+    /// Something that a log asked for is done.
+    Storage(StorageAnswer),
     /// The configuration has changed. Of the limits, those of packets and CONNECT are the same as before, and the
     /// number of cores and listeners is. Clients that are online keep the settings they were greeted under;
     /// [`Settings::OF_TENANT`](crate::config::Settings::OF_TENANT) names what takes effect at once.
@@ -124,6 +127,9 @@ pub struct Outputs {
     pub resumed: Vec<ConnectionId>,
     /// Messages to the other cores of this node, by core: each list is one batch.
     pub messages: Vec<Vec<PeerMessage>>,
+    /// What the logs ask of their writers. In order for each log; a log's bytes are
+    /// [`StoredLog::bytes_to_write`](crate::storage::StoredLog::bytes_to_write) of [`Core::stored_log`](crate::Core::stored_log).
+    pub storage: Vec<StorageRequest>,
     /// Questions for the host; each is to be answered by one [`Input::Decided`].
     pub questions: Vec<Question>,
     /// What may be worth a line in a log, in the order in which it happened.
@@ -144,6 +150,7 @@ impl Outputs {
             && self.handover.is_empty()
             && self.dirty.is_empty()
             && self.resumed.is_empty()
+            && self.storage.is_empty()
             && self.questions.is_empty()
             && self.messages.iter().all(Vec::is_empty)
     }

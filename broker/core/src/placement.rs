@@ -1,10 +1,12 @@
-//! Which core of a node hosts what: the first 16 bits of every key, cut evenly over the cores.
+//! Which core of a node hosts what: the first 16 bits of every key, cut evenly over the node's logs, and these
+//! over its cores.
 //!
 //! The hash function (xxh3, 64 bits, the upper 16 taken) and the number of literal levels that place a
 //! route are part of format version 1: they never change with the configuration.
 
 use xxhash_rust::xxh3::Xxh3;
 
+use crate::config::Config;
 use crate::identity::CoreId;
 
 /// The first 16 bits of a key of one of the three services; a range is an interval of them.
@@ -14,11 +16,19 @@ pub struct KeyHash(pub u16);
 /// How many leading literal levels of a filter place its route.
 const ROUTE_LEVELS: usize = 2;
 
-/// The core that hosts the range a key falls into.
+/// The log that has the range a key falls into.
 #[must_use]
-pub fn core_of(key: KeyHash, cores: u16) -> CoreId {
-    let core = (u32::from(key.0) * u32::from(cores)) >> 16;
-    CoreId(u16::try_from(core).expect("less than cores"))
+pub fn log_of(key: KeyHash, logs: u16) -> u16 {
+    let log = (u32::from(key.0) * u32::from(logs)) >> 16;
+    u16::try_from(log).expect("less than logs")
+}
+
+impl Config {
+    /// The core that serves the range a key falls into.
+    #[must_use]
+    pub(crate) fn core_of(&self, key: KeyHash) -> CoreId {
+        CoreId(log_of(key, self.logs()) % self.cores)
+    }
 }
 
 /// Inbox key: `hash(tenant, client) | tenant | client`.
@@ -95,10 +105,11 @@ mod tests {
     /// Keys spread over all cores, and each key has exactly one.
     #[test]
     fn every_core_has_keys() {
-        for cores in [1, 2, 3, 7, 64] {
+        for (cores, logs) in [(1, 0), (2, 0), (3, 0), (7, 0), (64, 0), (1, 4), (2, 4)] {
+            let config = Config { cores, logs, ..Config::default() };
             let mut seen = vec![0u32; usize::from(cores)];
             for client in 0..10_000 {
-                seen[core_of(inbox_key("default", &format!("c{client}")), cores).index()] += 1;
+                seen[config.core_of(inbox_key("default", &format!("c{client}"))).index()] += 1;
             }
             let share = 10_000 / u32::from(cores);
             assert!(seen.iter().all(|&count| count > share / 2 && count < share * 2), "{seen:?}");

@@ -32,4 +32,4 @@ pub use log::append::{AppendError, Appended, Class, NewRecord};
 pub use log::read::{Read, ReadError, SealedRecord, Slice};
 pub use mapping::SegmentBytes;
 pub use recovery::{Recovery, RecoveryError, RecoveryOptions, SegmentInput, recover};
-pub use request::{Commit, FlushError, Request, SegmentError, Write};
+pub use request::{Commit, Completion, FlushError, Request, SegmentError, Write};

@@ -1,8 +1,12 @@
 //! What a log asks of its host, and what the host answers: plain data.
 
+use std::sync::Arc;
+
 use smallvec::SmallVec;
 
-use crate::identity::{CommitNumber, LogId, Lsn, SegmentId};
+use crate::identity::{CommitNumber, LogId, Lsn, Mono, SegmentId};
+use crate::log::Log;
+use crate::mapping::SegmentBytes;
 
 /// One thing for the host to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -82,4 +86,34 @@ pub enum SegmentError {
     Full,
     /// Anything else, with its errno.
     Io(i32),
+}
+
+/// The answer to a [`Request`], for the log's method of the same name.
+#[derive(Debug)]
+pub enum Completion {
+    /// For [`Log::on_flushed`].
+    Flushed(CommitNumber, Result<(), FlushError>),
+    /// For [`Log::on_segment_ready`].
+    SegmentReady(SegmentId),
+    /// For [`Log::on_segment_failed`].
+    SegmentFailed(SegmentId, SegmentError),
+    /// For [`Log::on_mapped`].
+    Mapped(SegmentId, Arc<SegmentBytes>),
+    /// For [`Log::on_prefetched`].
+    Prefetched(SegmentId),
+}
+
+impl Completion {
+    /// Tells the log; a segment that is ready gets this salt. What has become durable is asked of the log.
+    pub fn tell(self, now: Mono, salt: u64, log: &mut Log) {
+        match self {
+            Completion::Flushed(number, result) => {
+                log.on_flushed(now, number, result);
+            }
+            Completion::SegmentReady(segment) => log.on_segment_ready(segment, salt),
+            Completion::SegmentFailed(segment, error) => log.on_segment_failed(now, segment, error),
+            Completion::Mapped(segment, bytes) => log.on_mapped(segment, bytes),
+            Completion::Prefetched(segment) => log.on_prefetched(segment),
+        }
+    }
 }

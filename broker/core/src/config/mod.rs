@@ -18,6 +18,9 @@ pub use settings::{QueueDrop, Settings, SharedStrategy};
 pub struct Config {
     /// How many cores the node has; every core gets the same number.
     pub cores: u16,
+    /// How many logs the node's data is cut over: it had so many cores when its data directory was made. 0: as
+    /// many as it has now.
+    pub logs: u16,
     /// How clients prove who they are.
     pub authentication: Authentication,
     /// The tenant of clients for whom neither authentication nor listener names one.
@@ -79,6 +82,7 @@ impl Default for Config {
     fn default() -> Config {
         Config {
             cores: 1,
+            logs: 0,
             authentication: Authentication::Open,
             default_tenant: Arc::from("default"),
             settings: Arc::new(Settings::default()),
@@ -133,7 +137,13 @@ impl Config {
         request_timeout_ms in 1..=86_400_000,
         turn_deliveries_max in 1..=4_294_967_295,
         stop_disconnects_per_second in 1..=4_294_967_295,
-    } beside { cores, authentication, default_tenant, listeners, settings, tenants, notices });
+    } beside { cores, logs, authentication, default_tenant, listeners, settings, tenants, notices });
+
+    /// How many logs the node's data is cut over.
+    #[must_use]
+    pub fn logs(&self) -> u16 {
+        if self.logs == 0 { self.cores } else { self.logs }
+    }
 
     /// The settings of a tenant.
     #[must_use]

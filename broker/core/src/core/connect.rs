@@ -19,7 +19,7 @@ use crate::identity::ConnectionId;
 use crate::input::{Close, Handover, Outputs};
 use crate::limit::Limit;
 use crate::notice::Event;
-use crate::placement::{core_of, inbox_key};
+use crate::placement::inbox_key;
 use crate::time::Now;
 
 impl Core {
@@ -144,7 +144,7 @@ impl Core {
         authentication_data: Option<Vec<u8>>,
         out: &mut Outputs,
     ) {
-        let home = core_of(inbox_key(&identity.tenant, connect.client_id), self.config.cores);
+        let home = self.config.core_of(inbox_key(&identity.tenant, connect.client_id));
         if connect.client_id.is_empty() || home == self.id {
             self.admit_at_home(now, id, connect, &identity, authentication_data.as_deref(), out);
             return;

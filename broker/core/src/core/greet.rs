@@ -16,7 +16,7 @@ use crate::input::Outputs;
 use crate::limit::Limit;
 use crate::message::{Message, Publisher, hash_client};
 use crate::notice::Event;
-use crate::placement::{core_of, inbox_key};
+use crate::placement::inbox_key;
 use crate::tenant::TenantIndex;
 use crate::time::Now;
 
@@ -186,7 +186,7 @@ impl Core {
     fn assign_client_id(&mut self, tenant: &str) -> String {
         loop {
             let client = format!("hermod-{:016x}", self.random.next());
-            if core_of(inbox_key(tenant, &client), self.config.cores) == self.id {
+            if self.config.core_of(inbox_key(tenant, &client)) == self.id {
                 return client;
             }
         }

@@ -17,7 +17,7 @@ use crate::identity::CoreId;
 use crate::input::Outputs;
 use crate::message::{Message, Publication};
 use crate::peer::{Body, Reply};
-use crate::placement::{core_of, topic_keys};
+use crate::placement::topic_keys;
 use crate::tenant::TenantIndex;
 use crate::time::Now;
 
@@ -121,7 +121,7 @@ impl Core {
         let name = Arc::clone(&self.tenants.get(tenant).name);
         let mut parts: SmallVec<[(CoreId, Option<Destinations>); 2]> = SmallVec::new();
         for key in topic_keys(&name, topic) {
-            let core = core_of(key, self.config.cores);
+            let core = self.config.core_of(key);
             if parts.iter().all(|(other, _)| *other != core) {
                 parts.push((core, None));
             }

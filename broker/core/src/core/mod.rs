@@ -27,6 +27,7 @@ mod retained;
 mod route_changes;
 mod shared;
 mod stop;
+mod stored;
 mod subscribe;
 mod timers;
 
@@ -43,6 +44,7 @@ use crate::inbox::{Effect, Ended, Inboxes};
 use crate::input::{Input, Outputs};
 use crate::random::{Random, mix};
 use crate::retain::Retained;
+use crate::storage::{Storage, StoredLog};
 use crate::tenant::Tenants;
 use crate::time::{Mono, Now};
 use crate::wheel::Wheel;
@@ -83,6 +85,8 @@ pub struct Core {
     retained_timers: RetainedTimers,
     retain_order: RetainOrder,
 
+    storage: Storage,
+
     // Between turns.
     wheel: Wheel<Timer>,
     peers: Peers,
@@ -116,10 +120,35 @@ pub struct Core {
 impl Core {
     /// A core of a node that has just started. `node_incarnation` is the start's own number, greater than
     /// that of any earlier start and below 2^44 (milliseconds since 1970 will do); `seed` feeds everything
-    /// that looks random.
+    /// that looks random. Nothing it keeps outlives it.
     #[must_use]
     pub fn new(config: Arc<Config>, id: CoreId, node_incarnation: u64, seed: u64, now: Now) -> Core {
         let mut random = Random::new(mix(seed) ^ u64::from(id.0));
+        let storage = Storage::in_memory(&config, id, &mut random);
+        Core::with_storage(config, id, node_incarnation, (random, storage), now)
+    }
+
+    /// The same, with what is kept in logs on disk: those that this core serves, ascending by id.
+    #[must_use]
+    pub fn open(
+        config: Arc<Config>,
+        id: CoreId,
+        node_incarnation: u64,
+        seed: u64,
+        logs: Vec<StoredLog>,
+        now: Now,
+    ) -> Core {
+        let random = Random::new(mix(seed) ^ u64::from(id.0));
+        Core::with_storage(config, id, node_incarnation, (random, Storage::on_disk(logs)), now)
+    }
+
+    fn with_storage(
+        config: Arc<Config>,
+        id: CoreId,
+        node_incarnation: u64,
+        (mut random, storage): (Random, Storage),
+        now: Now,
+    ) -> Core {
         let deliveries_left = config.turn_deliveries_max;
         Core {
             id,
@@ -137,6 +166,7 @@ impl Core {
             retained: Retained::new(random.next()),
             retained_timers: RetainedTimers::default(),
             retain_order: RetainOrder::new(config.cores),
+            storage,
             wheel: Wheel::new(now.monotonic.0),
             peers: Peers::new(config.cores),
             deadlines: Deadlines::default(),
@@ -184,6 +214,7 @@ impl Core {
                 std::mem::swap(&mut self.deliveries_left, &mut self.mail_deliveries_left);
             }
             Input::Decided(decided) => self.on_decided(now, decided, out),
+            Input::Storage(answer) => self.on_storage(now, answer),
             Input::Configure(config) => self.configure(config),
             Input::AccessList(list) => self.access.replace(list),
             Input::Stop => self.on_stop(now, out),
@@ -206,6 +237,7 @@ impl Core {
         self.on_own_messages(now, out);
         self.clear_ended(out);
         self.on_own_messages(now, out);
+        self.end_storage_turn(now, out);
         self.tell_loads();
         self.watch_requests(now);
         self.send_posted(out);
@@ -227,7 +259,8 @@ impl Core {
         if self.turn_open || left_over || self.peers.has_own() {
             return Some(Mono(0));
         }
-        self.wheel.next_deadline().map(Mono)
+        let timer = self.wheel.next_deadline().map(Mono);
+        timer.into_iter().chain(self.storage.next_timeout()).min()
     }
 
     /// Whether the host should receive for this connection. When it becomes true again the connection is

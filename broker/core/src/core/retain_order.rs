@@ -12,7 +12,7 @@ use super::Core;
 use crate::identity::CoreId;
 use crate::message::Publication;
 use crate::peer::{RetainStamp, RetainedAsk};
-use crate::placement::{core_of, retain_key};
+use crate::placement::retain_key;
 use crate::time::Now;
 
 /// What one core knows of changes under way. Counts begin with the process, as all cores do.
@@ -69,7 +69,7 @@ impl Core {
         if !publication.retain {
             return None;
         }
-        let range = core_of(retain_key(publication.tenant, publication.topic), self.config.cores);
+        let range = self.config.core_of(retain_key(publication.tenant, publication.topic));
         let changes = NonZeroU64::new(self.retain_order.sent[range.index()])?;
         Some(RetainStamp { range, changes })
     }

@@ -18,7 +18,7 @@ use crate::input::Outputs;
 use crate::limit::Limit;
 use crate::message::{Message, Publication};
 use crate::peer::{Body, Reply, RetainedAsk, RetainedRequest};
-use crate::placement::{core_of, retain_key};
+use crate::placement::retain_key;
 use crate::retain::{Page, Set};
 use crate::tenant::TenantIndex;
 use crate::time::{Now, Wall};
@@ -43,7 +43,7 @@ impl Core {
         publication: &Publication<'_>,
         reply: Option<Reply>,
     ) -> Result<u16, ReasonCode> {
-        let core = core_of(retain_key(publication.tenant, publication.topic), self.config.cores);
+        let core = self.config.core_of(retain_key(publication.tenant, publication.topic));
         let message = Arc::clone(publication.share());
         if core == self.id {
             let reason = self.retain_here(now, message);
@@ -208,7 +208,7 @@ impl Core {
         if filter.contains(['+', '#']) {
             owed.begin((0..self.config.cores).map(CoreId));
         } else {
-            let core = core_of(retain_key(&tenant, filter), self.config.cores);
+            let core = self.config.core_of(retain_key(&tenant, filter));
             owed.begin(std::iter::once(core));
         }
     }

@@ -18,7 +18,7 @@ use crate::dist::Route;
 use crate::identity::CoreId;
 use crate::input::Outputs;
 use crate::peer::{Body, Change, Forgotten};
-use crate::placement::{core_of, route_key};
+use crate::placement::route_key;
 use crate::tenant::{SubscribeWait, TenantIndex};
 
 /// The range's side.
@@ -123,7 +123,7 @@ impl Core {
         }
         let body =
             Body::RemoveRoute { tenant: Arc::clone(tenant), filter: filter.into(), route, change: None };
-        self.post(core_of(route_key(tenant, filter), self.config.cores), body);
+        self.post(self.config.core_of(route_key(tenant, filter)), body);
     }
 
     fn change_route(
@@ -136,7 +136,7 @@ impl Core {
     ) -> u64 {
         self.route_waits.next += 1;
         let number = self.route_waits.next;
-        let range = core_of(route_key(tenant, &filter), self.config.cores);
+        let range = self.config.core_of(route_key(tenant, &filter));
         let name = |number| NonZeroU64::new(number).expect("they begin with 1");
         let change = Some(Change { number: name(number), repeats: repeats.map(name) });
         let waiting = Waiting {

@@ -26,7 +26,7 @@ use crate::identity::{ConnectionId, Incarnation};
 use crate::input::Outputs;
 use crate::message::{Message, Publication};
 use crate::peer::{Body, Refusal, Reply, SharedDelivery};
-use crate::placement::{core_of, route_key};
+use crate::placement::route_key;
 use crate::tenant::TenantIndex;
 use crate::time::Now;
 
@@ -200,7 +200,7 @@ impl Core {
 
     /// A member has left with a message unfinished.
     pub(super) fn pass_on(&mut self, group: Arc<GroupKey>, message: Arc<Message>) {
-        let range = core_of(route_key(&message.tenant, &group.filter), self.config.cores);
+        let range = self.config.core_of(route_key(&message.tenant, &group.filter));
         self.post(range, Body::PassOn { message, group });
     }
 

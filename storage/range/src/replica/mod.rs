@@ -262,6 +262,12 @@ impl<S: StateMachine> Replica<S> {
         self.applied
     }
 
+    /// The checkpoint that a start would begin with; 0 if there is none.
+    #[must_use]
+    pub fn checkpoint(&self) -> u64 {
+        self.state.checkpoint
+    }
+
     /// Entries that are Raft log.
     #[must_use]
     pub fn log_entries(&self) -> u64 {

@@ -19,15 +19,16 @@ mod random;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::identity::{CommitNumber, Mono, SegmentId};
+use crate::identity::SegmentId;
 use crate::log::Log;
 use crate::mapping::SegmentBytes;
 use crate::recovery::Unproven;
-use crate::request::{FlushError, Request, SegmentError};
+use crate::request::Request;
 use directory::{Directory, FileId};
 use file::SimulatedFile;
 use jobs::Job;
 
+pub use crate::request::Completion;
 pub use random::Random;
 
 /// What goes wrong, how often, and how much there is room for.
@@ -63,36 +64,6 @@ pub enum Crash {
     Power,
     /// Alone: what it wrote is still there for readers, what the disk was doing for it may have been done.
     Kill,
-}
-
-/// The answer to a [`Request`], for the log's method of the same name.
-#[derive(Debug)]
-pub enum Completion {
-    /// For [`Log::on_flushed`].
-    Flushed(CommitNumber, Result<(), FlushError>),
-    /// For [`Log::on_segment_ready`].
-    SegmentReady(SegmentId),
-    /// For [`Log::on_segment_failed`].
-    SegmentFailed(SegmentId, SegmentError),
-    /// For [`Log::on_mapped`].
-    Mapped(SegmentId, Arc<SegmentBytes>),
-    /// For [`Log::on_prefetched`].
-    Prefetched(SegmentId),
-}
-
-impl Completion {
-    /// Tells the log; a segment that is ready gets this salt. What has become durable is asked of the log.
-    pub fn tell(self, now: Mono, salt: u64, log: &mut Log) {
-        match self {
-            Completion::Flushed(number, result) => {
-                log.on_flushed(now, number, result);
-            }
-            Completion::SegmentReady(segment) => log.on_segment_ready(segment, salt),
-            Completion::SegmentFailed(segment, error) => log.on_segment_failed(now, segment, error),
-            Completion::Mapped(segment, bytes) => log.on_mapped(segment, bytes),
-            Completion::Prefetched(segment) => log.on_prefetched(segment),
-        }
-    }
 }
 
 /// The disk of one log.

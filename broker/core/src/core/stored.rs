@@ -1,0 +1,42 @@
+//! The logs' part of a turn: what was proposed is written, what is durable is applied, and what follows from
+//! that goes on.
+
+use super::Core;
+use crate::input::Outputs;
+use crate::storage::{StorageAnswer, StoredLog};
+use crate::time::Now;
+
+/// Rounds that one turn gives its logs: what is applied may lead to further proposals. The rest waits for the
+/// next turn.
+const ROUNDS_MAX: u32 = 16;
+
+impl Core {
+    /// The host has done something for a log.
+    pub(super) fn on_storage(&mut self, now: Now, answer: StorageAnswer) {
+        let salt = self.random.next();
+        self.storage.on_answer(now, answer, salt);
+    }
+
+    /// Ends the turn of the logs.
+    pub(super) fn end_storage_turn(&mut self, now: Now, out: &mut Outputs) {
+        for _ in 0..ROUNDS_MAX {
+            self.storage.turn(now);
+            if !self.storage.serve_memory(now, &mut self.random) {
+                break;
+            }
+        }
+        out.storage.append(&mut self.storage.requests);
+    }
+
+    /// One of this core's logs, for its writer.
+    #[must_use]
+    pub fn stored_log(&self, log: wal::LogId) -> Option<&StoredLog> {
+        self.storage.by_id(log)
+    }
+
+    /// A log could not be written. Nothing is acknowledged any more, and the process is to end.
+    #[must_use]
+    pub fn is_poisoned(&self) -> bool {
+        self.storage.is_poisoned()
+    }
+}

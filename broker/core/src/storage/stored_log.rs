@@ -1,0 +1,116 @@
+//! One log of this node and the replicas of the ranges that write to it.
+
+use range::{Outputs, Replica, Wall};
+use wal::log::reclaim::ReclaimBudget;
+use wal::{Appended, Log, LogId, Position, RangeId, Write};
+
+use super::{StorageAnswer, StorageRequest};
+use crate::ranges::inbox::InboxRange;
+use crate::time::{Mono, Now};
+
+/// What one turn spends on reclaiming.
+const RECLAIM: ReclaimBudget = ReclaimBudget { copy_bytes: 64 << 10, scan_bytes: 256 << 10 };
+
+/// See the module's documentation.
+pub struct StoredLog {
+    pub(super) id: LogId,
+    pub(super) log: Log,
+    pub(super) inbox: Replica<InboxRange>,
+    pub(super) inbox_outputs: Outputs<InboxRange>,
+    /// Scratch.
+    pub(super) asked: Vec<wal::Request>,
+    pub(super) moved: Vec<(Position, Appended)>,
+}
+
+impl StoredLog {
+    /// Which log of the node.
+    #[must_use]
+    pub fn id(&self) -> LogId {
+        self.id
+    }
+
+    /// The bytes of a write that the log has asked for, until it is answered.
+    #[must_use]
+    pub fn bytes_to_write(&self, write: &Write) -> &[u8] {
+        self.log.bytes_to_write(write)
+    }
+
+    /// The log itself, to be read.
+    #[must_use]
+    pub fn log(&self) -> &Log {
+        &self.log
+    }
+
+    /// The sessions.
+    pub(crate) fn inbox(&self) -> &Replica<InboxRange> {
+        &self.inbox
+    }
+
+    /// The sessions, for proposals.
+    pub(crate) fn inbox_mut(&mut self) -> &mut Replica<InboxRange> {
+        &mut self.inbox
+    }
+
+    /// What the last turns led to, for the core to empty.
+    pub(crate) fn inbox_outputs(&mut self) -> &mut Outputs<InboxRange> {
+        &mut self.inbox_outputs
+    }
+
+    pub(super) fn turn(&mut self, now: Now, requests: &mut Vec<StorageRequest>) {
+        let (mono, wall) = (wal::Mono(now.monotonic.0), Wall(now.wall.0));
+        self.inbox.turn(mono, wall, &mut self.log, &mut self.inbox_outputs);
+        self.reclaim(mono);
+        self.log.flush(mono, &mut self.asked);
+        requests.extend(self.asked.drain(..).map(|request| StorageRequest::Log(self.id, request)));
+        let checkpoints = self.inbox_outputs.requests.drain(..);
+        requests.extend(checkpoints.map(|request| StorageRequest::Checkpoint(self.id, request)));
+    }
+
+    /// Moves a little of what still lives in sparse segments forward.
+    fn reclaim(&mut self, now: wal::Mono) {
+        let inbox = &self.inbox;
+        // Without room now, the next turn goes on.
+        let _ = self.log.reclaim(
+            now,
+            RECLAIM,
+            |candidate| {
+                let (position, header) = (candidate.position, &candidate.header);
+                header.range == inbox.range() && inbox.is_live(position, header, candidate.metadata)
+            },
+            &mut self.moved,
+        );
+        for (from, to) in self.moved.drain(..) {
+            self.inbox.on_moved(&self.log, from, &to);
+        }
+    }
+
+    pub(super) fn on_answer(&mut self, now: Now, salt: u64, answer: StorageAnswer) {
+        match answer {
+            StorageAnswer::Log(_, completion) => {
+                completion.tell(wal::Mono(now.monotonic.0), salt, &mut self.log);
+            }
+            StorageAnswer::Space(_, available) => self.log.on_space(available),
+            StorageAnswer::Checkpoint { range, number, whole, .. } => {
+                self.on_checkpoint(range, number, whole)
+            }
+        }
+    }
+
+    fn on_checkpoint(&mut self, range: RangeId, number: u64, whole: bool) {
+        assert_eq!(range, self.inbox.range(), "of a range of this log");
+        self.inbox.on_checkpoint_written(number, whole, &mut self.inbox_outputs);
+    }
+
+    pub(super) fn next_timeout(&self) -> Option<Mono> {
+        let durable = self.log.durable();
+        let waits = self.inbox.waits_for();
+        if self.inbox.is_dirty() || waits.is_some_and(|lsn| lsn <= durable) {
+            return Some(Mono(0));
+        }
+        self.log.next_timeout().map(|at| Mono(at.0))
+    }
+
+    pub(super) fn is_poisoned(&self) -> bool {
+        self.log.poison().is_some()
+    }
+}
