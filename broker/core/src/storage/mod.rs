@@ -79,7 +79,7 @@ impl Storage {
 
     /// What a start found, or made: the logs of this core, ascending.
     pub fn on_disk(logs: Vec<StoredLog>) -> Storage {
-        assert!(logs.is_sorted_by_key(|log| log.id()), "by log id");
+        assert!(logs.is_sorted_by_key(StoredLog::id), "by log id");
         Storage { logs, memory: None, requests: Vec::new() }
     }
 
