@@ -14,6 +14,7 @@ use mqtt::{
 use crate::clock;
 use crate::connection::Connection;
 use crate::getter::Getter;
+use crate::probe::Pings;
 use crate::publisher::Publisher;
 use crate::shared::{Phase, bump};
 use crate::subscriber::Subscriber;
@@ -81,6 +82,7 @@ pub(crate) struct Client {
     connected: bool,
     leaving: bool,
     last_sent: u64,
+    pings: Pings,
 }
 
 impl Client {
@@ -93,8 +95,16 @@ impl Client {
         number: u32,
     ) -> Client {
         let now = clock::now();
-        let mut client =
-            Client { connection, role, slot, dialled: now, connected: false, leaving: false, last_sent: now };
+        let mut client = Client {
+            connection,
+            role,
+            slot,
+            dialled: now,
+            connected: false,
+            leaving: false,
+            last_sent: now,
+            pings: Pings::default(),
+        };
         let client_id = format!("hb-{:03x}-{number}", worker.shared.tag);
         let connect = Connect {
             keep_alive: KEEP_ALIVE,
@@ -108,6 +118,11 @@ impl Client {
     /// The role, once the client has ended.
     pub(crate) fn into_role(self) -> Role {
         self.role
+    }
+
+    /// Whether an answer to the pings of `round` is still owed.
+    pub(crate) fn owes_answer(&self, round: u64) -> bool {
+        self.connected && self.pings.owes(round)
     }
 
     /// Whether CONNACK has come.
@@ -178,7 +193,9 @@ impl Client {
             Role::Getter(getter) => getter.produce(worker, self.connection.queue(&mut worker.pool()), now),
             Role::Idle | Role::Subscriber(_) => {}
         }
-        if now.saturating_sub(self.last_sent) > u64::from(KEEP_ALIVE) * 500_000_000 {
+        let is_idle = now.saturating_sub(self.last_sent) > u64::from(KEEP_ALIVE) * 500_000_000;
+        if self.pings.is_asked(worker.counters().answers.round()) || is_idle {
+            self.pings.on_request();
             encode::pingreq(self.connection.queue(&mut worker.pool()));
         }
     }
@@ -195,6 +212,10 @@ impl Client {
         if let Role::Subscriber(subscriber) = &mut self.role {
             subscriber.end_read(worker);
         }
+        // After what came before it is counted.
+        if self.pings.take_answered() {
+            worker.counters().answers.answer();
+        }
         Ok(())
     }
 
@@ -206,6 +227,7 @@ impl Client {
                     return Err(ClientError::Refused(connack.reason));
                 }
                 self.connected = true;
+                self.pings.join(worker.counters().answers.round());
                 worker.on_connected(self.dialled, now);
                 match &mut self.role {
                     Role::Subscriber(subscriber) => subscriber.subscribe(worker, queue),
@@ -217,7 +239,7 @@ impl Client {
                 }
                 true
             }
-            (_, Packet::PingResp) => true,
+            (_, Packet::PingResp) => self.pings.on_response(),
             (_, Packet::Disconnect(disconnect)) => return Err(ClientError::Disconnected(disconnect.reason)),
             (Role::Subscriber(subscriber), packet) => subscriber.on_packet(worker, packet, queue, now),
             (Role::Publisher(publisher), packet) => publisher.on_packet(worker, packet, queue, now),

@@ -25,6 +25,7 @@ mod packet_ids;
 mod payload;
 mod plan;
 mod plot;
+mod probe;
 mod process;
 mod progress;
 mod publisher;

@@ -14,6 +14,7 @@ use crate::detect::Findings;
 use crate::latency::{self, Percentiles};
 use crate::output;
 use crate::plan::{Load, Plan};
+use crate::probe;
 use crate::process::{self, Usage};
 use crate::progress::Progress;
 use crate::report::{BrokerOutcome, ConnectOutcome, Faults, Outcome};
@@ -25,7 +26,7 @@ use crate::worker::{self, WorkerReport};
 const LOOK: Duration = Duration::from_millis(5);
 /// Time to get all connections ready, beyond what the connect rate takes.
 const SETUP_NS_MAX: u64 = 120_000_000_000;
-/// Silence after which nothing more is expected.
+/// Silence after which it is asked whether anything more is to come.
 const QUIET_NS: u64 = 1_500_000_000;
 /// Entries of a thread's rings.
 const RING_DEPTH: usize = 1024;
@@ -98,6 +99,8 @@ struct Measured {
     from: Snapshot,
     to: Snapshot,
     cut_off: bool,
+    /// And somebody was silent then who was asked for an answer.
+    unanswered: bool,
 }
 
 /// Runs a plan, and before it the plan that writes what it reads.
@@ -137,6 +140,10 @@ fn run_one(plan: &Plan, place: &Place) -> Result<Outcome, RunError> {
     let measured = measured?;
     if !all_ready {
         errors.push("not all connections became ready in time".to_owned());
+    }
+    if measured.unanswered {
+        errors
+            .push("pings were not answered in time: the broker was held up, or a thread of ours".to_owned());
     }
     let mut outcome = outcome(&shared, &reports, measured);
     outcome.connect = connect_outcome(&shared, &reports, begin, ready, connected);
@@ -207,22 +214,30 @@ fn traffic(shared: &Shared, place: &Place, progress: &mut Progress) -> Result<Me
     shared.measure_to(to.at);
     shared.enter(Phase::Drain);
     let cut_off = settle(shared, progress);
-    Ok(Measured { from, to, cut_off })
+    Ok(Measured { from, to, cut_off, unanswered: cut_off && !shared.is_answered() })
 }
 
-/// Waits until nothing is under way, nothing has come for a while, or the time for it is over.
-/// `true`: something still came when the time was over.
+/// Waits until nothing is under way, nothing comes any more though everybody is there ([`probe`]), or the time for
+/// it is over. `true`: something may still come.
 fn settle(shared: &Shared, progress: &mut Progress) -> bool {
     let deadline = clock::now() + shared.plan.drain.as_nanos() as u64;
-    let (mut before, mut since) = (u64::MAX, clock::now());
+    let (mut before, mut since, mut rounds) = (u64::MAX, 0, 0);
     while clock::now() < deadline {
+        // Whether all have answered is asked before what came: what came before an answer is counted by then.
+        let answered = shared.is_answered();
         let left = shared.outstanding() + unacknowledged(shared);
-        if left == 0 || clock::now() - since > QUIET_NS {
+        if left == 0 {
             return false;
         }
         let seen = shared.total(|counters| &counters.delivered) + shared.total(|counters| &counters.acked);
         if seen != before {
-            (before, since) = (seen, clock::now());
+            (before, since, rounds) = (seen, clock::now(), 0);
+        } else if rounds == 0 && clock::now() - since > QUIET_NS || rounds > 0 && answered {
+            if rounds == probe::ROUNDS {
+                return false;
+            }
+            rounds += 1;
+            shared.begin_round();
         }
         progress.show(format_args!("{left} messages under way"));
         clock::sleep(LOOK);
@@ -265,7 +280,7 @@ fn unacknowledged(shared: &Shared) -> u64 {
 }
 
 fn outcome(shared: &Shared, reports: &[WorkerReport], measured: Measured) -> Outcome {
-    let Measured { from, to, cut_off } = measured;
+    let Measured { from, to, cut_off, .. } = measured;
     let (mut latency, mut ack_latency) = (latency::histogram(), latency::histogram());
     for report in reports {
         latency.add(&report.latency).expect("equal bounds");

@@ -4,6 +4,7 @@
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering::Relaxed};
 
 use crate::plan::{Plan, Shape};
+use crate::probe::Answers;
 
 /// How far a run has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -35,6 +36,7 @@ pub(crate) struct Shared {
     /// Counters of every thread.
     pub(crate) counters: Box<[Counters]>,
     phase: AtomicU8,
+    round: AtomicU64,
     measure_from: AtomicU64,
     measure_to: AtomicU64,
 }
@@ -67,6 +69,8 @@ pub(crate) struct Counters {
     pub(crate) delivered: AtomicU64,
     /// Publishers that have sent all they had to.
     pub(crate) finished: AtomicU64,
+    /// Answers to the round of pings at hand.
+    pub(crate) answers: Answers,
 }
 
 /// Adds to a counter that only the calling thread writes: no locked instruction.
@@ -86,6 +90,7 @@ impl Shared {
             publishers,
             counters: (0..threads).map(|_| Counters::default()).collect(),
             phase: AtomicU8::new(Phase::Connect as u8),
+            round: AtomicU64::new(0),
             measure_from: AtomicU64::new(u64::MAX),
             measure_to: AtomicU64::new(u64::MAX),
         }
@@ -104,6 +109,21 @@ impl Shared {
     /// Enters a phase.
     pub(crate) fn enter(&self, phase: Phase) {
         self.phase.store(phase as u8, Relaxed);
+    }
+
+    /// The round of pings at hand, by its number; 0 before the first.
+    pub(crate) fn round(&self) -> u64 {
+        self.round.load(Relaxed)
+    }
+
+    /// Has every client send a PINGREQ.
+    pub(crate) fn begin_round(&self) {
+        self.round.store(self.round() + 1, Relaxed);
+    }
+
+    /// Whether every client has answered in the round at hand.
+    pub(crate) fn is_answered(&self) -> bool {
+        self.counters.iter().all(|counters| counters.answers.is_complete(self.round()))
     }
 
     /// Messages sent (closed loop) or due (open loop) from `now` on count.

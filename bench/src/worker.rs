@@ -104,6 +104,8 @@ pub(crate) struct Worker {
     connector: RefCell<Option<Waker>>,
     /// Clients that have not ended yet.
     live: Cell<usize>,
+    /// Those among them that have their CONNACK.
+    online: Cell<u64>,
 }
 
 /// Runs thread `index` to its end.
@@ -124,6 +126,7 @@ pub(crate) async fn work(shared: Arc<Shared>, index: usize) -> WorkerReport {
             worker.on_phase(phase, now);
             closing = now + CLOSE_NS_MAX;
         }
+        worker.look_for_round();
         if tick == CREDIT_TICK || now - looked > STALL_NS {
             looked = now;
             worker.wake_stalled();
@@ -166,6 +169,7 @@ impl Worker {
             handshakes: Cell::new(0),
             connector: RefCell::new(None),
             live: Cell::new(0),
+            online: Cell::new(0),
         }
     }
 
@@ -304,6 +308,7 @@ impl Worker {
     /// A client got its CONNACK.
     pub(crate) fn on_connected(&self, dialled: u64, now: u64) {
         bump(&self.counters().connected, 1);
+        self.online.set(self.online.get() + 1);
         self.connect_latency.borrow_mut().saturating_record((now - dialled).max(1));
         self.on_handshake_done();
     }
@@ -341,6 +346,10 @@ impl Worker {
         let mut client = Client::new(&self, connection, role, slot, number);
         let result = std::future::poll_fn(|context| client.poll(context, &self)).await;
         let connected = client.is_connected();
+        let answers = &self.counters().answers;
+        if client.owes_answer(answers.round()) {
+            answers.answer();
+        }
         self.ended.borrow_mut().push(client.into_role());
         if let Err(error) = result {
             self.on_failed(&error);
@@ -364,10 +373,27 @@ impl Worker {
     }
 
     fn on_ended(&self, connected: bool) {
-        if !connected {
+        if connected {
+            self.online.set(self.online.get() - 1);
+        } else {
             self.on_handshake_done();
         }
         self.live.set(self.live.get() - 1);
+    }
+
+    fn wake_all(&self) {
+        for waker in self.wakers.borrow().iter().flatten() {
+            waker.wake_by_ref();
+        }
+    }
+
+    /// Has the clients send their pings if a round has begun.
+    fn look_for_round(&self) {
+        let (round, answers) = (self.shared.round(), &self.counters().answers);
+        if round != answers.round() {
+            answers.begin(round, self.online.get());
+            self.wake_all();
+        }
     }
 
     fn on_phase(self: &Rc<Self>, phase: Phase, now: u64) {
@@ -382,9 +408,7 @@ impl Worker {
                 }
             }
         }
-        for waker in self.wakers.borrow().iter().flatten() {
-            waker.wake_by_ref();
-        }
+        self.wake_all();
         if let Some(waker) = self.connector.borrow_mut().take() {
             waker.wake();
         }

@@ -3,7 +3,8 @@
 //! One thread on epoll. It reads many packets at a time, forwards a PUBLISH by copying its bytes, and
 //! sends once per connection and turn. It remembers where a connection's last topic goes, so that a
 //! publisher with one topic costs no look-up. It answers QoS 1 and 2 at once and resends nothing;
-//! wildcards are prefixes ([`routes`]). It can drop, duplicate and swap deliveries on purpose.
+//! wildcards are prefixes ([`routes`]). It can drop, duplicate, swap and hold
+//! deliveries on purpose.
 
 mod epoll;
 mod faults;
@@ -55,6 +56,9 @@ pub(crate) struct FakeOptions {
     /// Send every N-th delivery after the next one to the same subscriber.
     #[arg(long, value_name = "N", default_value_t = 0)]
     swap_every: u64,
+    /// After N deliveries, send each subscriber what comes for it when it pings: a broker that was held up.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    hold_after: u64,
 }
 
 /// The fake's state.
@@ -101,7 +105,7 @@ pub(crate) fn serve(options: &FakeOptions) -> io::Result<()> {
         routes: Routes::default(),
         generation: 1,
         retained: RetainedStore::default(),
-        faults: Faults::new(options.drop_every, options.dup_every, options.swap_every),
+        faults: faults(options),
         dirty: Vec::new(),
         holding: Vec::new(),
         queued: 0,
@@ -112,6 +116,11 @@ pub(crate) fn serve(options: &FakeOptions) -> io::Result<()> {
         fake.epoll.wait(&mut ready, if fake.holding.is_empty() { -1 } else { HOLD_MS })?;
         fake.turn(&ready, &mut scratch);
     }
+}
+
+fn faults(options: &FakeOptions) -> Faults {
+    let &FakeOptions { drop_every, dup_every, swap_every, hold_after, .. } = options;
+    Faults::new(drop_every, dup_every, swap_every, hold_after)
 }
 
 fn listen(port: u16) -> io::Result<TcpListener> {
@@ -199,6 +208,8 @@ impl Fake {
             Packet::Subscribe(subscribe) => self.on_subscribe(slot, version, &subscribe),
             Packet::Unsubscribe(unsubscribe) => self.on_unsubscribe(slot, version, &unsubscribe),
             Packet::PingReq => {
+                let held = std::mem::take(&mut session.held);
+                session.queue.extend_from_slice(&held);
                 encode::pingresp(&mut session.queue);
                 self.mark_dirty(slot);
             }
@@ -262,11 +273,13 @@ impl Fake {
                 message.write(session, target.qos);
                 message.write(session, target.qos);
             }
-            Fate::Swap => {
+            Fate::Swap | Fate::Hold => {
                 message.write(session, target.qos);
                 let held = session.queue.split_off(before);
                 session.held.extend_from_slice(&held);
-                self.holding.push(target.slot);
+                if fate == Fate::Swap {
+                    self.holding.push(target.slot);
+                }
                 return;
             }
         }
