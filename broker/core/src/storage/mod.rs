@@ -4,7 +4,7 @@
 //! cores: the number of cores may change between starts, the place of a key in the logs does not.
 //!
 //! The host does for a log what it asks in [`StorageRequest`]s and answers with [`StorageAnswer`]s. Without a
-//! data directory there is the same log on a [`memory`] disk, which the core serves itself.
+//! data directory there is the same log on a disk in memory, which the core serves itself.
 
 mod memory;
 mod open;

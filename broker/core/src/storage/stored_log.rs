@@ -91,7 +91,7 @@ impl StoredLog {
             }
             StorageAnswer::Space(_, available) => self.log.on_space(available),
             StorageAnswer::Checkpoint { range, number, whole, .. } => {
-                self.on_checkpoint(range, number, whole)
+                self.on_checkpoint(range, number, whole);
             }
         }
     }

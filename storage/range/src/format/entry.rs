@@ -152,12 +152,40 @@ impl<'a> Commands<'a> {
         let bodies = cut(&batch.ends, ordinal);
         (&batch.bodies[bodies], &self.payloads[cut(&batch.payloads, ordinal)])
     }
+}
 
-    /// Where in the record's payload a command's is; none if there is no such command.
-    pub(crate) fn payload_range(&self, ordinal: u32) -> Option<std::ops::Range<usize>> {
-        let ordinal = ordinal as usize;
-        (ordinal < self.count()).then(|| cut(&self.batch.expect("it has commands").payloads, ordinal))
+/// Where a command is: its body in the batch, its payload among the payloads.
+pub(crate) type CommandPlace = (std::ops::Range<usize>, std::ops::Range<usize>);
+
+/// Finds one command; none if there is no such. Checks this one's place alone, so that it costs the same
+/// however many there are.
+pub(crate) fn find_command(
+    batch: &[u8],
+    payload_bytes: usize,
+    ordinal: u32,
+) -> Result<Option<CommandPlace>, DecodeError> {
+    if batch.is_empty() {
+        return Ok(None);
     }
+    let archived =
+        rkyv::access::<ArchivedBatchV1, rkyv::rancor::Failure>(batch).map_err(|_| DecodeError::Invalid)?;
+    let ordinal = ordinal as usize;
+    if archived.ends.len() != archived.payloads.len() {
+        return Err(DecodeError::Invalid);
+    }
+    if ordinal >= archived.ends.len() {
+        return Ok(None);
+    }
+    let (body, payload) = (cut(&archived.ends, ordinal), cut(&archived.payloads, ordinal));
+    let inside = body.start <= body.end
+        && body.end <= archived.bodies.len()
+        && payload.start <= payload.end
+        && payload.end <= payload_bytes;
+    if !inside {
+        return Err(DecodeError::Invalid);
+    }
+    let bodies_at = archived.bodies.as_ptr() as usize - batch.as_ptr() as usize;
+    Ok(Some((bodies_at + body.start..bodies_at + body.end, payload)))
 }
 
 fn cut(ends: &[rkyv::rend::unaligned::u32_ule], at: usize) -> std::ops::Range<usize> {
@@ -216,8 +244,11 @@ mod tests {
         assert_eq!(commands.count(), 2);
         assert_eq!(commands.get(0), (&b"one"[..], &b""[..]));
         assert_eq!(commands.get(1), (&b"two"[..], &b"bytes"[..]));
-        assert_eq!(commands.payload_range(1), Some(0..5));
-        assert_eq!(commands.payload_range(2), None);
+        let (body, payload) = find_command(archived, beside.len(), 1).unwrap().unwrap();
+        assert_eq!((&archived[body], &beside[payload]), (&b"two"[..], &b"bytes"[..]));
+        assert_eq!(find_command(archived, beside.len(), 2), Ok(None));
+        assert_eq!(find_command(archived, beside.len() - 1, 1), Err(DecodeError::Invalid));
+        assert_eq!(find_command(&[], 0, 0), Ok(None));
         assert_eq!(split_content(&[]), Ok((&[][..], &[][..])));
         assert_eq!(join_content(&[], &[]), Vec::<u8>::new());
         assert_eq!(Commands::decode(&[], &[]).unwrap().count(), 0);
@@ -234,6 +265,9 @@ mod tests {
             let Ok(commands) = Commands::decode(archived, beside) else { return };
             for ordinal in 0..commands.count() {
                 let (body, payload) = commands.get(ordinal);
+                let found = find_command(archived, beside.len(), u32::try_from(ordinal).unwrap());
+                let (at, range) = found.unwrap().unwrap();
+                assert_eq!((&archived[at], &beside[range]), (body, payload));
                 read += body.len() + payload.len();
             }
         });

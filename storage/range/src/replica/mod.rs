@@ -39,7 +39,7 @@ use crate::payloads::{Payloads, Place};
 use crate::raft_log::RaftLog;
 
 pub use propose::{Priority, Refused};
-pub use read::{Payload, ReadError};
+pub use read::{Payload, ReadError, Stored};
 pub use turn::StepError;
 
 use checkpoint::Checkpoint;

@@ -6,7 +6,7 @@ use wal::format::RecordHeader;
 use wal::{Appended, Log, Position, Read, SealedRecord};
 
 use super::Replica;
-use crate::format::entry::{Commands, EntryHeader};
+use crate::format::entry::{EntryHeader, HEADER_BYTES, find_command};
 use crate::format::{KIND_ENTRY, KIND_STATE};
 use crate::identity::{LogIndex, MessageId};
 use crate::machine::StateMachine;
@@ -27,6 +27,27 @@ pub enum ReadError {
 pub struct Payload<'a> {
     read: Read<'a>,
     range: Range<usize>,
+}
+
+/// A command where it was written: its body, and its payload beside it.
+pub struct Stored<'a> {
+    read: Read<'a>,
+    body: Range<usize>,
+    payload: Range<usize>,
+}
+
+impl Stored<'_> {
+    /// What the service encoded.
+    #[must_use]
+    pub fn body(&self) -> &[u8] {
+        &self.read.metadata()[self.body.clone()]
+    }
+
+    /// What came beside it.
+    #[must_use]
+    pub fn payload(&self) -> &[u8] {
+        &self.read.payload()[self.payload.clone()]
+    }
 }
 
 impl Deref for Payload<'_> {
@@ -52,6 +73,12 @@ impl Payload<'_> {
 impl<S: StateMachine> Replica<S> {
     /// The payload of a message the state refers to, or of an entry that is Raft log.
     pub fn read<'a>(&self, log: &'a Log, id: MessageId) -> Result<Payload<'a>, ReadError> {
+        let Stored { read, payload: range, .. } = self.read_command(log, id)?;
+        Ok(Payload { read, range })
+    }
+
+    /// The same with the command that it came with. Costs the same however many commands the entry has.
+    pub fn read_command<'a>(&self, log: &'a Log, id: MessageId) -> Result<Stored<'a>, ReadError> {
         let place = (id.origin == self.range).then(|| self.place(id.index)).flatten();
         let place = place.ok_or(ReadError::Unknown(id))?;
         let read = log.read(place.position).map_err(ReadError::Log)?;
@@ -60,9 +87,10 @@ impl<S: StateMachine> Replica<S> {
         if header.index != id.index {
             return Err(damaged);
         }
-        let commands = Commands::decode(batch, read.payload()).map_err(|_| damaged)?;
-        let range = commands.payload_range(id.ordinal).ok_or(ReadError::Unknown(id))?;
-        Ok(Payload { read, range })
+        let found = find_command(batch, read.payload().len(), id.ordinal).map_err(|_| damaged)?;
+        let (body, payload) = found.ok_or(ReadError::Unknown(id))?;
+        let body = HEADER_BYTES + body.start..HEADER_BYTES + body.end;
+        Ok(Stored { read, body, payload })
     }
 
     /// Where an entry's record is, if anything needs it: it is Raft log, or a payload of it is referred to.

@@ -138,6 +138,11 @@ impl Queue {
         Sequence(self.sent_before)
     }
 
+    /// The message at a place, if it is not finished.
+    pub fn get(&self, place: Sequence) -> Option<&Entry> {
+        self.unfinished(place).map(|index| &self.entries[index])
+    }
+
     /// What is unfinished from a place on, in order.
     pub fn from(&self, from: Sequence) -> impl Iterator<Item = (Sequence, &Entry)> {
         let skip = usize::try_from(from.0.saturating_sub(self.first)).unwrap_or(usize::MAX);
