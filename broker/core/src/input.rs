@@ -23,6 +23,20 @@ pub enum Input<'a> {
         /// The other end, if the transport has one.
         peer: Option<SocketAddr>,
     },
+    /// A proxy in front of us has said where the client is. Before its first bytes.
+    ClientRelayed {
+        /// Whose.
+        connection: ConnectionId,
+        /// The client's end; None: it has no address.
+        peer: Option<SocketAddr>,
+    },
+    /// The client has asked for us under this name, in lower case. Before its first bytes.
+    ClientNamed {
+        /// Whose.
+        connection: ConnectionId,
+        /// As in a certificate.
+        name: &'a str,
+    },
     /// The transport has proved, by a certificate, which user the client is. Before its first bytes; what it says
     /// itself in CONNECT, and any password, counts for nothing then.
     ClientCertified {
@@ -123,6 +137,8 @@ pub struct Outputs {
     pub handover: Vec<(ConnectionId, CoreId, Box<Handover>)>,
     /// Connections with unsent bytes, each at most once a turn.
     pub dirty: Vec<ConnectionId>,
+    /// Connections whose clients have been let in.
+    pub greeted: Vec<ConnectionId>,
     /// Connections for which `wants_bytes` has become true again.
     pub resumed: Vec<ConnectionId>,
     /// Messages to the other cores of this node, by core: each list is one batch.
@@ -149,6 +165,7 @@ impl Outputs {
         self.close.is_empty()
             && self.handover.is_empty()
             && self.dirty.is_empty()
+            && self.greeted.is_empty()
             && self.resumed.is_empty()
             && self.storage.is_empty()
             && self.questions.is_empty()

@@ -13,6 +13,7 @@ pub mod counters;
 pub mod identity;
 pub mod input;
 pub mod limit;
+pub mod network;
 pub mod notice;
 pub mod peer;
 pub mod ranges;

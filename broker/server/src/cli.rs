@@ -76,7 +76,8 @@ pub(crate) struct Serve {
     ///
     /// `tcp://ADDRESS:PORT`, with port 1883 if none is named and a free one, which the log names, if it
     /// is 0. `tcp://[::]:1883` takes IPv4 and IPv6 on all interfaces; `tls://ADDRESS:PORT`, port 8883, is the same
-    /// under TLS, `ws://` (8083) and `wss://` (8084) the same in WebSockets at /mqtt. Default: tcp://127.0.0.1:1883.
+    /// under TLS, `ws://` (8083) and `wss://` (8084) the same in WebSockets at /mqtt; `unix:///PATH` is a socket in the
+    /// file system. Default: tcp://127.0.0.1:1883.
     #[arg(long, value_name = "URL")]
     pub(crate) listen: Vec<Listen>,
 
@@ -220,10 +221,12 @@ pub(crate) enum Scheme {
     Ws,
     /// WebSocket over TLS.
     Wss,
+    /// A socket in the file system, whose path is the host.
+    Unix,
 }
 
 impl Scheme {
-    const ALL: [Scheme; 4] = [Scheme::Tcp, Scheme::Tls, Scheme::Ws, Scheme::Wss];
+    const ALL: [Scheme; 5] = [Scheme::Tcp, Scheme::Tls, Scheme::Ws, Scheme::Wss, Scheme::Unix];
 
     /// As it is written.
     pub(crate) fn name(self) -> &'static str {
@@ -232,6 +235,7 @@ impl Scheme {
             Scheme::Tls => "tls",
             Scheme::Ws => "ws",
             Scheme::Wss => "wss",
+            Scheme::Unix => "unix",
         }
     }
 
@@ -242,6 +246,7 @@ impl Scheme {
             Scheme::Tls => 8883,
             Scheme::Ws => 8083,
             Scheme::Wss => 8084,
+            Scheme::Unix => 0,
         }
     }
 
@@ -256,6 +261,9 @@ impl Scheme {
     }
 }
 
+/// Bytes of the longest path of a socket: what the kernel has room for, without the end of the text.
+const SOCKET_PATH_BYTES_MAX: usize = 107;
+
 /// Why a text is no place to listen on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ListenError {
@@ -265,6 +273,8 @@ pub(crate) enum ListenError {
     Host,
     /// Not a port number.
     Port,
+    /// No path that a socket can have.
+    Path,
 }
 
 impl std::error::Error for ListenError {}
@@ -272,9 +282,10 @@ impl std::error::Error for ListenError {}
 impl fmt::Display for ListenError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            ListenError::Scheme => "must begin with tcp://, tls://, ws:// or wss://",
+            ListenError::Scheme => "must begin with tcp://, tls://, ws://, wss:// or unix://",
             ListenError::Host => "names no address; tcp://[::]:1883 listens on all",
             ListenError::Port => "the port must be 0 to 65535",
+            ListenError::Path => "the path must begin with / and have at most 107 bytes",
         })
     }
 }
@@ -288,6 +299,9 @@ impl Default for Listen {
 impl fmt::Display for Listen {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let scheme = self.scheme.name();
+        if self.scheme == Scheme::Unix {
+            return write!(f, "{scheme}://{}", self.host);
+        }
         match self.host.contains(':') {
             true => write!(f, "{scheme}://[{}]:{}", self.host, self.port),
             false => write!(f, "{scheme}://{}:{}", self.host, self.port),
@@ -301,7 +315,16 @@ impl FromStr for Listen {
     fn from_str(text: &str) -> Result<Listen, ListenError> {
         let (scheme, place) = text.split_once("://").ok_or(ListenError::Scheme)?;
         let scheme = Scheme::ALL.into_iter().find(|known| known.name() == scheme);
-        let (scheme, place) = (scheme.ok_or(ListenError::Scheme)?, place.trim_end_matches('/'));
+        let scheme = scheme.ok_or(ListenError::Scheme)?;
+        if scheme == Scheme::Unix {
+            let fits = place.starts_with('/') && place.len() <= SOCKET_PATH_BYTES_MAX;
+            return if fits {
+                Ok(Listen { scheme, host: place.to_owned(), port: 0 })
+            } else {
+                Err(ListenError::Path)
+            };
+        }
+        let place = place.trim_end_matches('/');
         // An IPv6 address stands in brackets, because of its colons.
         let (host, port) = match place.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
             Some((host, "")) => (host, None),
@@ -354,6 +377,9 @@ mod tests {
             ("ws://a", at(Scheme::Ws, "a", 8083)),
             ("wss://a", at(Scheme::Wss, "a", 8084)),
             ("tls://[::]:1", at(Scheme::Tls, "::", 1)),
+            ("unix:///run/a:b.sock", at(Scheme::Unix, "/run/a:b.sock", 0)),
+            ("unix://a", Err(ListenError::Path)),
+            ("unix://", Err(ListenError::Path)),
             ("udp://127.0.0.1:1883", Err(ListenError::Scheme)),
             ("tcp://:1883", Err(ListenError::Host)),
             ("tcp://a:x", Err(ListenError::Port)),

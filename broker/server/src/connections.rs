@@ -23,12 +23,21 @@ pub(crate) struct Connection {
 /// How far a connection is from its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Stage {
+    /// Bytes go both ways; the client has not been let in yet.
+    Greeting,
     /// Bytes go both ways.
     Open,
     /// What is unsent still leaves; what comes is discarded.
     Flushing,
     /// All is sent and the sending side shut down; what comes is discarded.
     Lingering,
+}
+
+impl Stage {
+    /// What comes is looked at.
+    pub(crate) fn is_open(self) -> bool {
+        matches!(self, Stage::Greeting | Stage::Open)
+    }
 }
 
 /// What a connection's next bytes wait for.
@@ -98,7 +107,7 @@ impl Connections {
         }
         self.slots[slot as usize].connection = Some(Connection {
             socket,
-            stage: Stage::Open,
+            stage: Stage::Greeting,
             receiving: Receiving::Watched,
             sending: Sending::Prompt,
             hung_up: false,
@@ -129,6 +138,13 @@ impl Connections {
         let slot = self.slots.get_mut(id.slot as usize).filter(|slot| slot.generation == id.generation)?;
         let transport = self.transports.get_mut(id.slot as usize)?.as_deref_mut()?;
         Some((slot.connection.as_mut()?, transport))
+    }
+
+    /// Nothing lies between socket and state machine any more.
+    pub(crate) fn drop_transport(&mut self, id: ConnectionId) {
+        if self.get_mut(id).is_some() {
+            self.transports[id.slot as usize] = None;
+        }
     }
 
     /// Removes a connection, and leaves its slot to another one, under a new generation. A slot that has no

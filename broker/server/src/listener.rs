@@ -1,25 +1,61 @@
 //! Listening sockets: one per core on each address, among which the kernel spreads the connections
-//! (SO_REUSEPORT). It binds and accepts; what becomes of an accepted socket is the driver's affair.
+//! (SO_REUSEPORT); at a path one for all, on which whichever core comes first accepts. It binds and accepts; what
+//! becomes of an accepted socket is the driver's affair.
 
 use std::fmt;
+use std::fs;
 use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+use std::path::{Path, PathBuf};
 
-use socket2::{Domain, Protocol, SockRef, Socket, Type};
+use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, Type};
 
-use crate::cli::Listen;
+use crate::cli::{Listen, Scheme};
 
 /// Connections that may wait to be accepted; the kernel cuts it to `net.core.somaxconn`.
 pub(crate) const BACKLOG: u32 = 16 * 1024;
 
-/// The sockets of one address, one per core.
+/// Where clients are accepted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Place {
+    /// An address, with the port that the kernel chose, if it was to.
+    Address(SocketAddr),
+    /// A socket in the file system.
+    Path(PathBuf),
+}
+
+impl Place {
+    /// Whether clients can come from other machines.
+    pub(crate) fn is_public(&self) -> bool {
+        matches!(self, Place::Address(address) if !address.ip().is_loopback())
+    }
+
+    /// Takes what a listener leaves behind out of the file system.
+    pub(crate) fn clear(&self) {
+        if let Place::Path(path) = self {
+            // Somebody may have done so before.
+            let _ = fs::remove_file(path);
+        }
+    }
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Place::Address(address) => address.fmt(f),
+            Place::Path(path) => path.display().fmt(f),
+        }
+    }
+}
+
+/// The sockets of one place, one per core.
 #[derive(Debug)]
 pub(crate) struct Bound {
     /// Which of the configured listeners, by index: a name may have several addresses.
     pub(crate) listener: u16,
-    /// With the port that the kernel chose, if it was to.
-    pub(crate) address: SocketAddr,
+    pub(crate) place: Place,
     /// By core.
     pub(crate) sockets: Vec<OwnedFd>,
 }
@@ -39,9 +75,13 @@ impl fmt::Display for BindError {
     }
 }
 
-/// Binds every address that one of the configured listeners resolves to, for `cores` cores.
-pub(crate) fn bind(listener: u16, listen: &Listen, cores: u16) -> Result<Vec<Bound>, BindError> {
+/// Binds every address that one of the configured listeners resolves to, for `cores` cores. Who may connect to a
+/// socket in the file system is what `mode` says.
+pub(crate) fn bind(listener: u16, listen: &Listen, mode: u32, cores: u16) -> Result<Vec<Bound>, BindError> {
     let fail = |error| BindError { listen: listen.clone(), error };
+    if listen.scheme == Scheme::Unix {
+        return Ok(vec![bind_path(listener, Path::new(&listen.host), mode, cores).map_err(fail)?]);
+    }
     let addresses = (listen.host.as_str(), listen.port).to_socket_addrs().map_err(fail)?;
     let mut bound = Vec::new();
     for address in addresses {
@@ -72,7 +112,28 @@ fn bind_address(listener: u16, mut address: SocketAddr, cores: u16) -> io::Resul
         socket.set_nonblocking(true)?;
         sockets.push(socket.into());
     }
-    Ok(Bound { listener, address, sockets })
+    Ok(Bound { listener, place: Place::Address(address), sockets })
+}
+
+fn bind_path(listener: u16, path: &Path, mode: u32, cores: u16) -> io::Result<Bound> {
+    let address = SockAddr::unix(path)?;
+    let open = || Socket::new(Domain::UNIX, Type::STREAM, None);
+    // What a broker has left that did not end in order is in nobody's use.
+    let is_socket = fs::symlink_metadata(path).is_ok_and(|file| file.file_type().is_socket());
+    if is_socket {
+        match open()?.connect(&address) {
+            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => fs::remove_file(path)?,
+            _ => return Err(io::ErrorKind::AddrInUse.into()),
+        }
+    }
+    let socket = open()?;
+    socket.bind(&address)?;
+    // Before anybody can connect.
+    fs::set_permissions(path, fs::Permissions::from_mode(mode))?;
+    socket.listen(BACKLOG.cast_signed())?;
+    socket.set_nonblocking(true)?;
+    let sockets = (0..cores).map(|_| Ok(socket.try_clone()?.into())).collect::<io::Result<_>>()?;
+    Ok(Bound { listener, place: Place::Path(path.to_owned()), sockets })
 }
 
 fn open(address: SocketAddr) -> io::Result<Socket> {
@@ -113,6 +174,7 @@ pub(crate) fn accept(listener: &impl AsFd) -> Accepted {
 #[cfg(test)]
 mod tests {
     use std::net::TcpStream;
+    use std::os::unix::net::UnixStream;
 
     use super::*;
 
@@ -124,18 +186,19 @@ mod tests {
     /// same port is refused.
     #[test]
     fn cores_share_a_port_and_brokers_do_not() {
-        let bound = bind(0, &listen(0), 2).unwrap();
+        let bound = bind(0, &listen(0), 0o600, 2).unwrap();
         let [bound] = bound.as_slice() else { panic!("one address") };
         assert_eq!(bound.sockets.len(), 2);
+        let Place::Address(address) = bound.place else { panic!("an address") };
         for socket in &bound.sockets {
             assert!(matches!(accept(socket), Accepted::Empty));
-            assert_eq!(SockRef::from(socket).local_addr().unwrap().as_socket(), Some(bound.address));
+            assert_eq!(SockRef::from(socket).local_addr().unwrap().as_socket(), Some(address));
         }
-        let error = bind(1, &listen(bound.address.port()), 1).unwrap_err();
+        let error = bind(1, &listen(address.port()), 0o600, 1).unwrap_err();
         assert_eq!(error.error.kind(), io::ErrorKind::AddrInUse);
-        assert!(error.to_string().contains(&format!("tcp://127.0.0.1:{}", bound.address.port())));
+        assert!(error.to_string().contains(&format!("tcp://127.0.0.1:{}", address.port())));
 
-        let client = TcpStream::connect(bound.address).unwrap();
+        let client = TcpStream::connect(address).unwrap();
         let accepted = bound.sockets.iter().map(accept).find_map(|accepted| match accepted {
             Accepted::Socket(socket, peer) => Some((socket, peer)),
             _ => None,
@@ -143,5 +206,29 @@ mod tests {
         let (socket, peer) = accepted.unwrap();
         assert!(SockRef::from(&socket).tcp_nodelay().unwrap());
         assert_eq!(peer, client.local_addr().ok());
+    }
+
+    /// A socket in the file system takes clients on any core, for whom its mode says so; what a dead broker has left
+    /// is replaced, and what a living one has is not.
+    #[test]
+    fn paths_are_taken_over_from_the_dead() {
+        let folder = tempfile::TempDir::new().unwrap();
+        let path = folder.path().join("hermod.sock");
+        let listen: Listen = format!("unix://{}", path.display()).parse().unwrap();
+        let bound = bind(0, &listen, 0o640, 2).unwrap().pop().unwrap();
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o640);
+        let _client = UnixStream::connect(&path).unwrap();
+        assert!(matches!(accept(&bound.sockets[1]), Accepted::Socket(_, None)));
+        assert!(matches!(accept(&bound.sockets[0]), Accepted::Empty));
+        let error = bind(1, &listen, 0o640, 1).unwrap_err();
+        assert_eq!(error.error.kind(), io::ErrorKind::AddrInUse);
+        drop(bound);
+        let bound = bind(0, &listen, 0o600, 1).unwrap().pop().unwrap();
+        bound.place.clear();
+        assert!(!path.exists());
+
+        fs::write(&path, "somebody's").unwrap();
+        bind(0, &listen, 0o600, 1).unwrap_err();
+        assert_eq!(fs::read(&path).unwrap(), b"somebody's");
     }
 }

@@ -4,7 +4,6 @@
 use std::any::Any;
 use std::fmt;
 use std::io;
-use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
@@ -19,13 +18,14 @@ use broker_core::identity::CoreId;
 use broker_core::time::Mono;
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 
+use crate::admission::{Bite, Gate};
 use crate::auth::{self, Authenticator, LoadError, Loaded, OpenDoor, Workers};
 use crate::cli::Io;
 use crate::clock::Clock;
 use crate::configuration::Configuration;
 use crate::cores::{self, CoresError, CpuList};
 use crate::driver::{Driver, Parts};
-use crate::listener::{self, BindError, Bound};
+use crate::listener::{self, BindError, Bound, Place as Door};
 use crate::mailboxes::{self, Mailboxes};
 use crate::poller::{Poller, Waiting};
 use crate::reloading::Reloading;
@@ -138,15 +138,17 @@ pub(crate) fn serve(configuration: Configuration, reloading: &Reloading<'_>) -> 
 
     let mut bound = Vec::new();
     for (index, listen) in (0..).zip(&configuration.listeners) {
-        bound.extend(listener::bind(index, &listen.bind, count).map_err(StartError::Bind)?);
+        bound.extend(
+            listener::bind(index, &listen.bind, listen.socket_mode.0, count).map_err(StartError::Bind)?,
+        );
     }
-    let places: Vec<_> = bound.iter().map(|bound| (bound.listener, bound.address)).collect();
+    let places: Vec<_> = bound.iter().map(|bound| (bound.listener, bound.place.clone())).collect();
     auth::check_doors(&configuration, &places).map_err(StartError::Open)?;
     let mut node = Node::start(&cpus, config, bound, &configuration, &loaded, &protocols)?;
     node.wait_started()?;
-    for (listener, address) in &node.places {
+    for (listener, place) in &node.places {
         let scheme = configuration.listeners[usize::from(*listener)].bind.scheme.name();
-        tracing::info!("listening on {scheme}://{address}");
+        tracing::info!("listening on {scheme}://{place}");
     }
     Ok(node.run(configuration, reloading))
 }
@@ -154,7 +156,9 @@ pub(crate) fn serve(configuration: Configuration, reloading: &Reloading<'_>) -> 
 /// The running node. Lives on the main thread.
 struct Node {
     /// Where clients are accepted, each with the index of its listener.
-    places: Vec<(u16, SocketAddr)>,
+    places: Vec<(u16, Door)>,
+    /// The doors of the listeners, by index.
+    gates: Arc<[Gate]>,
     workers: Workers,
     clock: Clock,
     cores: Vec<CoreHandle>,
@@ -180,7 +184,8 @@ impl Node {
         loaded: &Loaded,
         protocols: &Arc<[Protocol]>,
     ) -> Result<Node, StartError> {
-        let places = bound.iter().map(|bound| (bound.listener, bound.address)).collect();
+        let places = bound.iter().map(|bound| (bound.listener, bound.place.clone())).collect();
+        let gates: Arc<[Gate]> = configuration.listeners.iter().map(|_| Gate::default()).collect();
         let config = Arc::new(config);
         let clock = Clock::start();
         let incarnation = Clock::wall().0;
@@ -214,6 +219,7 @@ impl Node {
                     .filter_map(|(listener, sockets)| Some((*listener, sockets.next()?)))
                     .collect(),
                 protocols: Arc::clone(protocols),
+                gates: Arc::clone(&gates),
                 control: controls,
                 events: events.clone(),
                 histogram: Arc::clone(&histogram),
@@ -224,7 +230,7 @@ impl Node {
                 .map_err(|error| StartError::Core(id, error))?;
             cores.push(CoreHandle { thread, control, wake, histogram, done: false });
         }
-        Ok(Node { places, workers, clock, cores, events: incoming })
+        Ok(Node { places, gates, workers, clock, cores, events: incoming })
     }
 
     /// Waits until every core runs. Clients that connect before wait in the kernel.
@@ -340,6 +346,10 @@ impl Node {
             }
         }
         log_counters(&counted);
+        log_gates(&self.gates);
+        for (_, door) in &self.places {
+            door.clear();
+        }
         self.workers.log();
         tracing::info!("stopped");
         code
@@ -368,6 +378,15 @@ fn log_counters(cores: &[Counters]) {
     tracing::info!("counters: {}", line.join(" "));
 }
 
+/// A line for each limit of a listener that kept somebody waiting or out.
+fn log_gates(gates: &[Gate]) {
+    for (listener, gate) in gates.iter().enumerate() {
+        for bite in Bite::ALL.into_iter().filter(|bite| gate.counted(*bite) > 0) {
+            tracing::info!("listeners.{listener}.{}: {} times", bite.name(), gate.counted(bite));
+        }
+    }
+}
+
 fn log_waiting(core: CoreId, waiting: &Waiting) {
     match waiting {
         Waiting::Ring => tracing::info!("core {}: io_uring", core.0),
@@ -390,6 +409,7 @@ struct Place {
     mailboxes: Mailboxes,
     listeners: Vec<(u16, OwnedFd)>,
     protocols: Arc<[Protocol]>,
+    gates: Arc<[Gate]>,
     control: Receiver<Control>,
     events: Sender<Event>,
     histogram: Arc<TurnHistogram>,
@@ -423,6 +443,7 @@ fn start_core(place: Place) -> io::Result<Counters> {
         mailboxes: place.mailboxes,
         listeners: place.listeners,
         protocols: place.protocols,
+        gates: place.gates,
         control: place.control,
         events: place.events,
         histogram: place.histogram,

@@ -2,7 +2,6 @@
 //! with it changes nothing.
 
 use std::error::Error;
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use broker_core::config::Config;
@@ -10,6 +9,7 @@ use broker_core::config::Config;
 use crate::auth::{self, Loaded};
 use crate::cli::Serve;
 use crate::configuration::{Configuration, Effect};
+use crate::listener::Place;
 use crate::log::Log;
 use crate::transport::{self, Protocol};
 
@@ -48,7 +48,7 @@ impl Reloading<'_> {
         &self,
         configuration: &mut Configuration,
         cores: u16,
-        places: &[(u16, SocketAddr)],
+        places: &[(u16, Place)],
     ) -> Option<Reloaded> {
         let (new, loaded, protocols) = match self.load(configuration, places) {
             Ok(read) => read,
@@ -76,7 +76,7 @@ impl Reloading<'_> {
         Some(Reloaded { config, loaded, protocols, changes: changes.len() })
     }
 
-    fn load(&self, old: &Configuration, places: &[(u16, SocketAddr)]) -> Result<Files, Box<dyn Error>> {
+    fn load(&self, old: &Configuration, places: &[(u16, Place)]) -> Result<Files, Box<dyn Error>> {
         let new = Configuration::load(self.serve)?;
         let mut next = old.clone();
         next.reload(&new);

@@ -32,6 +32,9 @@ pub struct Question {
     pub connection: ConnectionId,
     /// Which listener accepted it.
     pub listener: u16,
+    /// The tenant of the name under which the client has asked for us, if that says one; of a client that is online,
+    /// its own.
+    pub tenant_by_name: Option<Arc<str>>,
     /// The other end.
     pub peer: Option<SocketAddr>,
     /// The client id as it was sent, empty if the client left it to us.

@@ -64,6 +64,10 @@ pub struct Listener {
     pub tenant: Option<Arc<str>>,
     /// Whether a user name `tenant/user` names the tenant.
     pub tenant_from_username: bool,
+    /// Tenants by the name, in lower case, under which a client asks for us; before [`Listener::tenant`].
+    pub tenants_by_name: BTreeMap<String, Arc<str>>,
+    /// Time from accept to a complete CONNECT, milliseconds, if it is another than [`Config::connect_timeout_ms`].
+    pub connect_timeout_ms: Option<u32>,
     /// Settings that differ from those of their tenants, by name: keys of [`Settings`] for which
     /// [`Settings::is_of_tenant`] is false.
     pub settings: BTreeMap<&'static str, Value>,
@@ -163,18 +167,35 @@ impl Config {
         Some(settings)
     }
 
-    /// What a client becomes when nobody is asked: the tenant that its user name or its listener says, and the
-    /// user in it.
+    /// The tenant of clients that come to a listener under a name, in lower case.
+    #[must_use]
+    pub fn tenant_by_name(&self, listener: u16, name: &str) -> Option<&Arc<str>> {
+        let names = &self.listeners.get(usize::from(listener))?.tenants_by_name;
+        let any = || format!("*.{}", name.split_once('.').map_or("", |(_, parent)| parent));
+        names.get(name).or_else(|| if names.is_empty() { None } else { names.get(&any()) })
+    }
+
+    /// The time from accept to a complete CONNECT on a listener, milliseconds.
+    #[must_use]
+    pub fn connect_timeout_ms_on(&self, listener: u16) -> u32 {
+        let listener = self.listeners.get(usize::from(listener));
+        listener.and_then(|listener| listener.connect_timeout_ms).unwrap_or(self.connect_timeout_ms)
+    }
+
+    /// What a client becomes when nobody is asked: the tenant that its user name, the name it has asked for or its
+    /// listener says, and the user in it.
     ///
     /// # Errors
     /// The user name names a tenant that is not configured: strangers make no tenants.
     pub fn identify<'a>(
         &self,
         listener: u16,
+        tenant_by_name: Option<&Arc<str>>,
         username: Option<&'a str>,
     ) -> Result<(Arc<str>, &'a str), UnknownTenant> {
         let listener = self.listeners.get(usize::from(listener));
-        let fixed = listener.and_then(|listener| listener.tenant.as_ref()).unwrap_or(&self.default_tenant);
+        let of_listener = || listener.and_then(|listener| listener.tenant.as_ref());
+        let fixed = tenant_by_name.or_else(of_listener).unwrap_or(&self.default_tenant);
         let username = username.unwrap_or_default();
         let named = username.split_once('/').filter(|_| listener.is_some_and(|it| it.tenant_from_username));
         match named {
@@ -322,9 +343,39 @@ mod tests {
             (2, Some("default/b"), Ok(("default", "b"))),
             (9, Some("a/b"), Ok(("default", "a/b"))),
         ] {
-            let identity = config.identify(listener, username);
+            let identity = config.identify(listener, None, username);
             let identity = identity.as_ref().map(|(tenant, user)| (&**tenant, *user)).map_err(|error| *error);
             assert_eq!(identity, expected, "{listener} {username:?}");
+        }
+    }
+
+    /// The name that a client asks for says its tenant before the listener does: whole, or as one level of any name;
+    /// what the user name says is over both.
+    #[test]
+    fn tenant_of_a_name() {
+        let tenants_by_name =
+            [("a.example".into(), Arc::from("a")), ("*.b.example".into(), Arc::from("b"))].into();
+        let tenant = Some(Arc::from("fixed"));
+        let listener =
+            Listener { tenant, tenants_by_name, tenant_from_username: true, ..Listener::default() };
+        let config = Config {
+            listeners: vec![listener],
+            tenants: [("c".into(), Arc::default())].into(),
+            ..Config::default()
+        };
+        for (name, username, expected) in [
+            ("a.example", "u", "a"),
+            ("x.b.example", "u", "b"),
+            ("x.a.example", "u", "fixed"),
+            ("b.example", "u", "fixed"),
+            ("x.y.b.example", "u", "fixed"),
+            ("", "u", "fixed"),
+            ("a.example", "c/u", "c"),
+            ("a.example", "a/u", "a"),
+        ] {
+            let by_name = config.tenant_by_name(0, name);
+            let (tenant, user) = config.identify(0, by_name, Some(username)).expect("a known tenant");
+            assert_eq!((&*tenant, user), (expected, "u"), "{name} {username}");
         }
     }
 

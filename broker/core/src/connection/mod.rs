@@ -139,6 +139,8 @@ pub struct Connection {
 pub struct Extras {
     /// The user that a certificate proves the client to be, until it is greeted.
     pub certified_user: Option<Box<str>>,
+    /// The tenant of the name under which the client has asked for us, until it is greeted.
+    pub tenant_by_name: Option<Arc<str>>,
     /// Method of an enhanced authentication.
     pub authentication_method: Option<Box<str>>,
     /// How fast it may go.
@@ -221,6 +223,16 @@ impl Connection {
     /// The other end.
     pub fn peer(&self) -> Option<SocketAddr> {
         self.remote.address()
+    }
+
+    /// A proxy has said where it is.
+    pub fn set_peer(&mut self, peer: Option<SocketAddr>) {
+        self.remote = Remote::from(peer);
+    }
+
+    /// The tenant that goes with the name under which the client has asked for us.
+    pub fn tenant_by_name(&self) -> Option<&Arc<str>> {
+        self.extras.as_ref()?.tenant_by_name.as_ref()
     }
 
     /// Enters what it may have and do.

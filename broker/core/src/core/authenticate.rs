@@ -1,5 +1,7 @@
 //! Questions to the host about who a client is, and what follows from the answers (MQTT 5.0, section 4.12).
 
+use std::sync::Arc;
+
 use mqtt::encode;
 use mqtt::{Auth, Connect, ReasonCode};
 
@@ -95,6 +97,7 @@ impl Core {
         out.questions.push(Question {
             connection: id,
             listener: connection.listener,
+            tenant_by_name: Some(Arc::clone(&self.tenants.get(connection.tenant).name)),
             peer: connection.peer(),
             client_id,
             username: None,
@@ -233,6 +236,7 @@ fn question(connection: &Connection, connect: &Connect<'_>, step: Step, data: Op
     Question {
         connection: connection.id,
         listener: connection.listener,
+        tenant_by_name: connection.tenant_by_name().cloned(),
         peer: connection.peer(),
         client_id: connect.client_id.to_owned(),
         username: connect.username.map(str::to_owned),

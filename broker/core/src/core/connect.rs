@@ -41,6 +41,19 @@ impl Core {
         }
     }
 
+    pub(super) fn on_relayed(&mut self, id: ConnectionId, peer: Option<SocketAddr>) {
+        if let Some(connection) = self.connections.get_mut(id) {
+            connection.set_peer(peer);
+        }
+    }
+
+    pub(super) fn on_named(&mut self, id: ConnectionId, name: &str) {
+        let Some(connection) = self.connections.get_mut(id) else { return };
+        if let Some(tenant) = self.config.tenant_by_name(connection.listener, name) {
+            connection.extras().tenant_by_name = Some(Arc::clone(tenant));
+        }
+    }
+
     pub(super) fn on_certified(&mut self, id: ConnectionId, user: String) {
         if let Some(connection) = self.connections.get_mut(id) {
             connection.extras().certified_user = Some(user.into());
@@ -48,7 +61,7 @@ impl Core {
     }
 
     fn insert_connection(&mut self, now: Now, id: ConnectionId, listener: u16, peer: Option<SocketAddr>) {
-        let timeout = Duration::from_millis(u64::from(self.config.connect_timeout_ms));
+        let timeout = Duration::from_millis(u64::from(self.config.connect_timeout_ms_on(listener)));
         let timer = self.wheel.arm(now.monotonic.after(timeout).0, Timer::Connection(id));
         self.connections.insert(Connection::new(id, listener, peer, now.monotonic, timer));
     }
@@ -118,7 +131,7 @@ impl Core {
                 self.refuse(now, id, ReasonCode::BAD_AUTHENTICATION_METHOD, out);
                 Processed::Gone
             }
-            _ => match self.config.identify(connection.listener, user) {
+            _ => match self.config.identify(connection.listener, connection.tenant_by_name(), user) {
                 Ok((tenant, user)) => {
                     let identity = unauthenticated(tenant, user);
                     self.admit(now, id, &connect, bytes, identity, None, out);

@@ -80,6 +80,7 @@ impl Core {
         self.arm_keep_alive(now, id);
         self.set_expiry(now, id, identity.expires);
         self.counters.clients_greeted += 1;
+        out.greeted.push(id);
         self.greet(now, id, attached, properties, out);
     }
 

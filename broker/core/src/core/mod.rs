@@ -198,6 +198,8 @@ impl Core {
             Input::ClientAccepted { connection, listener, peer } => {
                 self.on_accepted(now, connection, listener, peer, out);
             }
+            Input::ClientRelayed { connection, peer } => self.on_relayed(connection, peer),
+            Input::ClientNamed { connection, name } => self.on_named(connection, name),
             Input::ClientCertified { connection, user } => self.on_certified(connection, user),
             Input::ClientHandedOver { connection, handover } => {
                 self.on_handed_over(now, connection, *handover, out);
@@ -268,6 +270,12 @@ impl Core {
     #[must_use]
     pub fn wants_bytes(&self, connection: ConnectionId) -> bool {
         self.connections.get(connection).is_some_and(Connection::wants_bytes)
+    }
+
+    /// Which of the configured listeners accepted a connection, by index.
+    #[must_use]
+    pub fn listener_of(&self, connection: ConnectionId) -> Option<u16> {
+        self.connections.get(connection).map(|connection| connection.listener)
     }
 
     /// Whether clients should be read at all: false while another core has not caught up with what this

@@ -15,7 +15,6 @@ mod workers;
 use std::fmt;
 use std::fs;
 use std::io;
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -32,12 +31,13 @@ use self::tokens::{KeyError, Said, Tokens};
 pub(crate) use self::workers::Workers;
 use self::workers::{Busy, Job};
 use crate::configuration::Configuration;
+use crate::listener::Place;
 use crate::sys::EventFd;
 
-/// An address that others can reach, where nobody would have to say who they are, and nobody has said that they
+/// A place that others can reach, where nobody would have to say who they are, and nobody has said that they
 /// need not.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct OpenDoor(SocketAddr);
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct OpenDoor(Place);
 
 impl std::error::Error for OpenDoor {}
 
@@ -53,15 +53,14 @@ impl fmt::Display for OpenDoor {
 }
 
 /// Finds the first such address among those where clients are accepted, each with the index of its listener.
-pub(crate) fn check_doors(
-    configuration: &Configuration,
-    places: &[(u16, SocketAddr)],
-) -> Result<(), OpenDoor> {
-    let is_open = |&&(listener, address): &&(u16, SocketAddr)| {
-        !address.ip().is_loopback() && !configuration.listeners[usize::from(listener)].asks_for_certificates()
+pub(crate) fn check_doors(configuration: &Configuration, places: &[(u16, Place)]) -> Result<(), OpenDoor> {
+    let is_open = |(index, place): &&(u16, Place)| {
+        let listener = &configuration.listeners[usize::from(*index)];
+        // A proxy brings those whom it can be reached by.
+        (place.is_public() || !listener.proxy_from.0.is_empty()) && !listener.asks_for_certificates()
     };
     let open = places.iter().find(is_open).filter(|_| configuration.auth.is_open_by_default());
-    open.map_or(Ok(()), |(_, address)| Err(OpenDoor(*address)))
+    open.map_or(Ok(()), |(_, place)| Err(OpenDoor(place.clone())))
 }
 
 /// What the files say, and who is let in without them. Immutable, shared by all cores and threads.
@@ -180,7 +179,8 @@ impl Knowledge {
     }
 
     fn by_token(&self, config: &Config, question: &Question) -> Option<Verdict> {
-        match self.tokens.as_ref()?.judge(config, question.listener, question.password.as_ref()?) {
+        let place = (question.listener, question.tenant_by_name.as_ref());
+        match self.tokens.as_ref()?.judge(config, place, question.password.as_ref()?) {
             Said::NoToken => None,
             Said::Refused => Some(refuse(ReasonCode::BAD_USER_NAME_OR_PASSWORD)),
             Said::Allowed(identity) => Some(Verdict::Allow { identity, data: None }),
@@ -203,7 +203,7 @@ fn refuse(reason: ReasonCode) -> Verdict {
 
 /// The client is who it says, or says nothing and need not.
 fn allow(config: &Config, question: &Question) -> Verdict {
-    match config.identify(question.listener, question.username.as_deref()) {
+    match config.identify(question.listener, question.tenant_by_name.as_ref(), question.username.as_deref()) {
         Ok((tenant, user)) => {
             let permissions = Permissions::Listed;
             let identity = Identity {

@@ -87,8 +87,8 @@ impl Tokens {
         self.keys.len()
     }
 
-    /// Judges a password that came by a listener.
-    pub(super) fn judge(&self, config: &Config, listener: u16, password: &[u8]) -> Said {
+    /// Judges a password that came by a listener, under a name that may say the tenant.
+    pub(super) fn judge(&self, config: &Config, place: (u16, Option<&Arc<str>>), password: &[u8]) -> Said {
         let Ok(header) = decode_header(password) else { return Said::NoToken };
         let named = |key: &&Key| match (&key.id, &header.kid) {
             (Some(id), Some(kid)) => id == kid,
@@ -101,7 +101,7 @@ impl Tokens {
             .filter(named)
             .filter(fitting)
             .find_map(|key| decode::<Map<String, Value>>(password, &key.key, &validation).ok())
-            .and_then(|token| self.identity(config, listener, &token.claims))
+            .and_then(|token| self.identity(config, place, &token.claims))
             .map_or(Said::Refused, Said::Allowed)
     }
 
@@ -126,9 +126,16 @@ impl Tokens {
     }
 
     /// Who the claims say the client is. None if they do not, or say what is not possible.
-    fn identity(&self, config: &Config, listener: u16, claims: &Map<String, Value>) -> Option<Identity> {
+    fn identity(
+        &self,
+        config: &Config,
+        (listener, by_name): (u16, Option<&Arc<str>>),
+        claims: &Map<String, Value>,
+    ) -> Option<Identity> {
         let user = claims.get(&*self.user_claim)?.as_str().filter(|user| !user.is_empty())?;
-        let fixed = config.listeners.get(usize::from(listener)).and_then(|listener| listener.tenant.as_ref());
+        let of_listener =
+            || config.listeners.get(usize::from(listener)).and_then(|listener| listener.tenant.as_ref());
+        let fixed = by_name.or_else(of_listener);
         let tenant = match (claims.get(&*self.tenant_claim), fixed) {
             (None, fixed) => Arc::clone(fixed.unwrap_or(&config.default_tenant)),
             (Some(claimed), Some(fixed)) => (claimed.as_str()? == &**fixed).then(|| Arc::clone(fixed))?,
@@ -244,7 +251,7 @@ mod tests {
     }
 
     fn judge(tokens: &Tokens, token: &str) -> Option<Identity> {
-        match tokens.judge(&Config::default(), 0, token.as_bytes()) {
+        match tokens.judge(&Config::default(), (0, None), token.as_bytes()) {
             Said::Allowed(identity) => Some(identity),
             Said::Refused => None,
             Said::NoToken => panic!("{token} is a token"),
@@ -274,10 +281,11 @@ mod tests {
         let mut config = Config::default();
         let fixed = Listener { tenant: Some(Arc::from("acme")), ..Listener::default() };
         config.listeners = vec![Listener::default(), fixed];
-        let tenant = |listener, claims| match tokens.judge(&config, listener, by_secret(&claims).as_bytes()) {
-            Said::Allowed(identity) => Some(identity.tenant.to_string()),
-            _ => None,
-        };
+        let tenant =
+            |listener, claims| match tokens.judge(&config, (listener, None), by_secret(&claims).as_bytes()) {
+                Said::Allowed(identity) => Some(identity.tenant.to_string()),
+                _ => None,
+            };
         assert_eq!(tenant(0, json!({"sub": "ann", "exp": LATER})).as_deref(), Some("default"));
         assert_eq!(tenant(1, json!({"sub": "ann", "exp": LATER})).as_deref(), Some("acme"));
         assert_eq!(tenant(1, json!({"sub": "ann", "exp": LATER, "tenant": "acme"})).as_deref(), Some("acme"));
@@ -312,7 +320,7 @@ mod tests {
         let forged = signed(Algorithm::HS256, &other, &json!({"sub": "ann", "exp": LATER}));
         assert_eq!(judge(&tokens, &forged), None);
         for password in ["", "secret", "a.b.c", "..", &good.replace('.', "")] {
-            let said = tokens.judge(&Config::default(), 0, password.as_bytes());
+            let said = tokens.judge(&Config::default(), (0, None), password.as_bytes());
             assert!(matches!(said, Said::NoToken), "{password}");
         }
     }

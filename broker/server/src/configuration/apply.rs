@@ -134,6 +134,8 @@ fn listener(entry: &Entry, path: &str, wrongs: &mut Wrongs) -> Listener {
             listener.settings = own_settings(entry, &path, wrongs);
         } else if name == "certificates" {
             listener.certificates = certificates(entry, &path, wrongs);
+        } else if name == "tenants" {
+            listener.tenants = tenants_by_name(entry, &path, wrongs);
         } else {
             set(entry, &path, name, Listener::KEYS, &mut listener, wrongs);
         }
@@ -156,6 +158,25 @@ fn certificates(entry: &Entry, path: &str, wrongs: &mut Wrongs) -> BTreeMap<Stri
         }
     }
     files
+}
+
+/// Tenants by the names that clients ask for.
+fn tenants_by_name(entry: &Entry, path: &str, wrongs: &mut Wrongs) -> BTreeMap<String, Name> {
+    let mut tenants = BTreeMap::new();
+    for (name, entry) in entries(entry, path, wrongs).into_iter().flatten() {
+        let tenant = match &entry.content {
+            Content::Value(value) => Name::read(value),
+            _ => None,
+        };
+        match tenant {
+            Some(tenant) => drop(tenants.insert(name.clone(), tenant)),
+            None => {
+                let reason = "must be the name of a tenant".to_owned();
+                fail(entry, &format!("{path}.{name}"), Reason::Other(reason), wrongs);
+            }
+        }
+    }
+    tenants
 }
 
 /// What a listener's clients have otherwise than the rest of their tenants.
@@ -200,6 +221,9 @@ pub(super) fn flatten(configuration: &Configuration) -> BTreeMap<String, (Value,
         for (name, file) in &listener.certificates {
             let file = FileName(Some(file.clone()));
             all.insert(format!("{path}.certificates.{name}"), (file.write(), FileName::KIND));
+        }
+        for (name, tenant) in &listener.tenants {
+            all.insert(format!("{path}.tenants.{name}"), (tenant.write(), NAME));
         }
     }
     all

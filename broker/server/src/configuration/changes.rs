@@ -75,7 +75,11 @@ impl Configuration {
         self.default_tenant = new.default_tenant.clone();
         self.tenants = new.tenants.clone();
         if same_places {
+            let modes: Vec<_> = self.listeners.iter().map(|listener| listener.socket_mode).collect();
             self.listeners.clone_from(&new.listeners);
+            for (listener, mode) in self.listeners.iter_mut().zip(modes) {
+                listener.socket_mode = mode;
+            }
         }
         changes
     }
@@ -101,6 +105,8 @@ pub(super) fn effect(key: &str, same_places: bool) -> Effect {
         "limits" if !LIMITS_FIXED.contains(&name) => Effect::Now,
         "tenants" if Settings::is_of_tenant(setting) => Effect::Now,
         "tenants" => Effect::NextConnect,
+        // The socket is there already.
+        "listeners" if setting == "socket_mode" => Effect::Restart,
         "listeners" if same_places => Effect::NextConnect,
         _ => Effect::Restart,
     }

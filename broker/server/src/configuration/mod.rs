@@ -23,7 +23,9 @@ use std::sync::Arc;
 use broker_core::config::{Config, Settings};
 
 pub(crate) use changes::Effect;
-pub(crate) use sections::{ClientCertificates, Cluster, Cores, Data, Filter, Listener, Log, Node, Roles};
+pub(crate) use sections::{
+    ClientCertificates, Cluster, Cores, Data, Filter, Listener, Log, Name, Node, Roles,
+};
 use wrong::{Reason, Wrong};
 
 use crate::auth;
@@ -116,9 +118,13 @@ impl Configuration {
 
     /// The part that the cores take, which has been checked: what the sections say is in the ranges of the keys.
     pub(crate) fn core(&self, cores: u16, notices: bool) -> Config {
+        let named =
+            |(name, tenant): (&String, &Name)| (name.to_ascii_lowercase(), Arc::from(tenant.0.as_str()));
         let listener = |listener: &Listener| broker_core::config::Listener {
             tenant: Some(Arc::from(listener.tenant.0.as_str())),
             tenant_from_username: listener.tenant_from_username,
+            tenants_by_name: listener.tenants.iter().map(named).collect(),
+            connect_timeout_ms: Some(listener.connect_timeout_ms).filter(|timeout| *timeout > 0),
             settings: listener.settings.clone(),
         };
         let tenant = |(name, settings): (&String, &Settings)| (name.clone(), Arc::new(settings.clone()));

@@ -67,7 +67,7 @@ fn unfit_values() {
         ("\nlisteners = []", "listeners: 1 to 65535 are needed"),
         (
             "[[listeners]]\nbind = '127.0.0.1:1883'",
-            "listeners.0.bind: must be \"tcp://ADDRESS:PORT\", or with tls, ws or wss in front, and IPv6 addresses in brackets, not \"127.0.0.1:1883\"",
+            "listeners.0.bind: must be \"tcp://ADDRESS:PORT\", or with tls, ws or wss in front, and IPv6 addresses in brackets, or \"unix:///PATH\", not \"127.0.0.1:1883\"",
         ),
         (
             "[[listeners]]\nsettings.qos_max = 7",

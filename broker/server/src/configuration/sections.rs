@@ -8,6 +8,7 @@ use std::str::FromStr;
 
 use broker_core::config::{Field, Key, Kind, Value};
 use broker_core::keys;
+use broker_core::network::Network;
 use tracing_subscriber::EnvFilter;
 
 use crate::auth::FileName;
@@ -69,6 +70,18 @@ pub(crate) struct Listener {
     pub(crate) tls_crl: FileName,
     /// Whether the name in a client's certificate is its user name.
     pub(crate) use_identity_as_username: bool,
+    /// Proxies that say, by the PROXY protocol, whose connections they hand on.
+    pub(crate) proxy_from: Networks,
+    /// Who may connect to a socket in the file system.
+    pub(crate) socket_mode: Mode,
+    /// Connections at a time.
+    pub(crate) connections_max: u32,
+    /// New connections in a second; 0: any number.
+    pub(crate) connects_per_second_max: u32,
+    /// Connections whose client is not let in yet.
+    pub(crate) handshakes_max: u32,
+    /// Milliseconds to a complete CONNECT; 0: what the limits say.
+    pub(crate) connect_timeout_ms: u32,
     /// The tenant of its clients.
     pub(crate) tenant: Name,
     /// Whether a user name `tenant/user` names another.
@@ -77,6 +90,8 @@ pub(crate) struct Listener {
     pub(crate) settings: BTreeMap<&'static str, Value>,
     /// Certificates, each with its key, shown to those who ask for the name.
     pub(crate) certificates: BTreeMap<String, PathBuf>,
+    /// Tenants of those who ask for the name.
+    pub(crate) tenants: BTreeMap<String, Name>,
 }
 
 impl Node {
@@ -104,9 +119,15 @@ impl Listener {
             tls_client_certificates,
             tls_crl,
             use_identity_as_username,
+            proxy_from,
+            socket_mode,
+            connections_max in 1..=4_294_967_295,
+            connects_per_second_max,
+            handshakes_max in 1..=4_294_967_295,
+            connect_timeout_ms in 0..=86_400_000,
             tenant,
             tenant_from_username,
-        } beside { settings, certificates });
+        } beside { settings, certificates, tenants });
 
     /// Whether nobody comes in without a certificate.
     pub(crate) fn asks_for_certificates(&self) -> bool {
@@ -150,10 +171,17 @@ impl Default for Listener {
             tls_client_certificates: ClientCertificates::Required,
             tls_crl: FileName::default(),
             use_identity_as_username: false,
+            proxy_from: Networks(Vec::new()),
+            socket_mode: Mode(0o660),
+            connections_max: u32::MAX,
+            connects_per_second_max: 0,
+            handshakes_max: u32::MAX,
+            connect_timeout_ms: 0,
             tenant: Name("default".to_owned()),
             tenant_from_username: false,
             settings: BTreeMap::new(),
             certificates: BTreeMap::new(),
+            tenants: BTreeMap::new(),
         }
     }
 }
@@ -207,6 +235,14 @@ pub(crate) struct Filter(pub(crate) String);
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Name(pub(crate) String);
 
+/// Networks, written one after the other.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Networks(pub(crate) Vec<Network>);
+
+/// What a file allows to whom, as chmod(1) has it in numbers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Mode(pub(crate) u32);
+
 /// A text is none of what a field takes; its [`Kind`] says what it takes.
 pub(crate) struct Unfit;
 
@@ -255,6 +291,44 @@ impl FromStr for Filter {
 impl fmt::Display for Filter {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
+    }
+}
+
+impl FromStr for Networks {
+    type Err = Unfit;
+
+    fn from_str(text: &str) -> Result<Networks, Unfit> {
+        if text.trim().is_empty() {
+            return Ok(Networks(Vec::new()));
+        }
+        let networks = text.split(',').map(|network| network.trim().parse());
+        networks.collect::<Result<_, _>>().map(Networks).map_err(|_| Unfit)
+    }
+}
+
+impl fmt::Display for Networks {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, network) in self.0.iter().enumerate() {
+            let comma = if index == 0 { "" } else { ", " };
+            write!(f, "{comma}{network}")?;
+        }
+        Ok(())
+    }
+}
+
+impl FromStr for Mode {
+    type Err = Unfit;
+
+    fn from_str(text: &str) -> Result<Mode, Unfit> {
+        let is_octal = text.len() == 3 && text.bytes().all(|byte| byte.is_ascii_digit());
+        let mode = u32::from_str_radix(text, 8).ok().filter(|_| is_octal);
+        mode.map(Mode).ok_or(Unfit)
+    }
+}
+
+impl fmt::Display for Mode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:03o}", self.0)
     }
 }
 
@@ -331,6 +405,8 @@ text_field!(
     Io: Kind::Word(&["auto", "uring", "epoll"]),
     Filter: Kind::Text("a level (\"error\", \"warn\", \"info\", \"debug\") or a filter such as \"info,hermod=debug\""),
     ClientCertificates: Kind::Word(&["required", "optional"]),
-    Listen: Kind::Text("\"tcp://ADDRESS:PORT\", or with tls, ws or wss in front, and IPv6 addresses in brackets"),
+    Listen: Kind::Text("\"tcp://ADDRESS:PORT\", or with tls, ws or wss in front, and IPv6 addresses in brackets, or \"unix:///PATH\""),
+    Networks: Kind::Text("addresses and networks as in \"10.0.0.0/8, 192.0.2.7\", or \"\" for none"),
+    Mode: Kind::Text("three octal digits"),
     Name: NAME,
 );

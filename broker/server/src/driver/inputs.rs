@@ -2,18 +2,19 @@
 //!
 //! Hot path.
 
-use std::net::Shutdown;
+use std::net::{Shutdown, SocketAddr};
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 use std::{io, mem};
 
 use broker_core::identity::{ConnectionId, CoreId};
 use broker_core::input::Input;
+use broker_core::time::Mono;
 use socket2::SockRef;
 
 use super::{Driver, Stop};
 use crate::auth::Loaded;
-use crate::connections::{Receiving, Sending, Stage};
+use crate::connections::{Receiving, Sending};
 use crate::listener::{self, Accepted};
 use crate::mailboxes::Item;
 use crate::node::Control;
@@ -24,8 +25,9 @@ use crate::transport::Transport;
 /// Items taken from one core's mailbox in a turn.
 const MAIL_TURN_MAX: usize = 256;
 
-/// Connections accepted from one listener in a turn.
-const ACCEPT_TURN_MAX: usize = 128;
+/// Connections accepted from one listener in a turn: with all that a client costs that is let in, half a millisecond
+/// for those that are in.
+const ACCEPT_TURN_MAX: usize = 32;
 
 /// Connections received from in a turn, a receive call each of about 1 µs.
 const RECEIVE_TURN_CONNECTIONS_MAX: usize = 1024;
@@ -45,6 +47,8 @@ pub(super) struct Listener {
     /// Which of the configured ones.
     listener: u16,
     socket: OwnedFd,
+    /// Until when nobody is accepted, because too many come (`admission.rs`).
+    opens_at: Option<Mono>,
 }
 
 /// Begins to wait for connections.
@@ -54,7 +58,7 @@ pub(super) fn start_listeners(
 ) -> io::Result<Vec<Listener>> {
     let start = |(index, (listener, socket)): (u16, (u16, OwnedFd))| {
         poller.watch(Source::Listener(index), socket.as_fd())?;
-        Ok(Listener { listener, socket })
+        Ok(Listener { listener, socket, opens_at: None })
     };
     (0..).zip(sockets).map(start).collect()
 }
@@ -175,7 +179,7 @@ impl Driver {
                 match self.mailboxes.receive(from) {
                     Some(Item::Messages(messages)) => self.input(Input::PeerMessages { from, messages }),
                     Some(Item::Socket(handover, socket, transport)) => {
-                        if let Some(connection) = self.add(socket, transport) {
+                        if let Some(connection) = self.add(handover.listener, socket, transport) {
                             self.take_over_transport(connection);
                             self.input(Input::ClientHandedOver { connection, handover });
                         }
@@ -196,20 +200,44 @@ impl Driver {
         let mut listeners = mem::take(&mut self.acceptable);
         listeners.retain(|&index| self.accept_from(index));
         self.acceptable = listeners;
-        !self.acceptable.is_empty() && self.accept_at.is_none()
+        self.accept_at.is_none() && self.acceptable.iter().any(|&index| !self.is_waiting(index))
+    }
+
+    /// Whether a listener has a time at which it goes on.
+    fn is_waiting(&self, index: u16) -> bool {
+        self.listeners[usize::from(index)].opens_at.is_some()
+    }
+
+    /// When accepting goes on that waits.
+    pub(super) fn next_accept(&self) -> Option<Mono> {
+        let listeners = self.acceptable.iter().map(|&index| &self.listeners[usize::from(index)]);
+        listeners.filter_map(|listener| listener.opens_at).chain(self.accept_at).min()
+    }
+
+    /// Whether the next client of a listener may be accepted now.
+    fn is_admitting(&mut self, index: u16) -> bool {
+        let now = self.now.monotonic;
+        let Listener { listener, opens_at, .. } = &mut self.listeners[usize::from(index)];
+        if opens_at.is_some_and(|at| now < at) {
+            return false;
+        }
+        let (gate, number) = (&self.gates[usize::from(*listener)], usize::from(*listener));
+        *opens_at = gate.opens_at(&self.protocols[number].limits, now).map(|(at, bite)| {
+            gate.count(bite);
+            at
+        });
+        opens_at.is_none()
     }
 
     /// Accepts from one listener. True when more may wait there.
     fn accept_from(&mut self, index: u16) -> bool {
         for _ in 0..ACCEPT_TURN_MAX {
-            let Listener { listener, ref socket } = self.listeners[usize::from(index)];
+            if !self.is_admitting(index) {
+                return true;
+            }
+            let Listener { listener, ref socket, .. } = self.listeners[usize::from(index)];
             match listener::accept(socket) {
-                Accepted::Socket(socket, peer) => {
-                    let Ok(transport) = self.protocols[usize::from(listener)].begin() else { continue };
-                    if let Some(connection) = self.add(socket, transport) {
-                        self.input(Input::ClientAccepted { connection, listener, peer });
-                    }
-                }
+                Accepted::Socket(socket, peer) => self.admit(listener, socket, peer),
                 Accepted::Gone => {}
                 Accepted::Exhausted(error) => {
                     self.pause_accepting(&error);
@@ -219,6 +247,24 @@ impl Driver {
             }
         }
         true
+    }
+
+    /// Takes a new connection in, unless there are too many.
+    fn admit(&mut self, listener: u16, socket: OwnedFd, peer: Option<SocketAddr>) {
+        let protocol = &self.protocols[usize::from(listener)];
+        if !self.gates[usize::from(listener)].enter(&protocol.limits, self.now.monotonic) {
+            return;
+        }
+        let Ok(transport) = protocol.begin(peer) else { return self.turn_away(listener) };
+        if let Some(connection) = self.add(listener, socket, transport) {
+            self.input(Input::ClientAccepted { connection, listener, peer });
+        }
+    }
+
+    /// A connection of a listener ends before it was one.
+    pub(super) fn turn_away(&mut self, listener: u16) {
+        self.gates[usize::from(listener)].end_handshake();
+        self.gates[usize::from(listener)].leave();
     }
 
     fn pause_accepting(&mut self, error: &io::Error) {
@@ -236,10 +282,16 @@ impl Driver {
     }
 
     /// Gives a new connection its slot, and begins to wait for its bytes.
-    fn add(&mut self, socket: OwnedFd, transport: Option<Box<Transport>>) -> Option<ConnectionId> {
+    fn add(
+        &mut self,
+        listener: u16,
+        socket: OwnedFd,
+        transport: Option<Box<Transport>>,
+    ) -> Option<ConnectionId> {
         let id = self.connections.next_id();
         if let Err(error) = self.poller.watch(Source::Connection(id), socket.as_fd()) {
             warn_unwatchable(self.id, &error);
+            self.turn_away(listener);
             return None;
         }
         self.connections.insert(socket, transport);
@@ -266,7 +318,7 @@ impl Driver {
         }
         let Some(connection) = self.connections.get_mut(id) else { return 0 };
         connection.receiving = Receiving::Watched;
-        let open = connection.stage == Stage::Open;
+        let open = connection.stage.is_open();
         if open && !self.core.wants_bytes(id) {
             connection.receiving = Receiving::Held;
             return 0;

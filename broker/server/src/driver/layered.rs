@@ -12,6 +12,7 @@ use socket2::SockRef;
 
 use super::Driver;
 use super::outputs::{SENDS_MAX, Sent};
+use crate::admission::Bite;
 use crate::connections::{Receiving, Sending, Stage};
 use crate::sys;
 use crate::transport::Broken;
@@ -32,7 +33,7 @@ impl Driver {
     pub(super) fn receive_from_layered(&mut self, id: ConnectionId) -> usize {
         let Some(connection) = self.connections.get_mut(id) else { return 0 };
         connection.receiving = Receiving::Watched;
-        let open = connection.stage == Stage::Open;
+        let open = connection.stage.is_open();
         if open && !self.core.wants_bytes(id) {
             connection.receiving = Receiving::Held;
             return 0;
@@ -82,7 +83,15 @@ impl Driver {
         let Some((_, transport)) = self.connections.transport_mut(id) else { return };
         let mut plain = mem::take(&mut self.plain);
         let received = transport.receive(&mut self.scratch[..bytes], &mut plain);
+        let (origin, through) = (transport.next_origin(), transport.is_through());
+        let name = transport.next_name();
         let user = transport.next_user();
+        if let Some(origin) = &origin {
+            self.input(Input::ClientRelayed { connection: id, peer: origin.peer });
+        }
+        if let Some(name) = name.or_else(|| origin.and_then(|origin| origin.name)) {
+            self.input(Input::ClientNamed { connection: id, name: &name });
+        }
         if let Ok(Some(user)) = user.clone() {
             self.input(Input::ClientCertified { connection: id, user });
         }
@@ -92,11 +101,23 @@ impl Driver {
         plain.clear();
         self.plain = plain;
         match received.and(user.map(drop)) {
+            Ok(()) if through => self.connections.drop_transport(id),
             Ok(()) => self.take_over_transport(id),
             Err(Broken) => {
+                self.count_wrong_proxy(id);
                 self.send_last_words(id);
                 self.close_now(id);
             }
+        }
+    }
+
+    /// Counts a connection that began otherwise than the listener's proxies do.
+    fn count_wrong_proxy(&mut self, id: ConnectionId) {
+        if let Some((_, transport)) = self.connections.transport_mut(id)
+            && transport.awaits_proxy()
+            && let Some(listener) = self.core.listener_of(id)
+        {
+            self.gates[usize::from(listener)].count(Bite::Proxy);
         }
     }
 

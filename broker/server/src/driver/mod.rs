@@ -31,6 +31,7 @@ use crossbeam_channel::{Receiver, Sender};
 
 use self::inputs::Listener;
 use self::outputs::Work;
+use crate::admission::Gate;
 use crate::auth::Authenticator;
 use crate::clock::Clock;
 use crate::connections::Connections;
@@ -69,6 +70,8 @@ pub(crate) struct Parts {
     pub(crate) listeners: Vec<(u16, OwnedFd)>,
     /// What is spoken on each configured listener, by index.
     pub(crate) protocols: Arc<[Protocol]>,
+    /// Their doors.
+    pub(crate) gates: Arc<[Gate]>,
     pub(crate) control: Receiver<Control>,
     pub(crate) events: Sender<Event>,
     pub(crate) histogram: Arc<TurnHistogram>,
@@ -113,6 +116,7 @@ pub(crate) struct Driver {
     /// None any more once the orderly stop has begun.
     listeners: Vec<Listener>,
     protocols: Arc<[Protocol]>,
+    gates: Arc<[Gate]>,
     /// Listeners on which something waits to be accepted.
     acceptable: Vec<u16>,
     /// Until when nothing is accepted, for want of descriptors.
@@ -140,7 +144,7 @@ enum Stop {
 impl Driver {
     /// On the thread that has made the poller.
     pub(crate) fn new(parts: Parts, mut poller: Poller) -> io::Result<Driver> {
-        let Parts { core, authenticator, clock, mailboxes, listeners, protocols, .. } = parts;
+        let Parts { core, authenticator, clock, mailboxes, listeners, protocols, gates, .. } = parts;
         let Parts { control, events, histogram, .. } = parts;
         poller.watch(Source::Wake, mailboxes.wake().event.as_fd())?;
         let listeners = inputs::start_listeners(&mut poller, listeners)?;
@@ -168,6 +172,7 @@ impl Driver {
             send_bytes_left: 0,
             listeners,
             protocols,
+            gates,
             acceptable: Vec::new(),
             accept_at: None,
             accept_warned: None,
@@ -271,7 +276,7 @@ impl Driver {
     /// How long nothing is due.
     fn next_due_in(&self) -> Duration {
         let retry = self.mailboxes.has_backlog().then(|| self.now.monotonic.after(BACKLOG_RETRY));
-        let due = [self.core.next_timeout(), self.accept_at, retry].into_iter().flatten().min();
+        let due = [self.core.next_timeout(), self.next_accept(), retry].into_iter().flatten().min();
         due.map_or(SLEEP_MAX, |due| due.since(self.clock.monotonic()).min(SLEEP_MAX))
     }
 

@@ -42,6 +42,7 @@ pub(super) struct Work {
     dirty: Vec<ConnectionId>,
     sendable: Vec<ConnectionId>,
     resumed: Vec<ConnectionId>,
+    greeted: Vec<ConnectionId>,
     questions: Vec<Question>,
 }
 
@@ -65,6 +66,7 @@ impl Driver {
         !(outputs.close.is_empty()
             && outputs.handover.is_empty()
             && outputs.dirty.is_empty()
+            && outputs.greeted.is_empty()
             && outputs.resumed.is_empty()
             && outputs.questions.is_empty()
             && self.sendable.is_empty())
@@ -77,6 +79,7 @@ impl Driver {
         mem::swap(&mut work.handover, &mut self.outputs.handover);
         mem::swap(&mut work.dirty, &mut self.outputs.dirty);
         mem::swap(&mut work.sendable, &mut self.sendable);
+        mem::swap(&mut work.greeted, &mut self.outputs.greeted);
         mem::swap(&mut work.resumed, &mut self.outputs.resumed);
         mem::swap(&mut work.questions, &mut self.outputs.questions);
         for (id, close) in work.close.drain(..) {
@@ -84,6 +87,9 @@ impl Driver {
         }
         for (id, to, handover) in work.handover.drain(..) {
             self.hand_over(id, to, handover);
+        }
+        for id in work.greeted.drain(..) {
+            self.end_handshake(id);
         }
         for id in work.sendable.drain(..) {
             if let Some(connection) = self.connections.get_mut(id) {
@@ -119,10 +125,11 @@ impl Driver {
     }
 
     fn close(&mut self, id: ConnectionId, close: Close) {
-        let Some(connection) = self.connections.get_mut(id) else { return };
         match close {
             Close::Abort => self.close_now(id),
             Close::Flush => {
+                self.end_handshake(id);
+                let Some(connection) = self.connections.get_mut(id) else { return };
                 connection.stage = Stage::Flushing;
                 // From now on its bytes are discarded, so nothing holds them back.
                 self.resume(id);
@@ -133,7 +140,11 @@ impl Driver {
 
     /// Closes a connection here and now.
     pub(super) fn close_now(&mut self, id: ConnectionId) {
+        self.end_handshake(id);
         let Some((socket, _)) = self.connections.remove(id) else { return };
+        if let Some(listener) = self.core.listener_of(id) {
+            self.gates[usize::from(listener)].leave();
+        }
         // A poll holds the socket open until the kernel has forgotten it; shutting down has its effect at
         // once, and ends a wait for room to send. It fails only if the other end is gone already.
         let _ = SockRef::from(&socket).shutdown(Shutdown::Both);
@@ -142,9 +153,22 @@ impl Driver {
         self.ended += 1;
     }
 
+    /// A client is in, or will not be. One that ends on its way to another core is the handing over's affair.
+    fn end_handshake(&mut self, id: ConnectionId) {
+        if let Some(connection) = self.connections.get_mut(id)
+            && connection.stage == Stage::Greeting
+            && let Some(listener) = self.core.listener_of(id)
+        {
+            connection.stage = Stage::Open;
+            self.gates[usize::from(listener)].end_handshake();
+        }
+    }
+
     /// Gives a connection's socket to another core.
     fn hand_over(&mut self, id: ConnectionId, to: CoreId, handover: Box<Handover>) {
-        let Some((socket, transport)) = self.connections.remove(id) else { return };
+        let Some((socket, transport)) = self.connections.remove(id) else {
+            return self.turn_away(handover.listener);
+        };
         self.poller.forget(Source::Connection(id), socket.as_fd());
         self.mailboxes.send(to, Item::Socket(handover, socket, transport));
     }

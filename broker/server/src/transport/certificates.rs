@@ -1,6 +1,7 @@
 //! What listeners with TLS show and ask for: certificates and keys, read from files at the start and again on SIGHUP.
 //! Connections keep those that they began with.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -15,6 +16,7 @@ use rustls::sign::CertifiedKey;
 use rustls::{RootCertStore, ServerConfig};
 
 use super::Protocol;
+use crate::admission::Limits;
 use crate::configuration::{ClientCertificates, Listener};
 
 /// Why a listener has no certificates.
@@ -67,6 +69,12 @@ fn protocol(index: usize, listener: &Listener) -> Result<Protocol, TlsError> {
         tls: tls.map(Arc::new),
         websocket,
         identity_as_username: listener.use_identity_as_username,
+        proxies: listener.proxy_from.0.as_slice().into(),
+        limits: Limits {
+            connections_max: listener.connections_max,
+            connects_per_second_max: listener.connects_per_second_max,
+            handshakes_max: listener.handshakes_max,
+        },
     })
 }
 
@@ -181,8 +189,20 @@ impl Names {
     }
 }
 
+thread_local! {
+    /// The name in the last greeting that this thread has read. The library shows it to who resolves certificates and,
+    /// of connections without buffers, to nobody else.
+    static NAME: Cell<Option<String>> = const { Cell::new(None) };
+}
+
+/// The name that a client has asked for in the handshake message that this thread has just read.
+pub(super) fn name_asked_for() -> Option<String> {
+    NAME.take()
+}
+
 impl ResolvesServerCert for Names {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        NAME.set(hello.server_name().map(str::to_ascii_lowercase));
         Some(Arc::clone(self.find(hello.server_name())))
     }
 }

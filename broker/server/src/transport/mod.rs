@@ -6,6 +6,7 @@
 
 mod certificates;
 mod identity;
+mod proxy;
 mod tls;
 mod upgrade;
 mod websocket;
@@ -14,14 +15,19 @@ mod websocket;
 mod tests;
 
 use std::fmt;
+use std::net::SocketAddr;
 use std::sync::Arc;
+
+use broker_core::network::Network;
 
 use rustls::ServerConfig;
 use rustls::server::UnbufferedServerConnection;
 
 pub(crate) use self::certificates::{TlsError, load};
+use self::proxy::Origin;
 use self::tls::{Stream, Tls};
 use self::websocket::WebSocket;
+use crate::admission::Limits;
 
 /// Plaintext sealed at a time. What the kernel does not take of it is all that waits beside the state machine's own
 /// unsent bytes.
@@ -36,6 +42,10 @@ pub(crate) struct Protocol {
     websocket: bool,
     /// The name in a client's certificate is its user name.
     identity_as_username: bool,
+    /// Proxies that say whose connection they hand on; without an address, as on a path, whoever comes is one.
+    proxies: Arc<[Network]>,
+    /// How many may come, and how fast.
+    pub(crate) limits: Limits,
 }
 
 /// The connection cannot go on.
@@ -45,6 +55,10 @@ pub(crate) struct Broken;
 /// What lies between one connection's socket and the state machine. Lives on the core that serves it, and moves with
 /// its socket.
 pub(crate) struct Transport {
+    /// What has come of the header that a proxy owes.
+    proxy: Option<Vec<u8>>,
+    /// What it says, until somebody asks.
+    origin: Option<Origin>,
     tls: Option<Box<Tls>>,
     websocket: Option<WebSocket>,
     identity_as_username: bool,
@@ -65,17 +79,21 @@ impl fmt::Debug for Transport {
 }
 
 impl Protocol {
-    /// What a new connection of the listener begins with; None: it is plain.
+    /// What a new connection of the listener from this address begins with; None: it is plain.
     ///
     /// # Errors
     /// The library cannot begin one.
-    pub(crate) fn begin(&self) -> Result<Option<Box<Transport>>, rustls::Error> {
-        if self.tls.is_none() && !self.websocket {
+    pub(crate) fn begin(&self, peer: Option<SocketAddr>) -> Result<Option<Box<Transport>>, rustls::Error> {
+        let is_proxy = !self.proxies.is_empty()
+            && peer.is_none_or(|peer| self.proxies.iter().any(|network| network.contains(peer.ip())));
+        if self.tls.is_none() && !self.websocket && !is_proxy {
             return Ok(None);
         }
         let connect = |config| UnbufferedServerConnection::new(Arc::clone(config));
         let connection = self.tls.as_ref().map(connect).transpose()?;
         Ok(Some(Box::new(Transport {
+            proxy: is_proxy.then(Vec::new),
+            origin: None,
             tls: connection.map(|connection| Box::new(Tls::new(connection))),
             websocket: self.websocket.then(WebSocket::new),
             identity_as_username: self.identity_as_username,
@@ -97,6 +115,14 @@ impl Transport {
     pub(crate) fn receive(&mut self, bytes: &mut [u8], plain: &mut Vec<u8>) -> Result<(), Broken> {
         if self.ended {
             return Ok(());
+        }
+        if let Some(header) = &mut self.proxy {
+            header.extend_from_slice(bytes);
+            let Some((origin, used)) = proxy::parse(header)? else { return Ok(()) };
+            let mut bytes = header.split_off(used);
+            self.proxy = None;
+            self.origin = Some(origin);
+            return self.receive(&mut bytes, plain);
         }
         let from = plain.len();
         let received = match &mut self.tls {
@@ -121,6 +147,26 @@ impl Transport {
             tls.seal(&answer, &mut self.wire)?;
         }
         stream
+    }
+
+    /// Where a proxy has just said that the client is.
+    pub(crate) fn next_origin(&mut self) -> Option<Origin> {
+        self.origin.take()
+    }
+
+    /// A proxy owes a header.
+    pub(crate) fn awaits_proxy(&self) -> bool {
+        self.proxy.is_some()
+    }
+
+    /// The name, in lower case, under which the client has just asked for us.
+    pub(crate) fn next_name(&mut self) -> Option<String> {
+        self.tls.as_mut()?.next_name()
+    }
+
+    /// Nothing lies between socket and state machine any more.
+    pub(crate) fn is_through(&self) -> bool {
+        self.proxy.is_none() && self.tls.is_none() && self.websocket.is_none()
     }
 
     /// The user that a certificate has just proved the client to be.
@@ -176,7 +222,8 @@ impl Transport {
                 tls.seal(&frame, &mut self.wire)
             }
             (None, Some(tls)) => tls.seal(piece, &mut self.wire),
-            (None, None) => unreachable!("a plain connection has no transport"),
+            // The proxy's header is to come.
+            (None, None) => Ok(false),
         }
     }
 

@@ -50,7 +50,7 @@ fn tls(version: &'static SupportedProtocolVersion) -> (Arc<[Protocol]>, ClientCo
 }
 
 fn begin(protocols: &[Protocol]) -> Box<Transport> {
-    protocols[0].begin().unwrap().expect("it is not plain")
+    protocols[0].begin(None).unwrap().expect("it is not plain")
 }
 
 /// Gives the server what the client has to send, in pieces of up to `piece` bytes. What it says.
@@ -200,7 +200,7 @@ const REQUEST: &[u8] = b"GET /mqtt HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\n
 
 fn web() -> Box<Transport> {
     let protocol = Protocol { websocket: true, ..Protocol::default() };
-    protocol.begin().unwrap().expect("it is not plain")
+    protocol.begin(None).unwrap().expect("it is not plain")
 }
 
 /// A WebSocket whose request is answered.
@@ -365,4 +365,43 @@ fn refused_request() {
     let mut bytes = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n".to_vec();
     assert_eq!(server.receive(&mut bytes, &mut Vec::new()), Err(Broken));
     assert!(server.wire().starts_with(b"HTTP/1.1 404 "));
+}
+
+/// A proxy's header comes before whatever the listener speaks, in any pieces; who is no proxy is not asked for one, and
+/// a plain connection is plain when the header has come.
+#[test]
+fn headers_of_proxies() {
+    let header = b"PROXY TCP4 192.0.2.7 10.0.0.1 4660 1883\r\n";
+    let proxies: Arc<[_]> = ["10.0.0.0/8".parse().unwrap()].into();
+    let protocol = Protocol { proxies, ..Protocol::default() };
+    let begin = |peer: &str| protocol.begin(Some(peer.parse().unwrap())).unwrap();
+    assert!(begin("192.0.2.7:1").is_none());
+    for piece in 1..=header.len() + 3 {
+        let mut server = begin("10.0.0.2:1").expect("it owes a header");
+        let mut plain = Vec::new();
+        for bytes in [header.as_slice(), b"\x10\x0e\0"].concat().chunks(piece) {
+            server.receive(&mut bytes.to_vec(), &mut plain).unwrap();
+        }
+        assert_eq!(plain, b"\x10\x0e\0");
+        assert_eq!(server.next_origin().unwrap().peer, Some("192.0.2.7:4660".parse().unwrap()));
+        assert!(server.is_through() && !server.awaits_proxy());
+    }
+    let mut server = begin("10.0.0.2:1").expect("it owes a header");
+    assert_eq!(server.receive(&mut b"\x10\x0e".to_vec(), &mut Vec::new()), Err(Broken));
+
+    let mut web = Protocol { websocket: true, ..protocol.clone() }.begin(None).unwrap().expect("not plain");
+    web.receive(&mut [header.as_slice(), REQUEST].concat(), &mut Vec::new()).unwrap();
+    assert!(web.wire().starts_with(b"HTTP/1.1 101 ") && !web.is_through());
+}
+
+/// The name that a client asks for is known when it has greeted, whatever the version, and once.
+#[test]
+fn name_of_the_greeting() {
+    for version in [&rustls::version::TLS12, &rustls::version::TLS13] {
+        let (protocols, mut client) = tls(version);
+        let mut server = begin(&protocols);
+        let _ = carry(&mut client, &mut server, 7, &mut Random(7));
+        assert_eq!(server.next_name().as_deref(), Some("localhost"));
+        assert_eq!(server.next_name(), None);
+    }
 }

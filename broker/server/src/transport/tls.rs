@@ -5,8 +5,8 @@ use rustls::pki_types::CertificateDer;
 use rustls::server::UnbufferedServerConnection;
 use rustls::unbuffered::{ConnectionState, EncodeError, EncryptError, UnbufferedStatus, WriteTraffic};
 
-use super::Broken;
 use super::identity::common_name;
+use super::{Broken, certificates};
 
 /// Room for what encryption adds to up to 16 KiB: header, content type, tag and nonce.
 const RECORD_OVERHEAD: usize = 64;
@@ -21,6 +21,8 @@ pub(super) struct Tls {
     /// either, 64 KiB at most: what claims to be longer is an error.
     kept: Vec<u8>,
     handshaking: bool,
+    /// Under which name the client has asked for us, in lower case, until somebody wants to know.
+    name: Option<String>,
     /// The library has refused what came.
     broken: bool,
 }
@@ -36,12 +38,17 @@ pub(super) enum Stream {
 
 impl Tls {
     pub(super) fn new(connection: UnbufferedServerConnection) -> Tls {
-        Tls { connection, kept: Vec::new(), handshaking: true, broken: false }
+        Tls { connection, kept: Vec::new(), handshaking: true, name: None, broken: false }
     }
 
     /// The keys are not agreed on yet.
     pub(super) fn is_handshaking(&self) -> bool {
         self.handshaking
+    }
+
+    /// The name under which the client has just asked for us.
+    pub(super) fn next_name(&mut self) -> Option<String> {
+        self.name.take()
     }
 
     /// Bytes kept of what has come in part.
@@ -89,6 +96,9 @@ impl Tls {
         loop {
             let UnbufferedStatus { mut discard, state } =
                 self.connection.process_tls_records(&mut bytes[at..]);
+            if self.handshaking {
+                self.name = certificates::name_asked_for().or(self.name.take());
+            }
             let mut stream = None;
             match state {
                 Ok(ConnectionState::ReadTraffic(mut traffic)) => {

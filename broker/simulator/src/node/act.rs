@@ -40,6 +40,7 @@ impl Node {
         let close = std::mem::take(&mut outputs.close);
         let handover = std::mem::take(&mut outputs.handover);
         let dirty = std::mem::take(&mut outputs.dirty);
+        outputs.greeted.clear();
         let resumed = std::mem::take(&mut outputs.resumed);
         let questions = std::mem::take(&mut outputs.questions);
         for (id, close) in close {
