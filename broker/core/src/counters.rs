@@ -85,6 +85,8 @@ pub struct Counters {
     pub handovers: u64,
     /// Connections closed for what they sent or failed to send.
     pub protocol_errors: u64,
+    /// Clients refused or disconnected because they are banned.
+    pub clients_banned: u64,
     /// Connections closed because what the client had shown ran out.
     pub credentials_expired: u64,
     /// Connections closed for silence (keep alive).
@@ -149,6 +151,7 @@ impl Counters {
             clients_greeted,
             handovers,
             protocol_errors,
+            clients_banned,
             credentials_expired,
             keep_alive_expired,
             connect_timeouts,
@@ -175,6 +178,7 @@ impl Counters {
             one("clients_greeted", clients_greeted),
             one("handovers", handovers),
             one("protocol_errors", protocol_errors),
+            one("clients_banned", clients_banned),
             one("credentials_expired", credentials_expired),
             one("keep_alive_expired", keep_alive_expired),
             one("connect_timeouts", connect_timeouts),

@@ -1,10 +1,12 @@
 //! What goes into a [`Core`](crate::Core) and what comes out of it: the whole border between the state
 //! machine and its host (the shell in `broker/server`, or the simulator).
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
 use crate::access::{AccessList, Decided, Identity, Question};
+use crate::bans::{Ban, Target};
 use crate::config::Config;
 use crate::identity::{ConnectionId, CoreId};
 use crate::notice::Notice;
@@ -82,6 +84,14 @@ pub enum Input<'a> {
     },
     /// The answer to a [`Question`].
     Decided(Decided),
+    /// Keep somebody out from now on, in place of a former ban of the same. Clients that are online are disconnected.
+    /// To be told to all cores of a node; [`Core::bans`](crate::Core::bans) lists what one has.
+    Ban(Ban),
+    /// Let them in again.
+    Unban(Target),
+    /// These names let nobody in any more who was let in by one of them ([`Identity::listed`]): such clients are
+    /// disconnected.
+    UsersGone(Arc<BTreeSet<Arc<str>>>),
     /// Something that a log asked for is done.
     Storage(StorageAnswer),
     /// The configuration has changed. Of the limits, those of packets and CONNECT are the same as before, and the

@@ -8,6 +8,7 @@
 //! Read on in [`input`] for the border to the host, then in `core/mod.rs` for the turn.
 
 pub mod access;
+pub mod bans;
 pub mod config;
 pub mod counters;
 pub mod identity;

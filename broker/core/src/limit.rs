@@ -70,6 +70,10 @@ limits! {
     InboundRate = "tenant.inbound_bytes_per_second_max",
     /// More was to be sent to a client, and waited.
     OutboundRate = "tenant.outbound_bytes_per_second_max",
+    /// A client came more often.
+    FlappingConnects = "tenant.flapping_connects_max",
+    /// Somebody was to be kept out, but there were so many already.
+    Bans = "bans_max",
     /// A will was larger.
     WillBytes = "tenant.will_bytes_max",
 }

@@ -105,6 +105,7 @@ fn verdict(random: &mut Random, has_method: bool) -> Verdict {
                 user: Arc::from(""),
                 response_information: None,
                 expires: None,
+                listed: false,
                 permissions,
             };
             Verdict::Allow { identity, data: has_method.then(|| vec![1]) }

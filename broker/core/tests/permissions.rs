@@ -41,7 +41,14 @@ fn connect_as(node: &Node, version: Version, user: &str, client_id: &str, lastin
 
 fn identity(user: &str, permissions: Permissions) -> Identity {
     let tenant = Arc::from("default");
-    Identity { tenant, user: user.into(), response_information: None, permissions, expires: None }
+    Identity {
+        tenant,
+        user: user.into(),
+        response_information: None,
+        permissions,
+        expires: None,
+        listed: false,
+    }
 }
 
 fn allow(user: &str, permissions: Permissions) -> Verdict {

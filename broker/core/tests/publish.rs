@@ -121,6 +121,7 @@ fn restricted(node: &Node, version: Version, client_id: &str) -> Client {
         user: Arc::from(""),
         response_information: None,
         expires: None,
+        listed: false,
         permissions: Permissions::Own(Arc::new(Rules::new(rules))),
     };
     node.answer(&asked, Verdict::Allow { identity, data: None });

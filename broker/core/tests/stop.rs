@@ -152,6 +152,7 @@ fn hand_over_during_the_stop() {
             user: Arc::from(""),
             response_information: None,
             expires: None,
+            listed: false,
             permissions: broker_core::access::Permissions::All,
         };
         node.answer(&asked, broker_core::access::Verdict::Allow { identity, data: None });

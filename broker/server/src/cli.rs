@@ -68,7 +68,7 @@ pub(crate) struct Serve {
     #[arg(long, value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
 
-    /// Check the configuration, say all that is wrong with it, and exit: with 0 if it can be served.
+    /// Check the configuration and the files it names, say what is wrong with them, and exit: with 0 if it can be served.
     #[arg(long)]
     pub(crate) test_config: bool,
 

@@ -159,6 +159,8 @@ struct Node {
     places: Vec<(u16, Door)>,
     /// The doors of the listeners, by index.
     gates: Arc<[Gate]>,
+    /// What the cores were last told of the files.
+    loaded: Loaded,
     workers: Workers,
     clock: Clock,
     cores: Vec<CoreHandle>,
@@ -230,7 +232,7 @@ impl Node {
                 .map_err(|error| StartError::Core(id, error))?;
             cores.push(CoreHandle { thread, control, wake, histogram, done: false });
         }
-        Ok(Node { places, gates, workers, clock, cores, events: incoming })
+        Ok(Node { places, gates, loaded: loaded.clone(), workers, clock, cores, events: incoming })
     }
 
     /// Waits until every core runs. Clients that connect before wait in the kernel.
@@ -270,7 +272,8 @@ impl Node {
                 Some(Event::Signal(Signal::Reload)) => {
                     let cores = u16::try_from(self.cores.len()).expect("checked at start");
                     if let Some(reloaded) = reloading.reload(&mut configuration, cores, &self.places) {
-                        self.tell_all(&Control::Learn(reloaded.loaded));
+                        self.loaded = reloaded.loaded.after(&self.loaded);
+                        self.tell_all(&Control::Learn(self.loaded.clone()));
                         self.tell_all(&Control::Speak(reloaded.protocols));
                         if let Some(config) = reloaded.config {
                             self.tell_all(&Control::Configure(config));

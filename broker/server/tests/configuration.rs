@@ -74,6 +74,27 @@ fn configuration_is_tested() {
     file.write("");
     let output = test_config(&["--config", file.path()], &[]);
     assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    // Files that it names are opened: what is none is named with its listener and key.
+    let key = rcgen::generate_simple_self_signed(["localhost".to_owned()]).expect("a key");
+    let other = rcgen::generate_simple_self_signed(["localhost".to_owned()]).expect("another");
+    let (certificate, private) =
+        (File::new("cert", &key.cert.pem()), File::new("key", &other.signing_key.serialize_pem()));
+    let tls = |private: &str| {
+        let path = certificate.path();
+        format!("[[listeners]]\nbind = 'tls://[::1]:0'\ntls_cert = '{path}'\ntls_key = '{private}'\n")
+    };
+    for private in [private.path(), certificate.path(), "/nowhere/key.pem"] {
+        file.write(&tls(private));
+        let output = test_config(&["--config", file.path()], &[]);
+        let said = text(&output.stderr);
+        assert!(
+            !output.status.success() && said.contains("listeners.0.tls_key") && said.contains(private),
+            "{said}"
+        );
+    }
+    file.write("[auth]\npassword_file = '/nowhere/passwords'\n");
+    let output = test_config(&["--config", file.path()], &[]);
+    assert!(!output.status.success() && text(&output.stderr).contains("auth.password_file"));
     let output = test_config(&["--config", "/nowhere/hermod.toml"], &[]);
     assert_eq!(output.status.code(), Some(1));
     assert!(text(&output.stderr).contains("/nowhere/hermod.toml: "), "{}", text(&output.stderr));

@@ -184,7 +184,7 @@ async fn access_list_of_mosquitto() {
 }
 
 /// `hermod passwd` adds, replaces and takes away; SIGHUP makes a running broker see it, and an access list too,
-/// for clients that are online. Nobody is disconnected. A broken file is named, and the old one holds.
+/// for clients that are online. Nobody who is still in it is disconnected. A broken file is named, and the old one holds.
 #[tokio::test]
 async fn reload_keeps_clients() {
     let files = Files::new();
@@ -215,6 +215,37 @@ async fn reload_keeps_clients() {
     eve.publish("secret", QoS::AtLeastOnce, false, b"not for dan").await;
     eve.publish("only/dan", QoS::AtLeastOnce, false, b"still this").await;
     assert_eq!(text(&dan.message().await.payload), "still this");
+    broker.stop();
+}
+
+/// Who is taken out of the password file is disconnected with the reload, and who stands in the list of those who are
+/// kept out; nobody else is, and who is taken out of the list is let in again.
+#[tokio::test]
+async fn reload_disconnects_who_is_gone() {
+    let files = Files::new();
+    files.write("bans", "");
+    files.write("hermod.toml", &format!("[auth]\nban_file = '{}'\n", files.path("bans")));
+    let mut broker = files.start(&["--config", &files.path("hermod.toml")]);
+    let mut ann = connect(&broker, "lamp", Some(("ann", "correct horse"))).await;
+    let dan = connect(&broker, "dan", Some(("dan", "secret"))).await;
+    let old = connect(&broker, "old", Some(("old", "old secret"))).await;
+    assert!(files.passwd(&["old", "--delete"], "").status.success());
+    files.write("bans", "user dan\nclient other\n");
+    broker.signal("HUP");
+    old.closed().await;
+    dan.closed().await;
+    ann.publish("home/ann/lamp", QoS::AtLeastOnce, false, b"she stays").await;
+    for (id, login) in [("dan", ("dan", "secret")), ("other", ("ann", "correct horse"))] {
+        assert_eq!(refused(&broker, id, Some(login)).await, ConnectReturnCode::NotAuthorized);
+    }
+    files.write("bans", "client other\n");
+    broker.signal("HUP");
+    // The reload is over when somebody else is kept out no more.
+    while Client::try_connect(options(&broker, "dan", Some(("dan", "secret")))).await.is_err() {}
+    files.write("bans", "kient other\n");
+    broker.signal("HUP");
+    let line = broker.wait_for_log(": line 1: ");
+    assert!(line.contains("auth.ban_file"), "{line}");
     broker.stop();
 }
 

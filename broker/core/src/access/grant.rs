@@ -13,6 +13,8 @@ use super::{Identity, Permissions};
 pub struct Grant {
     user: Arc<str>,
     permissions: Permissions,
+    /// The user may be taken out of a list that the host keeps.
+    listed: bool,
     /// The list in force when it was made, by [`Access`]'s numbering.
     generation: u32,
     scope: Scope,
@@ -32,11 +34,22 @@ enum Scope {
 }
 
 impl Grant {
+    /// Who the client is.
+    pub fn user(&self) -> &str {
+        &self.user
+    }
+
+    /// Whether the user may be taken out of a list that the host keeps.
+    pub fn is_listed(&self) -> bool {
+        self.listed
+    }
+
     /// Whether both allow the same.
     pub fn is_same(&self, other: &Grant) -> bool {
         self.generation == other.generation
             && self.user == other.user
             && self.permissions == other.permissions
+            && self.listed == other.listed
     }
 
     /// Whether the client may publish to a topic.
@@ -87,7 +100,7 @@ impl Access {
     /// No list: everything is allowed.
     pub fn new() -> Access {
         let (user, permissions) = (Arc::from(""), Permissions::Listed);
-        let anonymous = Grant { user, permissions, generation: 0, scope: Scope::All };
+        let anonymous = Grant { user, permissions, listed: false, generation: 0, scope: Scope::All };
         Access { list: None, generation: 0, restricted: false, anonymous: Arc::new(anonymous) }
     }
 
@@ -117,24 +130,24 @@ impl Access {
     /// What a client may do that was let in as `identity`, under this id.
     pub fn grant(&mut self, identity: &Identity, client: &str) -> Arc<Grant> {
         self.restricted |= matches!(identity.permissions, Permissions::Own(_));
-        self.bind(&identity.user, &identity.permissions, client)
+        self.bind((&identity.user, &identity.permissions, identity.listed), client)
     }
 
     /// Makes a grant anew if the list has changed since. True if it had to be.
     pub fn refresh(&self, grant: &mut Arc<Grant>, client: impl FnOnce() -> Box<str>) -> bool {
         let old = grant.generation != self.generation;
         if old {
-            *grant = self.bind(&grant.user, &grant.permissions, &client());
+            *grant = self.bind((&grant.user, &grant.permissions, grant.listed), &client());
         }
         old
     }
 
-    fn bind(&self, user: &Arc<str>, permissions: &Permissions, client: &str) -> Arc<Grant> {
+    fn bind(&self, (user, permissions, listed): (&Arc<str>, &Permissions, bool), client: &str) -> Arc<Grant> {
         let by_client = self.list.as_ref().is_some_and(|list| list.has_patterns());
         if user.is_empty() && *permissions == Permissions::Listed && !by_client {
             return Arc::clone(&self.anonymous);
         }
-        Arc::new(self.make(Arc::clone(user), permissions.clone(), client))
+        Arc::new(Grant { listed, ..self.make(Arc::clone(user), permissions.clone(), client) })
     }
 
     fn make(&self, user: Arc<str>, permissions: Permissions, client: &str) -> Grant {
@@ -149,6 +162,6 @@ impl Access {
                 Scope::Rules { own: list.section(&user).cloned(), patterns, client: client.into() }
             }
         };
-        Grant { user, permissions, generation: self.generation, scope }
+        Grant { user, permissions, listed: false, generation: self.generation, scope }
     }
 }

@@ -109,6 +109,9 @@ pub struct Identity {
     /// When what it has shown runs out: unless it shows something else before, its connection ends then with
     /// 0xA0, Maximum connect time (5.0, section 3.14.2.1).
     pub expires: Option<Wall>,
+    /// It stands in a list that the host keeps, and may be taken out of it
+    /// ([`Input::UsersGone`](crate::input::Input)).
+    pub listed: bool,
 }
 
 /// What says what a client may do.

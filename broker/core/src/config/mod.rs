@@ -53,6 +53,8 @@ pub struct Config {
     pub turn_deliveries_max: u32,
     /// Clients told of a stop per second and core (DISCONNECT 0x8B); BifroMQ has 1 000 per node.
     pub stop_disconnects_per_second: u32,
+    /// Bans on one core.
+    pub bans_max: u32,
     /// Whether connections' comings and goings are told to the host, to be logged.
     pub notices: bool,
 }
@@ -102,6 +104,7 @@ impl Default for Config {
             request_timeout_ms: 10_000,
             turn_deliveries_max: 16_384,
             stop_disconnects_per_second: 10_000,
+            bans_max: 100_000,
             notices: false,
         }
     }
@@ -141,6 +144,7 @@ impl Config {
         request_timeout_ms in 1..=86_400_000,
         turn_deliveries_max in 1..=4_294_967_295,
         stop_disconnects_per_second in 1..=4_294_967_295,
+        bans_max in 1..=4_294_967_295,
     } beside { cores, logs, authentication, default_tenant, listeners, settings, tenants, notices });
 
     /// How many logs the node's data is cut over.

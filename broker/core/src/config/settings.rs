@@ -77,6 +77,12 @@ pub struct Settings {
     pub retained_matches_max: u32,
     /// Retained messages of the tenant on one core.
     pub retained_messages_max: u32,
+    /// CONNECTs of one client within [`Settings::flapping_window_seconds`] beyond which it is kept out; 0: any number.
+    pub flapping_connects_max: u32,
+    /// How long CONNECTs are counted.
+    pub flapping_window_seconds: u32,
+    /// How long a client is kept out that comes too often.
+    pub flapping_ban_seconds: u32,
     /// Bytes of a will's payload.
     pub will_bytes_max: u32,
     /// Whether a payload marked as UTF-8 is checked (0x99).
@@ -149,6 +155,9 @@ impl Default for Settings {
             subscriptions_max: 1_000_000,
             retained_matches_max: u32::MAX,
             retained_messages_max: 10_000_000,
+            flapping_connects_max: 0,
+            flapping_window_seconds: 60,
+            flapping_ban_seconds: 300,
             will_bytes_max: 268_435_455,
             payload_format_check: true,
             stop_publishes_wills: false,
@@ -193,6 +202,9 @@ impl Settings {
         subscriptions_max,
         retained_matches_max,
         retained_messages_max,
+        flapping_connects_max,
+        flapping_window_seconds in 1..=86_400,
+        flapping_ban_seconds in 1..=4_294_967_295,
         will_bytes_max,
         payload_format_check,
         stop_publishes_wills,

@@ -115,6 +115,11 @@ impl Core {
         };
         let connection = self.connections.get_mut(id).expect("looked up by the caller");
         learn(connection, &connect);
+        if self.is_banned_here(now, id) {
+            self.refuse(now, id, ReasonCode::BANNED, out);
+            return Processed::Gone;
+        }
+        let connection = self.connections.get_mut(id).expect("looked up by the caller");
         if let Err(reason) = check_connect(&connect) {
             self.refuse(now, id, reason, out);
             return Processed::Gone;
@@ -256,6 +261,7 @@ fn unauthenticated(tenant: Arc<str>, user: &str) -> Identity {
         response_information: None,
         expires: None,
         permissions: Permissions::Listed,
+        listed: false,
     }
 }
 

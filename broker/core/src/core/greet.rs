@@ -1,6 +1,7 @@
 //! A client at home: its session, its limits, and the CONNACK that greets it.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use mqtt::encode;
 use mqtt::{ConnAck, ConnAckProperties, Connect, QoS, ReasonCode, Version};
@@ -8,6 +9,7 @@ use mqtt::{ConnAck, ConnAckProperties, Connect, QoS, ReasonCode, Version};
 use super::Core;
 use super::close::Denied;
 use crate::access::{Grant, Identity};
+use crate::bans::{Ban, Target};
 use crate::config::Settings;
 use crate::connection::{Connection, OutboundAliases, Phase};
 use crate::identity::ConnectionId;
@@ -40,6 +42,10 @@ impl Core {
         let assigned = connect.client_id.is_empty().then(|| self.assign_client_id(&identity.tenant));
         let client = assigned.as_deref().unwrap_or(connect.client_id);
         let grant = self.access.grant(identity, client);
+        if let Err(denied) = self.check_bans(now, client, (tenant, identity), &settings) {
+            self.refuse_denied(now, id, denied, out);
+            return;
+        }
         if let Err(denied) = self.check_admission(connect, &grant, &settings) {
             self.refuse_denied(now, id, denied, out);
             return;
@@ -138,6 +144,31 @@ impl Core {
         }
         self.pump(now, id, out);
         self.pump_retained(now, id, out);
+    }
+
+    /// Whether a client is kept out, or is from now on because it comes too often.
+    fn check_bans(
+        &mut self,
+        now: Now,
+        client: &str,
+        (tenant, identity): (TenantIndex, &Identity),
+        settings: &Settings,
+    ) -> Result<(), Denied> {
+        if self.bans.has_client(now.wall, &identity.tenant, client, &identity.user) {
+            self.counters.clients_banned += 1;
+            return Err(ReasonCode::BANNED.into());
+        }
+        let Settings { flapping_connects_max, flapping_window_seconds, flapping_ban_seconds, .. } = *settings;
+        let window = Duration::from_secs(u64::from(flapping_window_seconds));
+        let who = (tenant.0, hash_client(client));
+        if flapping_connects_max == 0 || !self.flaps.count(now.monotonic, who, flapping_connects_max, window)
+        {
+            return Ok(());
+        }
+        let target = Target::Client { tenant: Some(Arc::clone(&identity.tenant)), client: client.into() };
+        let until = Some(now.wall.after_seconds(flapping_ban_seconds));
+        self.on_ban(now, Ban { target, until, reason: Limit::FlappingConnects.name().into() });
+        Err(Denied::by(Limit::FlappingConnects, ReasonCode::BANNED))
     }
 
     /// What the tenant's settings and the client's permissions say about a CONNECT.

@@ -29,12 +29,14 @@ mod shared;
 mod stop;
 mod stored;
 mod subscribe;
+mod sweep;
 mod timers;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 
 use crate::access::Access;
+use crate::bans::{Ban, Bans, Flaps};
 use crate::config::Config;
 use crate::connection::{BufferPool, Connection, Connections, Frames};
 use crate::counters::Counters;
@@ -59,6 +61,7 @@ use retained::RetainedTimers;
 use route_changes::{RouteChanges, RouteWaits};
 use shared::SharedGroups;
 use stop::Stopping;
+use sweep::Sweep;
 use timers::Timer;
 
 /// Everything one CPU of a node owns. See the crate's documentation.
@@ -71,6 +74,9 @@ pub struct Core {
     // Clients.
     connections: Connections,
     access: Access,
+    bans: Bans,
+    flaps: Flaps,
+    sweep: Sweep,
     tenants: Tenants,
     cache: MatchCache,
     lookups: Lookups,
@@ -155,6 +161,9 @@ impl Core {
             counters: Counters::default(),
             connections: Connections::default(),
             access: Access::new(),
+            bans: Bans::default(),
+            flaps: Flaps::new(random.next()),
+            sweep: Sweep::default(),
             tenants: Tenants::new(random.next()),
             cache: MatchCache::new(random.next(), config.match_cache_topics_max),
             lookups: Lookups::default(),
@@ -219,6 +228,9 @@ impl Core {
             Input::Storage(answer) => self.on_storage(now, answer),
             Input::Configure(config) => self.configure(config),
             Input::AccessList(list) => self.access.replace(list),
+            Input::Ban(ban) => self.on_ban(now, ban),
+            Input::Unban(target) => self.on_unban(&target),
+            Input::UsersGone(users) => self.on_users_gone(&users),
             Input::Stop => self.on_stop(now, out),
         }
     }
@@ -230,6 +242,7 @@ impl Core {
         self.on_timers(now, out);
         self.process_postponed(now, out);
         self.process_backlog(now, out);
+        self.go_on_sweeping(now, out);
     }
 
     /// Ends a turn: everything gathered per turn is worked off and leaves. To be called once after the
@@ -258,7 +271,7 @@ impl Core {
     #[must_use]
     pub fn next_timeout(&self) -> Option<Mono> {
         let left_over = !(self.backlog.is_empty() && self.postponed.is_empty() && self.ending.is_empty());
-        if self.turn_open || left_over || self.peers.has_own() {
+        if self.turn_open || left_over || self.sweep.is_going_on() || self.peers.has_own() {
             return Some(Mono(0));
         }
         let timer = self.wheel.next_deadline().map(Mono);
@@ -294,6 +307,11 @@ impl Core {
             left -= slice.len();
             (!slice.is_empty()).then_some(slice)
         })
+    }
+
+    /// Who is kept out, those included whose time is over, as long as nobody needs their room.
+    pub fn bans(&self) -> impl Iterator<Item = &Ban> {
+        self.bans.iter()
     }
 
     /// What this core has counted.

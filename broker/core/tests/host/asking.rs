@@ -19,6 +19,7 @@ pub fn identity() -> Identity {
         user: Arc::from("user"),
         response_information: None,
         expires: None,
+        listed: false,
         permissions: Permissions::All,
     }
 }

@@ -8,6 +8,9 @@ use mqtt::{
     UnsubAck, UserProperties, Version,
 };
 
+use broker_core::identity::ConnectionId;
+use broker_core::input::Input;
+
 use super::Node;
 use super::packets::{connect_packet, id, publish_packet, subscribe_packet};
 
@@ -43,6 +46,11 @@ impl Client {
         let mut world = self.node.world.borrow_mut();
         world.sockets[self.index].inbound.extend(bytes);
         world.run();
+    }
+
+    /// Something is said about it to its core.
+    pub fn tell(&self, input: impl Fn(ConnectionId) -> Input<'static>) {
+        self.node.world.borrow_mut().tell_of(self.index, input);
     }
 
     /// Sends what an encoder appends.

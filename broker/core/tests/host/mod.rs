@@ -25,6 +25,7 @@ use broker_core::access::{AccessList, Question, Verdict};
 use broker_core::config::{Config, Settings};
 use broker_core::counters::DropReason;
 use broker_core::identity::CoreId;
+use broker_core::input::Input;
 use broker_core::time::Wall;
 use mqtt::{Connect, QoS, Version};
 
@@ -160,6 +161,11 @@ impl Node {
     /// Puts an access list into force, on one core after the other.
     pub fn access_list(&self, list: Option<AccessList>) {
         self.world.borrow_mut().access_list(list);
+    }
+
+    /// All cores get the same input.
+    pub fn tell_all(&self, input: impl Fn() -> Input<'static>) {
+        self.world.borrow_mut().tell_all(input);
     }
 
     /// Answers a question, in a later turn than it was asked in.

@@ -208,6 +208,23 @@ impl World {
         self.run();
     }
 
+    /// All cores get the same input.
+    pub fn tell_all(&mut self, input: impl Fn() -> Input<'static>) {
+        for index in 0..self.cores.len() {
+            self.cores[index].on_input(self.now, input(), &mut self.outputs[index]);
+            self.turn(core_at(index));
+        }
+        self.run();
+    }
+
+    /// A core gets an input about a client.
+    pub fn tell_of(&mut self, index: usize, input: impl Fn(ConnectionId) -> Input<'static>) {
+        let (core, connection) = self.sockets[index].place.expect("it is open");
+        self.cores[core.index()].on_input(self.now, input(connection), &mut self.outputs[core.index()]);
+        self.turn(core);
+        self.run();
+    }
+
     pub fn answer(&mut self, asked: &Asked, verdict: Verdict) {
         let decided = Decided { connection: asked.question.connection, verdict };
         let index = asked.core.index();

@@ -5,6 +5,7 @@
 //! The core's state machine asks and is told; what a client may do once it is in is its affair.
 
 mod acl_file;
+mod ban_file;
 mod hash;
 pub(crate) mod passwd;
 mod password_file;
@@ -12,6 +13,7 @@ mod settings;
 mod tokens;
 mod workers;
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::fs;
 use std::io;
@@ -19,6 +21,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use broker_core::access::{AccessList, Decided, Identity, Permissions, Question, Verdict};
+use broker_core::bans::Target;
 use broker_core::config::Config;
 use broker_core::time::Mono;
 use crossbeam_channel::{Receiver, Sender, unbounded};
@@ -86,6 +89,7 @@ enum LoadProblem {
     Passwords(password_file::LineError),
     Keys(KeyError),
     Access(acl_file::LineError),
+    Bans(ban_file::LineError),
 }
 
 impl std::error::Error for LoadError {}
@@ -98,6 +102,7 @@ impl fmt::Display for LoadError {
             LoadProblem::Passwords(error) => error.fmt(f),
             LoadProblem::Keys(error) => error.fmt(f),
             LoadProblem::Access(error) => error.fmt(f),
+            LoadProblem::Bans(error) => error.fmt(f),
         }
     }
 }
@@ -107,6 +112,23 @@ impl fmt::Display for LoadError {
 pub(crate) struct Loaded {
     pub(crate) knowledge: Arc<Knowledge>,
     pub(crate) access_list: Option<Arc<AccessList>>,
+    /// Who is kept out.
+    pub(crate) bans: Arc<ban_file::Bans>,
+    /// Who was kept out by what was loaded before, and is no more.
+    pub(crate) unbanned: Arc<[Target]>,
+    /// Names of the password file that was loaded before and is not of this one.
+    pub(crate) users_gone: Arc<BTreeSet<Arc<str>>>,
+}
+
+impl Loaded {
+    /// Says what has gone since `former` was loaded.
+    pub(crate) fn after(self, former: &Loaded) -> Loaded {
+        let stays = |user: &&str| self.knowledge.passwords.as_ref().is_some_and(|file| file.knows(user));
+        let users = former.knowledge.passwords.iter().flat_map(PasswordFile::users);
+        let users_gone = users.filter(|user| !stays(user)).map(Arc::from).collect();
+        let unbanned = former.bans.keys().filter(|target| !self.bans.contains_key(target)).cloned();
+        Loaded { unbanned: unbanned.collect(), users_gone: Arc::new(users_gone), ..self }
+    }
 }
 
 /// Reads the files that the settings name.
@@ -132,13 +154,24 @@ pub(crate) fn load(settings: &Settings) -> Result<Loaded, LoadError> {
             tracing::warn!("auth.acl_file has rules for users, but nothing proves who they are");
         }
     }
+    let bans =
+        read(settings.ban_file.path(), "ban_file", |text| ban_file::parse(text).map_err(LoadProblem::Bans))?;
+    if let Some(bans) = &bans {
+        tracing::info!("auth.ban_file: {} bans", bans.len());
+    }
     let knowledge = Knowledge {
         methods: settings.methods.0.clone(),
         passwords,
         tokens,
         allow_anonymous: settings.allow_anonymous,
     };
-    Ok(Loaded { knowledge: Arc::new(knowledge), access_list: access_list.map(Arc::new) })
+    Ok(Loaded {
+        knowledge: Arc::new(knowledge),
+        access_list: access_list.map(Arc::new),
+        bans: Arc::new(bans.unwrap_or_default()),
+        unbanned: Arc::default(),
+        users_gone: Arc::default(),
+    })
 }
 
 fn read<T>(
@@ -158,7 +191,7 @@ impl Knowledge {
             return Some(refuse(ReasonCode::BAD_AUTHENTICATION_METHOD)); // [MQTT-4.12.0-1]
         }
         match (&question.username, &question.password) {
-            (None, None) if self.allow_anonymous == Anonymous::Yes => Some(allow(config, question)),
+            (None, None) if self.allow_anonymous == Anonymous::Yes => Some(allow(config, question, false)),
             (None, None) => Some(refuse(ReasonCode::NOT_AUTHORIZED)),
             (Some(_), Some(_)) if self.passwords.is_some() => None,
             // A token says itself who the client is.
@@ -190,7 +223,7 @@ impl Knowledge {
     fn by_password(&self, config: &Config, question: &Question) -> Option<Verdict> {
         let (user, password) = (question.username.as_ref()?, question.password.as_ref()?);
         match self.passwords.as_ref()?.check(user, password) {
-            Known::Right => Some(allow(config, question)),
+            Known::Right => Some(allow(config, question, true)),
             Known::Wrong => Some(refuse(ReasonCode::BAD_USER_NAME_OR_PASSWORD)),
             Known::Unknown => None,
         }
@@ -201,8 +234,8 @@ fn refuse(reason: ReasonCode) -> Verdict {
     Verdict::Refuse { reason, server_reference: None }
 }
 
-/// The client is who it says, or says nothing and need not.
-fn allow(config: &Config, question: &Question) -> Verdict {
+/// The client is who it says, or says nothing and need not. Whether it stands in the password file.
+fn allow(config: &Config, question: &Question, listed: bool) -> Verdict {
     match config.identify(question.listener, question.tenant_by_name.as_ref(), question.username.as_deref()) {
         Ok((tenant, user)) => {
             let permissions = Permissions::Listed;
@@ -211,6 +244,7 @@ fn allow(config: &Config, question: &Question) -> Verdict {
                 user: user.into(),
                 response_information: None,
                 expires: None,
+                listed,
                 permissions,
             };
             Verdict::Allow { identity, data: None }

@@ -76,6 +76,16 @@ impl PasswordFile {
         Ok(PasswordFile { users, hasher: RandomState::new() })
     }
 
+    /// Their names.
+    pub(crate) fn users(&self) -> impl Iterator<Item = &str> {
+        self.users.keys().map(|user| &**user)
+    }
+
+    /// Whether there is such a user.
+    pub(crate) fn knows(&self, user: &str) -> bool {
+        self.users.contains_key(user)
+    }
+
     /// How many users there are.
     pub(crate) fn len(&self) -> usize {
         self.users.len()

@@ -13,6 +13,8 @@ pub(crate) struct Settings {
     pub(crate) password_file: FileName,
     /// What clients may publish and receive.
     pub(crate) acl_file: FileName,
+    /// Who is kept out.
+    pub(crate) ban_file: FileName,
     /// Whether clients are let in that give neither user name nor password.
     pub(crate) allow_anonymous: Anonymous,
     /// Who is asked, one after the other.
@@ -41,6 +43,7 @@ impl Settings {
     pub(crate) const KEYS: &'static [Key<Settings>] = keys!(Settings {
         password_file,
         acl_file,
+        ban_file,
         allow_anonymous,
         methods,
         jwt_key_file,
@@ -87,6 +90,7 @@ impl Default for Settings {
         Settings {
             password_file: FileName::default(),
             acl_file: FileName::default(),
+            ban_file: FileName::default(),
             allow_anonymous: Anonymous::Auto,
             methods: Methods(vec![Method::Jwt, Method::Password]),
             jwt_key_file: FileName::default(),

@@ -152,7 +152,14 @@ impl Tokens {
         // `exp` may have a fraction.
         let expires = claims.get("exp")?.as_f64()? + f64::from(self.leeway_seconds);
         let expires = Some(Wall((expires * 1000.0) as u64));
-        Some(Identity { tenant, user: user.into(), response_information: None, permissions, expires })
+        Some(Identity {
+            tenant,
+            user: user.into(),
+            response_information: None,
+            permissions,
+            expires,
+            listed: false,
+        })
     }
 }
 

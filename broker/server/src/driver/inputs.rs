@@ -163,6 +163,15 @@ impl Driver {
     fn learn(&mut self, loaded: Loaded) {
         self.authenticator.learn(loaded.knowledge);
         self.input(Input::AccessList(loaded.access_list));
+        for target in loaded.unbanned.iter() {
+            self.input(Input::Unban(target.clone()));
+        }
+        for ban in loaded.bans.values() {
+            self.input(Input::Ban(ban.clone()));
+        }
+        if !loaded.users_gone.is_empty() {
+            self.input(Input::UsersGone(loaded.users_gone));
+        }
     }
 
     /// Takes the answers to questions about clients: as many as there are, for their number is bounded.

@@ -203,6 +203,7 @@ impl Node {
             user: Arc::from(question.username.clone().unwrap_or_default()),
             response_information: None,
             expires: None,
+            listed: false,
             permissions: Permissions::All,
         };
         let verdict = Verdict::Allow { identity, data: None };
