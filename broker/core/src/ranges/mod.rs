@@ -6,7 +6,11 @@
 //!
 //! The core does not host their replicas yet: until then sessions live in memory alone, in `inbox`.
 
+pub mod archived;
 pub mod inbox;
+pub mod retain;
+
+mod seen;
 
 use crate::time::Wall;
 

@@ -2,21 +2,14 @@
 //!
 //! One archived struct for each kind and version: none is ever edited, a change is a new version beside it.
 //! A command that carries a message holds all of it but the payload, which stands behind the command in the
-//! log's record.
-//!
-//! ```text
-//!  ┌──────┬─────────┬──────────────────────────┐
-//!  │ kind │ version │ archived struct          │
-//!  │  u8  │ u8 = 1  │ rkyv, little-endian      │
-//!  └──────┴─────────┴──────────────────────────┘
-//! ```
+//! log's record. Their bytes are drawn in [`archived`](crate::ranges::archived).
 
-use rkyv::rancor::{Error, Source};
 use rkyv::with::InlineAsBox;
 use rkyv::{Archive, Serialize};
 
-/// The version that this release writes, of every kind.
-const VERSION: u8 = 1;
+use crate::ranges::archived::commands;
+
+pub use crate::ranges::archived::Encode;
 
 /// A client connects: its session is resumed or begun.
 #[derive(Archive, Serialize, Clone, Copy, Debug)]
@@ -246,46 +239,6 @@ pub struct Forget {
     pub incarnation: u64,
 }
 
-/// A command that can be proposed.
-pub trait Encode {
-    /// Appends the command's bytes.
-    fn encode(&self, out: &mut Vec<u8>);
-}
-
-macro_rules! commands {
-    ($($number:literal $kind:ident, written as $written:ty, read as $read:ty;)*) => {
-        $(impl Encode for $written {
-            fn encode(&self, out: &mut Vec<u8>) {
-                out.extend_from_slice(&[$number, VERSION]);
-                let archived = rkyv::to_bytes::<Error>(self).expect("memory is all it takes");
-                out.extend_from_slice(&archived);
-            }
-        })*
-
-        /// A command as it stands in the log.
-        pub enum Command<'a> {
-            $(
-                #[doc = concat!("[`", stringify!($kind), "`](struct@", stringify!($kind), ")")]
-                $kind(&'a rkyv::Archived<$read>),
-            )*
-        }
-
-        impl<'a> Command<'a> {
-            /// The command in these bytes. An error where they are no command that this release knows: a
-            /// checksum has been over them, so it means another release, or a defect.
-            pub fn decode(bytes: &'a [u8]) -> Result<Command<'a>, Error> {
-                let Some(([kind, version], archived)) = bytes.split_first_chunk() else {
-                    return Err(Error::new(Unknown { kind: 0, version: 0 }));
-                };
-                match (*kind, *version) {
-                    $(($number, VERSION) => rkyv::access(archived).map(Command::$kind),)*
-                    (kind, version) => Err(Error::new(Unknown { kind, version })),
-                }
-            }
-        }
-    };
-}
-
 commands! {
     1 Attach, written as Attach<'_>, read as Attach<'static>;
     2 Detach, written as Detach, read as Detach;
@@ -299,20 +252,3 @@ commands! {
     10 TaskDone, written as TaskDone<'_>, read as TaskDone<'static>;
     11 Forget, written as Forget, read as Forget;
 }
-
-/// Bytes that are no command of this release.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Unknown {
-    /// The kind they name.
-    pub kind: u8,
-    /// Its version.
-    pub version: u8,
-}
-
-impl std::fmt::Display for Unknown {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "no inbox command of kind {} and version {}", self.kind, self.version)
-    }
-}
-
-impl std::error::Error for Unknown {}

@@ -17,7 +17,6 @@ mod machine;
 mod messages;
 mod names;
 mod queue;
-mod seen;
 mod sessions;
 mod tasks;
 
@@ -36,8 +35,8 @@ pub use tasks::{Task, Tasks, Work};
 use command::Command;
 use groups::Groups;
 use names::{Name, Names};
-use seen::Seen;
 
+use super::seen::Seen;
 use super::{Committed, MessageId};
 use crate::counters::DropReason;
 use crate::dist::GroupKey;

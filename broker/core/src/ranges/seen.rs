@@ -2,7 +2,7 @@
 
 use hashbrown::HashMap;
 
-use super::command::ArchivedOrigin;
+use super::inbox::command::ArchivedOrigin;
 use crate::identity::Incarnation;
 
 /// By publishing session: its publishes, ascending by generation, each with the entry that brought it.
