@@ -11,6 +11,7 @@ use crate::config::Config;
 use crate::identity::{ConnectionId, CoreId};
 use crate::notice::Notice;
 use crate::peer::PeerMessage;
+use crate::sight::{Answer, Ask};
 use crate::storage::{StorageAnswer, StorageRequest};
 
 /// One thing that happened.
@@ -102,6 +103,8 @@ pub enum Input<'a> {
     /// is none, and everything is allowed. The same on all cores of a node. Before the first of these there is
     /// none.
     AccessList(Option<Arc<AccessList>>),
+    /// An operator wants to know something, or has something done.
+    Ask(Box<Ask>),
     /// Begin the orderly stop: no connection is accepted any more, clients are told at a bounded rate,
     /// and when [`Core::is_stopped`](crate::Core::is_stopped) the process may end.
     Stop,
@@ -160,6 +163,8 @@ pub struct Outputs {
     pub questions: Vec<Question>,
     /// What may be worth a line in a log, in the order in which it happened.
     pub notices: Vec<Notice>,
+    /// Answers to [`Input::Ask`].
+    pub answers: Vec<Answer>,
 }
 
 impl Outputs {
@@ -179,6 +184,7 @@ impl Outputs {
             && self.resumed.is_empty()
             && self.storage.is_empty()
             && self.questions.is_empty()
+            && self.answers.is_empty()
             && self.messages.iter().all(Vec::is_empty)
     }
 }

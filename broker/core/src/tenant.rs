@@ -10,6 +10,7 @@ use crate::config::{Config, Settings};
 use crate::delivery::DeliveryOptions;
 use crate::dist::FanOut;
 use crate::identity::ConnectionId;
+use crate::sight::Traffic;
 use crate::trie::Trie;
 
 /// A tenant's place in its core's table: means nothing on another core.
@@ -33,6 +34,8 @@ pub struct Tenant {
     on_listeners: Vec<Option<Arc<Settings>>>,
     /// Filters of this core's volatile sessions.
     pub local: Trie<LocalFilter>,
+    /// What its messages came to.
+    pub traffic: Traffic,
 }
 
 impl Tenant {
@@ -132,6 +135,7 @@ impl Tenants {
             settings: Arc::default(),
             on_listeners: Vec::new(),
             local: Trie::new(self.seed),
+            traffic: Traffic::default(),
         };
         tenant.configure(config);
         self.tenants.push(tenant);
@@ -149,6 +153,16 @@ impl Tenants {
     /// The tenant at a place.
     pub fn at(&mut self, index: TenantIndex) -> &mut Tenant {
         &mut self.tenants[index.index()]
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.tenants.len()
+    }
+
+    /// Those from a place on.
+    pub fn from(&self, place: u32) -> impl Iterator<Item = &Tenant> {
+        self.tenants.iter().skip(place as usize)
     }
 
     /// The same, to look at.

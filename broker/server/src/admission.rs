@@ -107,13 +107,11 @@ impl Gate {
     }
 
     /// Connections now.
-    #[cfg(test)]
     pub(crate) fn connections(&self) -> u32 {
         self.connections.load(Ordering::Relaxed)
     }
 
     /// Connections whose client has not been let in yet.
-    #[cfg(test)]
     pub(crate) fn handshakes(&self) -> u32 {
         self.handshakes.load(Ordering::Relaxed)
     }

@@ -8,6 +8,7 @@ use std::str::FromStr;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::admin::Bind;
 use crate::auth::{Anonymous, FileName, passwd::Passwd};
 use crate::configuration::{Configuration, Cores, Data, Filter, Listener};
 use crate::cores::CpuList;
@@ -146,6 +147,16 @@ pub(crate) struct Serve {
     #[arg(long, value_name = "WHETHER", value_enum, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     pub(crate) allow_anonymous: Option<Anonymous>,
 
+    /// Where the node is administered over HTTP, as in `127.0.0.1:9883`; empty for nowhere (`admin.bind`).
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    pub(crate) admin: Option<Bind>,
+
+    /// A file with the token that users of the administration show (`admin.token_file`).
+    ///
+    /// Where others than this machine can reach it there has to be one.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) admin_token_file: Option<PathBuf>,
+
     /// How cores wait for the kernel (`node.io`).
     #[arg(long, value_name = "DRIVER", value_enum, hide = true)]
     pub(crate) io: Option<Io>,
@@ -185,6 +196,8 @@ impl Serve {
         put(&mut configuration.auth.password_file, file(&self.password_file));
         put(&mut configuration.auth.acl_file, file(&self.acl_file));
         put(&mut configuration.auth.allow_anonymous, self.allow_anonymous);
+        put(&mut configuration.admin.bind, self.admin);
+        put(&mut configuration.admin.token_file, file(&self.admin_token_file));
         put(&mut configuration.limits.connections_max, self.max_connections.map(NonZeroU32::get));
         let timeout_ms = self.connect_timeout_seconds.map(|seconds| seconds * 1000);
         put(&mut configuration.limits.connect_timeout_ms, timeout_ms);
@@ -416,17 +429,20 @@ mod tests {
             "--password-file=p",
             "--acl-file=a",
             "--allow-anonymous",
+            "--admin=127.0.0.1:5",
+            "--admin-token-file=t",
         ]);
         assert_eq!(configuration.core(1, false).check(), Ok(()));
         assert_eq!(configuration.listeners[0].bind.to_string(), "tcp://[::1]:7");
         assert_eq!(configuration.node.cores.to_string(), "3");
         assert_eq!(configuration.node.io, Io::Epoll);
         assert_eq!(configuration.log.filter.0, "warn");
-        let Configuration { limits, default_tenant, auth, listeners, .. } = configuration;
+        let Configuration { limits, default_tenant, auth, admin, listeners, .. } = configuration;
         let file = |name: &str| FileName(Some(name.into()));
         let Listener { tls_cert, tls_key, tls_ca, .. } = listeners[0].clone();
         assert_eq!([tls_cert, tls_key, tls_ca], ["c", "k", "r"].map(file));
         assert_eq!((auth.password_file, auth.acl_file), (file("p"), file("a")));
+        assert_eq!((admin.bind.to_string().as_str(), admin.token_file), ("127.0.0.1:5", file("t")));
         assert_eq!(auth.allow_anonymous, Anonymous::Yes);
         assert_eq!((limits.connections_max, limits.connect_timeout_ms), (7, 3000));
         assert_eq!((default_tenant.packet_bytes_max, default_tenant.queue_messages_max), (4096, 9));

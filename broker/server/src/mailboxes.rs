@@ -135,6 +135,11 @@ impl Mailboxes {
         }
     }
 
+    /// How many items wait: for this core, and of this core for others that have no room.
+    pub(crate) fn waiting(&self) -> usize {
+        self.peers.iter().flatten().map(|peer| peer.receiver.len() + peer.backlog.len()).sum()
+    }
+
     /// Whether anything waits for a full mailbox.
     pub(crate) fn has_backlog(&self) -> bool {
         self.peers.iter().flatten().any(|peer| !peer.backlog.is_empty())
@@ -213,6 +218,7 @@ mod tests {
             mesh[0].send(CoreId(1), batch(number));
         }
         assert!(mesh[0].has_backlog());
+        assert_eq!((mesh[0].waiting(), mesh[1].waiting()), (2, CAPACITY));
         for number in 0..CAPACITY {
             assert_eq!(mark(mesh[1].receive(CoreId(0))), Some(number));
         }

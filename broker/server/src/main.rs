@@ -3,6 +3,7 @@
 //!
 //! Read on in `node.rs` (the process), then `driver/mod.rs` (a core's turn).
 
+mod admin;
 mod admission;
 mod auth;
 mod cli;

@@ -15,9 +15,11 @@ use broker_core::Core;
 use broker_core::config::{Config, ConfigError};
 use broker_core::counters::Counters;
 use broker_core::identity::CoreId;
+use broker_core::sight::Ask;
 use broker_core::time::Mono;
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 
+use crate::admin::{self, Admin, AdminError, Answers, Facts, ToCore};
 use crate::admission::{Bite, Gate};
 use crate::auth::{self, Authenticator, LoadError, Loaded, OpenDoor, Workers};
 use crate::cli::Io;
@@ -55,6 +57,8 @@ pub(crate) enum Control {
     Speak(Arc<[Protocol]>),
     /// Go on with another configuration.
     Configure(Arc<Config>),
+    /// Answer the administration.
+    Ask(Box<Ask>),
     /// Begin the orderly stop.
     Stop,
     /// Leave the thread.
@@ -93,6 +97,8 @@ pub(crate) enum StartError {
     Open(OpenDoor),
     /// An address cannot be listened on.
     Bind(BindError),
+    /// There can be no administration where it is configured.
+    Admin(AdminError),
     /// A core cannot run.
     Core(CoreId, io::Error),
     /// The kernel refuses something without which no node runs.
@@ -111,6 +117,7 @@ impl fmt::Display for StartError {
             StartError::Tls(error) => error.fmt(f),
             StartError::Open(door) => door.fmt(f),
             StartError::Bind(error) => error.fmt(f),
+            StartError::Admin(error) => error.fmt(f),
             StartError::Core(core, error) => write!(
                 f,
                 "core {} cannot run: {error} (a ring needs LimitMEMLOCK= of 1 MiB per core, \
@@ -144,8 +151,14 @@ pub(crate) fn serve(configuration: Configuration, reloading: &Reloading<'_>) -> 
     }
     let places: Vec<_> = bound.iter().map(|bound| (bound.listener, bound.place.clone())).collect();
     auth::check_doors(&configuration, &places).map_err(StartError::Open)?;
-    let mut node = Node::start(&cpus, config, bound, &configuration, &loaded, &protocols)?;
+    let administration = admin::bind(&configuration.admin).map_err(StartError::Admin)?;
+    let (answers, incoming) = admin::channel();
+    let mut node = Node::start(&cpus, config, bound, &configuration, &loaded, &protocols, &answers)?;
     node.wait_started()?;
+    if let Some(bound) = administration {
+        let parts = node.administrable(incoming, &configuration, cpus.0.clone());
+        node.admin = Admin::start(bound, parts).map_err(StartError::System)?;
+    }
     for (listener, place) in &node.places {
         let scheme = configuration.listeners[usize::from(*listener)].bind.scheme.name();
         tracing::info!("listening on {scheme}://{place}");
@@ -165,6 +178,7 @@ struct Node {
     clock: Clock,
     cores: Vec<CoreHandle>,
     events: Receiver<Event>,
+    admin: Admin,
 }
 
 struct CoreHandle {
@@ -185,6 +199,7 @@ impl Node {
         configuration: &Configuration,
         loaded: &Loaded,
         protocols: &Arc<[Protocol]>,
+        answers: &Answers,
     ) -> Result<Node, StartError> {
         let places = bound.iter().map(|bound| (bound.listener, bound.place.clone())).collect();
         let gates: Arc<[Gate]> = configuration.listeners.iter().map(|_| Gate::default()).collect();
@@ -225,6 +240,7 @@ impl Node {
                 control: controls,
                 events: events.clone(),
                 histogram: Arc::clone(&histogram),
+                answers: answers.clone(),
             };
             let thread = thread::Builder::new()
                 .name(format!("core-{}", id.0))
@@ -232,7 +248,38 @@ impl Node {
                 .map_err(|error| StartError::Core(id, error))?;
             cores.push(CoreHandle { thread, control, wake, histogram, done: false });
         }
-        Ok(Node { places, gates, loaded: loaded.clone(), workers, clock, cores, events: incoming })
+        let (loaded, admin) = (loaded.clone(), Admin::default());
+        Ok(Node { places, gates, loaded, workers, clock, cores, events: incoming, admin })
+    }
+
+    /// What the administration has to know.
+    fn administrable(
+        &self,
+        incoming: admin::Incoming,
+        configuration: &Configuration,
+        cpus: Vec<usize>,
+    ) -> admin::Parts {
+        let to_core =
+            |core: &CoreHandle| ToCore { control: core.control.clone(), wake: Arc::clone(&core.wake) };
+        let listener = |(listener, door): &(u16, Door)| {
+            let scheme = configuration.listeners[usize::from(*listener)].bind.scheme.name();
+            format!("{scheme}://{door}")
+        };
+        admin::Parts {
+            cores: self.cores.iter().map(to_core).collect(),
+            incoming,
+            histograms: self.cores.iter().map(|core| Arc::clone(&core.histogram)).collect(),
+            gates: Arc::clone(&self.gates),
+            clock: self.clock,
+            facts: Facts {
+                cpus,
+                listeners: self.places.iter().map(listener).collect(),
+                started_ms: Clock::wall().0,
+                env: configuration.cluster.env.to_string(),
+                roles: configuration.roles.names(),
+            },
+            settings: configuration.admin.clone(),
+        }
     }
 
     /// Waits until every core runs. Clients that connect before wait in the kernel.
@@ -318,6 +365,7 @@ impl Node {
 
     /// Tells all cores to stop. Returns when they are to be done.
     fn stop(&self, within: Duration) -> Mono {
+        self.admin.stop();
         for core in &self.cores {
             let _ = core.tell(Control::Stop);
         }
@@ -416,6 +464,7 @@ struct Place {
     control: Receiver<Control>,
     events: Sender<Event>,
     histogram: Arc<TurnHistogram>,
+    answers: Answers,
 }
 
 /// A core's thread.
@@ -450,6 +499,7 @@ fn start_core(place: Place) -> io::Result<Counters> {
         control: place.control,
         events: place.events,
         histogram: place.histogram,
+        answers: place.answers,
     };
     let driver = Driver::new(parts, poller)?;
     let _ = events.send(Event::Started(id, waiting));

@@ -22,6 +22,7 @@ const BUCKETS: usize = 32;
 pub(crate) struct TurnHistogram {
     buckets: [AtomicU64; BUCKETS],
     longest_us: AtomicU64,
+    total_us: AtomicU64,
 }
 
 impl TurnHistogram {
@@ -30,6 +31,7 @@ impl TurnHistogram {
         let bucket = (u64::BITS - length_us.leading_zeros()) as usize;
         let count = &self.buckets[bucket.min(BUCKETS - 1)];
         count.store(count.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
+        self.total_us.store(self.total_us.load(Ordering::Relaxed).wrapping_add(length_us), Ordering::Relaxed);
         if length_us > self.longest_us.load(Ordering::Relaxed) {
             self.longest_us.store(length_us, Ordering::Relaxed);
         }
@@ -38,6 +40,19 @@ impl TurnHistogram {
     /// How many turns there were.
     pub(crate) fn turns(&self) -> u64 {
         self.buckets.iter().map(|count| count.load(Ordering::Relaxed)).sum()
+    }
+
+    /// What all turns took together, microseconds.
+    pub(crate) fn total_us(&self) -> u64 {
+        self.total_us.load(Ordering::Relaxed)
+    }
+
+    /// How many turns took less than so many microseconds and no less than what stands before; None: any time.
+    pub(crate) fn buckets(&self) -> impl Iterator<Item = (Option<u64>, u64)> {
+        let count = |(bucket, count): (usize, &AtomicU64)| {
+            ((bucket + 1 < BUCKETS).then(|| 1 << bucket), count.load(Ordering::Relaxed))
+        };
+        self.buckets.iter().enumerate().map(count)
     }
 
     /// The longest turn, microseconds.
@@ -106,8 +121,11 @@ mod tests {
         assert_eq!(histogram.quantile_us(0.5), 4);
         assert_eq!(histogram.quantile_us(0.8), 128);
         assert_eq!(histogram.quantile_us(1.0), 5000);
+        assert_eq!(histogram.total_us(), 5106);
         histogram.add(Duration::MAX);
         assert_eq!(histogram.turns(), 6);
+        let buckets: Vec<_> = histogram.buckets().filter(|(_, count)| *count > 0).collect();
+        assert_eq!(buckets, [(Some(1), 1), (Some(4), 2), (Some(128), 1), (Some(8192), 1), (None, 1)]);
     }
 
     /// Long turns raise one alarm a second, which counts those that raised none.

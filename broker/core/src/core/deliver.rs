@@ -78,6 +78,7 @@ impl Core {
             return Sent::Dropped;
         }
         self.counters.publishes_sent[0] += 1;
+        self.tenants.at(connection.tenant).traffic.sent.count(fields.qos, publication.payload);
         mark_dirty(connection, out);
         Sent::Done
     }
@@ -188,6 +189,8 @@ impl Core {
                     let (frames, pool) = (&mut self.frames, &mut self.pool);
                     if send_delivery(connection, frames, pool, &delivery, current, now) {
                         self.counters.publishes_sent[usize::from(delivery.qos.bits())] += 1;
+                        let sent = &mut self.tenants.at(connection.tenant).traffic.sent;
+                        sent.count(delivery.qos, &delivery.message.payload);
                     } else {
                         // [MQTT-3.1.2-25]: as if it had been sent.
                         if let Some(packet_id) = delivery.packet_id {

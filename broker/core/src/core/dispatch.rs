@@ -120,6 +120,7 @@ impl Core {
             match self.frames.send(connection, &mut self.pool, publication, fields, now.wall) {
                 Ok(()) => {
                     self.counters.publishes_sent[0] += 1;
+                    self.tenants.at(connection.tenant).traffic.sent.count(qos, publication.payload);
                     mark_dirty(connection, out);
                     if publication.retain {
                         let slot = connection.inbox;

@@ -26,6 +26,7 @@ mod retain_order;
 mod retained;
 mod route_changes;
 mod shared;
+mod sight;
 mod stop;
 mod stored;
 mod subscribe;
@@ -231,6 +232,7 @@ impl Core {
             Input::Ban(ban) => self.on_ban(now, ban),
             Input::Unban(target) => self.on_unban(&target),
             Input::UsersGone(users) => self.on_users_gone(&users),
+            Input::Ask(ask) => self.on_ask(*ask, out),
             Input::Stop => self.on_stop(now, out),
         }
     }
@@ -331,6 +333,9 @@ impl Core {
             watched_members: self.shared.loads.len(),
             postponed: self.postponed.len(),
             requests: self.lookups.len() + self.route_waits.len() + self.route_changes.len(),
+            tenants: self.tenants.len(),
+            retained: self.retained.len(),
+            unprocessed_bytes: self.peers.unprocessed_bytes(),
         }
     }
 
@@ -369,4 +374,10 @@ pub struct Usage {
     pub postponed: usize,
     /// Requests to other cores without an answer yet, and answers owed to them.
     pub requests: usize,
+    /// Tenants that the core has met.
+    pub tenants: usize,
+    /// Retained messages that it keeps.
+    pub retained: usize,
+    /// Bytes of messages to other cores that these have not processed (`mailbox_bytes_max` is for each).
+    pub unprocessed_bytes: u64,
 }

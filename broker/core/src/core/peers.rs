@@ -64,6 +64,11 @@ impl Peers {
         self.processed[core.index()] -= bytes;
     }
 
+    /// Bytes of data that other cores have not processed yet.
+    pub(super) fn unprocessed_bytes(&self) -> u64 {
+        self.unprocessed.iter().sum()
+    }
+
     /// Whether every core keeps up with what this one sends it.
     pub(super) fn have_credit(&self, bytes_max: u32) -> bool {
         self.unprocessed.iter().all(|bytes| *bytes <= u64::from(bytes_max))

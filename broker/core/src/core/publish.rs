@@ -92,6 +92,7 @@ impl Core {
         }
         let connection = self.connections.get_mut(id).expect("is being processed");
         let tenant = connection.tenant;
+        self.tenants.at(tenant).traffic.received.count(publish.qos, publish.payload);
         let rejected = judge(connection, publish, restricted).err();
         if let Some(Rejection::Disconnect(denied)) = rejected {
             self.refuse_denied(now, id, denied, out);

@@ -133,6 +133,15 @@ impl Inboxes {
         self.sessions.len()
     }
 
+    /// Some of the sessions, from a place in the table on; and where to go on, if that is not the end. So many places
+    /// are looked at.
+    pub fn page(&self, from: u32, looks: u32) -> (impl Iterator<Item = &Inbox>, Option<u32>) {
+        let end = from.saturating_add(looks);
+        let sessions =
+            (from..end).filter_map(|slot| self.sessions.get(slot as usize).map(|session| &**session));
+        (sessions, ((end as usize) < self.sessions.capacity()).then_some(end))
+    }
+
     /// The session at a place that its connection holds.
     pub fn at(&mut self, slot: InboxSlot) -> &mut Inbox {
         &mut self.sessions[slot.index()]

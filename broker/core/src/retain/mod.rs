@@ -64,6 +64,16 @@ impl Retained {
         Retained { tenants: HashMap::with_hasher(hasher.clone()), hasher }
     }
 
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.tenants.values().map(|tenant| tenant.messages.len()).sum()
+    }
+
+    /// How many a tenant has.
+    pub fn count(&self, tenant: &str) -> usize {
+        self.tenants.get(tenant).map_or(0, |tenant| tenant.messages.len())
+    }
+
     /// Replaces the retained message of a topic [MQTT-3.3.1-5]; one without payload removes it
     /// [MQTT-3.3.1-6, MQTT-3.3.1-7].
     pub fn set(&mut self, message: Arc<Message>, messages_max: u32) -> Set {

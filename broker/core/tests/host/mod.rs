@@ -16,7 +16,7 @@ pub mod random;
 mod turns;
 mod world;
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,6 +26,7 @@ use broker_core::config::{Config, Settings};
 use broker_core::counters::DropReason;
 use broker_core::identity::CoreId;
 use broker_core::input::Input;
+use broker_core::sight::{Ask, Said, What};
 use broker_core::time::Wall;
 use mqtt::{Connect, QoS, Version};
 
@@ -39,6 +40,7 @@ pub const VERSIONS: [Version; 3] = [Version::V31, Version::V311, Version::V5];
 #[derive(Clone)]
 pub struct Node {
     world: Rc<RefCell<World>>,
+    next_question: Rc<Cell<u64>>,
 }
 
 /// A question of a core to its host.
@@ -74,7 +76,7 @@ impl Node {
     /// The same, with a seed of its own.
     pub fn seeded(config: Config, seed: u64) -> Node {
         config.check().expect("a configuration that can be served");
-        Node { world: Rc::new(RefCell::new(World::new(config, seed))) }
+        Node { world: Rc::new(RefCell::new(World::new(config, seed))), next_question: Rc::default() }
     }
 
     /// Lets time pass, timer by timer.
@@ -171,6 +173,14 @@ impl Node {
     /// Answers a question, in a later turn than it was asked in.
     pub fn answer(&self, asked: &Asked, verdict: Verdict) {
         self.world.borrow_mut().answer(asked, verdict);
+    }
+
+    /// What a core answers to its operator.
+    pub fn ask(&self, core: u16, what: What) -> Said {
+        let number = self.next_question.get();
+        self.next_question.set(number + 1);
+        let answer = self.world.borrow_mut().ask(CoreId(core), Ask { number, what });
+        answer.expect("an answer").said
     }
 
     /// A sum over all cores.

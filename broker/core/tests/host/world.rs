@@ -10,6 +10,7 @@ use broker_core::config::Config;
 use broker_core::identity::{ConnectionId, CoreId};
 use broker_core::input::{Close, Handover, Input, Outputs, RECEIVE_BYTES_MAX};
 use broker_core::peer::PeerMessage;
+use broker_core::sight::{Answer, Ask};
 use broker_core::time::{Mono, Now, Wall};
 
 use super::Asked;
@@ -61,6 +62,8 @@ pub struct World {
     /// The broker's ends that are to be told of their socket's end.
     closed: VecDeque<(CoreId, ConnectionId)>,
     pub questions: Vec<Asked>,
+    /// What cores have answered to their operator.
+    answers: Vec<Answer>,
     now: Now,
     pub piece_bytes: usize,
     /// The most messages that one core has sent another in one turn.
@@ -92,6 +95,7 @@ impl World {
             handovers: VecDeque::new(),
             closed: VecDeque::new(),
             questions: Vec::new(),
+            answers: Vec::new(),
             now,
             piece_bytes: RECEIVE_BYTES_MAX,
             batch_max: 0,
@@ -231,6 +235,17 @@ impl World {
         self.cores[index].on_input(self.now, Input::Decided(decided), &mut self.outputs[index]);
         self.turn(asked.core);
         self.run();
+    }
+
+    /// An operator's question to a core. Its answer, if it has come when nothing is left to do.
+    pub fn ask(&mut self, core: CoreId, ask: Ask) -> Option<Answer> {
+        let number = ask.number;
+        let index = core.index();
+        self.cores[index].on_input(self.now, Input::Ask(Box::new(ask)), &mut self.outputs[index]);
+        self.turn(core);
+        self.run();
+        let at = self.answers.iter().position(|answer| answer.number == number)?;
+        Some(self.answers.swap_remove(at))
     }
 
     /// The transport has proved which user a client is.
@@ -386,6 +401,7 @@ impl World {
                 self.mail[to].push_back((core, messages));
             }
         }
+        self.answers.extend(out.answers);
         self.questions.extend(out.questions.into_iter().map(|question| Asked { core, question }));
     }
 

@@ -9,24 +9,27 @@ use super::sections::{Cluster, Listener, Log, NAME, Name, Node, Roles};
 use super::tree::{Content, Entry, Table};
 use super::wrong::{Reason, Wrong};
 use super::{Configuration, Refused};
+use crate::admin;
 use crate::auth::{self, FileName};
 
 /// What is wrong so far.
 type Wrongs = Vec<Wrong>;
 
 /// The sections there are.
-const SECTIONS: [&str; 8] = ["node", "listeners", "log", "auth", "limits", "tenants", "cluster", "roles"];
+const SECTIONS: [&str; 9] =
+    ["node", "listeners", "log", "auth", "admin", "limits", "tenants", "cluster", "roles"];
 
 /// Reads a whole tree over the defaults.
 pub(super) fn apply(table: &Table) -> Result<Configuration, Refused> {
     let mut configuration = Configuration::default();
     let mut wrongs = Wrongs::new();
     for (name, entry) in table {
-        let Configuration { node, log, auth, cluster, roles, limits, .. } = &mut configuration;
+        let Configuration { node, log, auth, admin, cluster, roles, limits, .. } = &mut configuration;
         match name.as_str() {
             "node" => section(entry, name, Node::KEYS, node, &mut wrongs),
             "log" => section(entry, name, Log::KEYS, log, &mut wrongs),
             "auth" => section(entry, name, auth::Settings::KEYS, auth, &mut wrongs),
+            "admin" => section(entry, name, admin::Settings::KEYS, admin, &mut wrongs),
             "cluster" => section(entry, name, Cluster::KEYS, cluster, &mut wrongs),
             "roles" => apply_roles(entry, roles, &mut wrongs),
             "limits" => section(entry, name, Config::KEYS, limits, &mut wrongs),
@@ -204,6 +207,7 @@ pub(super) fn flatten(configuration: &Configuration) -> BTreeMap<String, (Value,
     list(&mut all, "node", Node::KEYS, &configuration.node);
     list(&mut all, "log", Log::KEYS, &configuration.log);
     list(&mut all, "auth", auth::Settings::KEYS, &configuration.auth);
+    list(&mut all, "admin", admin::Settings::KEYS, &configuration.admin);
     list(&mut all, "cluster", Cluster::KEYS, &configuration.cluster);
     list(&mut all, "roles", Roles::KEYS, &configuration.roles);
     list(&mut all, "limits", Config::KEYS, &configuration.limits);

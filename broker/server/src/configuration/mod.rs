@@ -28,6 +28,7 @@ pub(crate) use sections::{
 };
 use wrong::{Reason, Wrong};
 
+use crate::admin;
 use crate::auth;
 use crate::cli::Serve;
 
@@ -37,6 +38,7 @@ pub(crate) struct Configuration {
     pub(crate) node: Node,
     pub(crate) log: Log,
     pub(crate) auth: auth::Settings,
+    pub(crate) admin: admin::Settings,
     pub(crate) cluster: Cluster,
     pub(crate) roles: Roles,
     pub(crate) listeners: Vec<Listener>,
@@ -70,6 +72,7 @@ impl Default for Configuration {
             node: Node::default(),
             log: Log::default(),
             auth: auth::Settings::default(),
+            admin: admin::Settings::default(),
             cluster: Cluster::default(),
             roles: Roles::default(),
             listeners: vec![Listener::default()],

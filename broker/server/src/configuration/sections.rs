@@ -110,6 +110,14 @@ impl Roles {
     pub(crate) const KEYS: &'static [Key<Roles>] = keys!(Roles { mqtt, dist, inbox, retain } beside {});
 }
 
+impl Roles {
+    /// The names of those that the node has.
+    pub(crate) fn names(&self) -> Vec<&'static str> {
+        let has = |key: &&Key<Roles>| key.get(self) == Value::Switch(true);
+        Roles::KEYS.iter().filter(has).map(|key| key.name).collect()
+    }
+}
+
 impl Listener {
     pub(crate) const KEYS: &'static [Key<Listener>] = keys!(Listener {
             bind,

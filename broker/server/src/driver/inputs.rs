@@ -154,6 +154,11 @@ impl Driver {
                     self.input(Input::Configure(config));
                 }
                 Control::Speak(protocols) => self.protocols = protocols,
+                Control::Ask(ask) => {
+                    self.input(Input::Ask(ask));
+                    // Each takes its part of a turn.
+                    return;
+                }
                 Control::Exit => self.stop = Stop::Exit,
             }
         }

@@ -31,6 +31,7 @@ use crossbeam_channel::{Receiver, Sender};
 
 use self::inputs::Listener;
 use self::outputs::Work;
+use crate::admin::Answers;
 use crate::admission::Gate;
 use crate::auth::Authenticator;
 use crate::clock::Clock;
@@ -75,6 +76,8 @@ pub(crate) struct Parts {
     pub(crate) control: Receiver<Control>,
     pub(crate) events: Sender<Event>,
     pub(crate) histogram: Arc<TurnHistogram>,
+    /// Where answers to the administration go.
+    pub(crate) answers: Answers,
 }
 
 /// One core's driver. Lives on its thread, and owns all that the core owns.
@@ -128,6 +131,7 @@ pub(crate) struct Driver {
     events: Sender<Event>,
     watchdog: Watchdog,
     histogram: Arc<TurnHistogram>,
+    answers: Answers,
     stop: Stop,
 }
 
@@ -145,7 +149,7 @@ impl Driver {
     /// On the thread that has made the poller.
     pub(crate) fn new(parts: Parts, mut poller: Poller) -> io::Result<Driver> {
         let Parts { core, authenticator, clock, mailboxes, listeners, protocols, gates, .. } = parts;
-        let Parts { control, events, histogram, .. } = parts;
+        let Parts { control, events, histogram, answers, .. } = parts;
         poller.watch(Source::Wake, mailboxes.wake().event.as_fd())?;
         let listeners = inputs::start_listeners(&mut poller, listeners)?;
         let now = clock.now();
@@ -181,6 +185,7 @@ impl Driver {
             events,
             watchdog: Watchdog::default(),
             histogram,
+            answers,
             stop: Stop::Running,
         })
     }
@@ -234,7 +239,9 @@ impl Driver {
         }
         self.watch_turn();
         let receive_left = self.reading && !self.ready.is_empty();
-        mail_left || accept_left || receive_left || self.has_outputs() || self.is_due()
+        // A core answers one question of the administration in a turn.
+        let asked_left = !self.control.is_empty();
+        mail_left || accept_left || receive_left || asked_left || self.has_outputs() || self.is_due()
     }
 
     /// Gives the state machine one input of this turn.

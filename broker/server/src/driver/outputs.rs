@@ -15,6 +15,7 @@ use broker_core::notice::Notice;
 use socket2::SockRef;
 
 use super::Driver;
+use crate::admin::FromCore;
 use crate::connections::{Receiving, Sending, Stage};
 use crate::mailboxes::Item;
 use crate::poller::Source;
@@ -69,6 +70,7 @@ impl Driver {
             && outputs.greeted.is_empty()
             && outputs.resumed.is_empty()
             && outputs.questions.is_empty()
+            && outputs.answers.is_empty()
             && self.sendable.is_empty())
     }
 
@@ -111,7 +113,19 @@ impl Driver {
                 self.input(Input::Decided(decided));
             }
         }
+        if !self.outputs.answers.is_empty() {
+            self.answer();
+        }
         self.work = work;
+    }
+
+    /// Answers the administration.
+    #[cold]
+    fn answer(&mut self) {
+        let mailbox_batches = self.mailboxes.waiting();
+        for answer in self.outputs.answers.drain(..) {
+            self.answers.leave(FromCore { answer, mailbox_batches });
+        }
     }
 
     /// Sends the turn's messages, one batch per core, and wakes the cores that sleep.

@@ -1,0 +1,109 @@
+//! Who is let in, and the one shape that errors have.
+
+use std::fs;
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::{Request, State};
+use axum::http::header::{AUTHORIZATION, WWW_AUTHENTICATE};
+use axum::http::{HeaderValue, StatusCode};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use serde::Serialize;
+use subtle::ConstantTimeEq;
+
+use super::AdminError;
+use super::asking::Unanswered;
+
+/// What users of the administration show, as `Authorization: Bearer …`.
+pub(crate) struct Token(Vec<u8>);
+
+impl Token {
+    /// The shortest, bytes: 128 bits in hexadecimal digits would be 32, a passphrase is shorter.
+    pub(crate) const BYTES_MIN: usize = 16;
+    /// The longest.
+    pub(crate) const BYTES_MAX: usize = 4096;
+
+    /// Reads one from a file that holds nothing else.
+    pub(crate) fn read(path: &Path) -> Result<Token, AdminError> {
+        let token: io::Result<String> = fs::read_to_string(path);
+        let token = token.map_err(|error| AdminError::Token(path.to_owned(), error))?;
+        let token = token.trim_end_matches(['\r', '\n']);
+        let long = (Token::BYTES_MIN..=Token::BYTES_MAX).contains(&token.len());
+        match long && token.bytes().all(|byte| byte.is_ascii_graphic()) {
+            true => Ok(Token(token.as_bytes().to_vec())),
+            false => Err(AdminError::Weak(path.to_owned())),
+        }
+    }
+
+    fn is_shown_by(&self, request: &Request) -> bool {
+        let header = request.headers().get(AUTHORIZATION).map(HeaderValue::as_bytes).unwrap_or_default();
+        let shown = header.split_at_checked(7).filter(|(scheme, _)| scheme.eq_ignore_ascii_case(b"bearer "));
+        shown.is_some_and(|(_, shown)| shown.ct_eq(&self.0).into())
+    }
+}
+
+/// Lets a request pass that shows the token, if there is one.
+pub(super) async fn admit(State(token): State<Arc<Option<Token>>>, request: Request, next: Next) -> Response {
+    match &*token {
+        Some(token) if !token.is_shown_by(&request) => {
+            let problem = Problem::new(
+                StatusCode::UNAUTHORIZED,
+                "token_required",
+                "admin.token_file says what to show",
+            );
+            let mut response = problem.into_response();
+            response.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+            response
+        }
+        _ => next.run(request).await,
+    }
+}
+
+/// An error: its status, a word for programs and a sentence for people.
+#[derive(Clone, Debug)]
+pub(super) struct Problem {
+    status: StatusCode,
+    code: &'static str,
+    message: String,
+}
+
+#[derive(Serialize)]
+struct Body<'a> {
+    error: Told<'a>,
+}
+
+#[derive(Serialize)]
+struct Told<'a> {
+    code: &'a str,
+    message: &'a str,
+}
+
+impl Problem {
+    pub(super) fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> Problem {
+        Problem { status, code, message: message.into() }
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let body = Body { error: Told { code: self.code, message: &self.message } };
+        (self.status, Json(body)).into_response()
+    }
+}
+
+impl From<Unanswered> for Problem {
+    fn from(unanswered: Unanswered) -> Problem {
+        Problem::new(StatusCode::SERVICE_UNAVAILABLE, "core_does_not_answer", unanswered.to_string())
+    }
+}
+
+pub(super) async fn not_found() -> Problem {
+    Problem::new(StatusCode::NOT_FOUND, "no_such_path", "there is nothing under this path")
+}
+
+pub(super) async fn method_not_allowed() -> Problem {
+    Problem::new(StatusCode::METHOD_NOT_ALLOWED, "no_such_method", "the path has other methods")
+}

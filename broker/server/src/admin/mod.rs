@@ -1,0 +1,201 @@
+//! The administration over HTTP: one thread with a runtime of its own, beside the cores and with less right to the CPU
+//! than they have. It touches nothing of a core; it asks (`asking.rs`), and a core answers a small page at a time.
+
+mod asking;
+mod exposition;
+mod gate;
+mod gather;
+mod health;
+mod metrics;
+mod process;
+mod settings;
+
+use std::fmt;
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+
+use axum::Router;
+use axum::routing::get;
+
+pub(crate) use self::asking::{Answers, FromCore, Incoming, ToCore, channel};
+pub(crate) use self::settings::{Bind, Settings};
+use crate::admin::asking::Cores;
+use crate::admin::gate::Token;
+use crate::admin::gather::Gatherer;
+use crate::admission::Gate;
+use crate::clock::Clock;
+use crate::sys;
+use crate::watchdog::TurnHistogram;
+
+/// How much the thread steps back: at 5 a core that wants the same CPU gets three quarters of it.
+const NICE: i32 = 5;
+
+/// Why there can be no administration where it is configured.
+#[derive(Debug)]
+pub(crate) enum AdminError {
+    /// Others can reach it, and it would let in everybody.
+    Open(SocketAddr),
+    /// The address cannot be listened on.
+    Bind(SocketAddr, io::Error),
+    /// The token cannot be read.
+    Token(PathBuf, io::Error),
+    /// The token is no token.
+    Weak(PathBuf),
+}
+
+impl std::error::Error for AdminError {}
+
+impl fmt::Display for AdminError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            AdminError::Open(address) => write!(
+                f,
+                "everybody who can reach {address} could administer the broker: set admin.token_file \
+                 (--admin-token-file FILE), or a loopback address as admin.bind"
+            ),
+            AdminError::Bind(address, error) => write!(f, "admin.bind: cannot listen on {address}: {error}"),
+            AdminError::Token(path, error) => write!(f, "admin.token_file {}: {error}", path.display()),
+            AdminError::Weak(path) => write!(
+                f,
+                "admin.token_file {}: must hold one word of {} to {} printable characters",
+                path.display(),
+                Token::BYTES_MIN,
+                Token::BYTES_MAX
+            ),
+        }
+    }
+}
+
+/// A place for the administration, before anybody is answered there.
+pub(crate) struct Bound {
+    listener: TcpListener,
+    address: SocketAddr,
+    token: Option<Token>,
+}
+
+/// Binds the place that is configured. None: there is to be no administration, or the place that it has by default is
+/// taken, perhaps by another broker on this machine; who names a place gets it or an error.
+pub(crate) fn bind(settings: &Settings) -> Result<Option<Bound>, AdminError> {
+    let token = settings.token_file.path().map(Token::read).transpose()?;
+    let Some(address) = settings.bind.0 else { return Ok(None) };
+    if token.is_none() && !address.ip().is_loopback() {
+        return Err(AdminError::Open(address));
+    }
+    let listener = TcpListener::bind(address).and_then(|listener| {
+        listener.set_nonblocking(true)?;
+        let address = listener.local_addr()?;
+        Ok((listener, address))
+    });
+    match listener {
+        Ok((listener, address)) => Ok(Some(Bound { listener, address, token })),
+        Err(error) if settings.bind == Bind::default() => {
+            tracing::warn!("no administration: {}", AdminError::Bind(address, error));
+            Ok(None)
+        }
+        Err(error) => Err(AdminError::Bind(address, error)),
+    }
+}
+
+/// What the administration knows of the node.
+pub(crate) struct Parts {
+    pub(crate) cores: Vec<ToCore>,
+    pub(crate) incoming: Incoming,
+    /// By core.
+    pub(crate) histograms: Vec<Arc<TurnHistogram>>,
+    /// By listener.
+    pub(crate) gates: Arc<[Gate]>,
+    pub(crate) clock: Clock,
+    pub(crate) facts: Facts,
+    pub(crate) settings: Settings,
+}
+
+/// What does not change while the node runs.
+#[derive(Clone, Debug)]
+pub(crate) struct Facts {
+    /// The CPU of each core.
+    pub(crate) cpus: Vec<usize>,
+    /// Where clients are accepted, as in `tcp://127.0.0.1:1883`.
+    pub(crate) listeners: Vec<String>,
+    /// When the node started, milliseconds since 1970.
+    pub(crate) started_ms: u64,
+    /// The cluster's name.
+    pub(crate) env: String,
+    /// The services that the node takes part in.
+    pub(crate) roles: Vec<&'static str>,
+}
+
+/// What requests are answered from.
+pub(crate) struct State {
+    cores: Cores,
+    gatherer: Gatherer,
+    histograms: Vec<Arc<TurnHistogram>>,
+    gates: Arc<[Gate]>,
+    clock: Clock,
+    facts: Facts,
+    settings: Settings,
+    stopping: Arc<AtomicBool>,
+}
+
+/// The running administration. It ends with the process.
+#[derive(Default)]
+pub(crate) struct Admin {
+    stopping: Arc<AtomicBool>,
+}
+
+impl Admin {
+    /// Answers from now on.
+    pub(crate) fn start(bound: Bound, parts: Parts) -> io::Result<Admin> {
+        let stopping = Arc::new(AtomicBool::new(false));
+        let admin = Admin { stopping: Arc::clone(&stopping) };
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let Bound { listener, address, token } = bound;
+        let serve = async move {
+            let cores = Cores::start(parts.cores, parts.incoming);
+            let state = Arc::new(State {
+                cores,
+                gatherer: Gatherer::default(),
+                histograms: parts.histograms,
+                gates: parts.gates,
+                clock: parts.clock,
+                facts: parts.facts,
+                settings: parts.settings,
+                stopping,
+            });
+            let listener = tokio::net::TcpListener::from_std(listener)?;
+            axum::serve(listener, router(state, token)).await
+        };
+        thread::Builder::new().name("admin".to_owned()).spawn(move || {
+            if let Err(error) = sys::step_back(NICE) {
+                tracing::warn!("the administration has the cores' own right to the CPU: {error}");
+            }
+            if let Err(error) = runtime.block_on(serve) {
+                tracing::error!("the administration has ended: {error}");
+            }
+        })?;
+        tracing::info!("administration on http://{address}");
+        Ok(admin)
+    }
+
+    /// The node stops: it is not ready any more.
+    pub(crate) fn stop(&self) {
+        self.stopping.store(true, Ordering::Relaxed);
+    }
+}
+
+fn router(state: Arc<State>, token: Option<Token>) -> Router {
+    let guarded = Router::new()
+        .route("/metrics", get(metrics::answer))
+        .route("/status", get(health::status))
+        .layer(axum::middleware::from_fn_with_state(Arc::new(token), gate::admit));
+    Router::new()
+        .route("/healthz", get(health::healthz))
+        .route("/readyz", get(health::readyz))
+        .merge(guarded)
+        .fallback(gate::not_found)
+        .method_not_allowed_fallback(gate::method_not_allowed)
+        .with_state(state)
+}

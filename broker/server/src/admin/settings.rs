@@ -1,0 +1,80 @@
+//! `[admin]`: where the node is looked at and administered, and by whom.
+
+use std::fmt;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::str::FromStr;
+
+use broker_core::config::{Field, Key, Kind, Value};
+use broker_core::keys;
+
+use crate::auth::FileName;
+
+/// `[admin]`: what can be said of the administration over HTTP.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Settings {
+    /// Where it listens.
+    pub(crate) bind: Bind,
+    /// The token that its users show.
+    pub(crate) token_file: FileName,
+    /// Tenants that metrics name.
+    pub(crate) metrics_tenants_max: u32,
+}
+
+impl Settings {
+    pub(crate) const KEYS: &'static [Key<Settings>] = keys!(Settings {
+        bind,
+        token_file,
+        metrics_tenants_max in 0..=100_000,
+    } beside {});
+}
+
+impl Default for Settings {
+    fn default() -> Settings {
+        Settings { bind: Bind::default(), token_file: FileName::default(), metrics_tenants_max: 1000 }
+    }
+}
+
+/// An address to listen on, or none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Bind(pub(crate) Option<SocketAddr>);
+
+impl Default for Bind {
+    fn default() -> Bind {
+        Bind(Some(SocketAddr::from((Ipv4Addr::LOCALHOST, 9883))))
+    }
+}
+
+impl FromStr for Bind {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Bind, &'static str> {
+        match text {
+            "" => Ok(Bind(None)),
+            _ => text
+                .parse()
+                .map(|address| Bind(Some(address)))
+                .map_err(|_| "must be ADDRESS:PORT, or empty for none"),
+        }
+    }
+}
+
+impl fmt::Display for Bind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.map_or(Ok(()), |address| address.fmt(f))
+    }
+}
+
+impl Field for Bind {
+    const KIND: Kind = Kind::Text("\"ADDRESS:PORT\", or \"\" for none");
+
+    fn read(value: &Value) -> Option<Bind> {
+        match value {
+            Value::Text(text) => text.parse().ok(),
+            _ => None,
+        }
+    }
+
+    fn write(&self) -> Value {
+        Value::Text(self.to_string())
+    }
+}

@@ -1,0 +1,211 @@
+//! How a node is looked at from outside: metrics, health, status, and who may see them.
+
+#[path = "support/http.rs"]
+mod http;
+mod library {
+    pub use rumqttc::*;
+}
+#[path = "support/client.rs"]
+mod client;
+mod support;
+
+use std::collections::BTreeMap;
+use std::process::Command;
+
+use client::Client;
+use rumqttc::{MqttOptions, QoS};
+use support::Broker;
+
+fn options(broker: &Broker, id: &str) -> MqttOptions {
+    let mut options = MqttOptions::new(id, broker.address().ip().to_string(), broker.address().port());
+    options.set_clean_session(true);
+    options
+}
+
+/// A broker that is administered on a free port.
+fn start(arguments: &[&str]) -> (Broker, std::net::SocketAddr) {
+    let mut broker = Broker::start(&[&["--admin", "127.0.0.1:0"], arguments].concat());
+    let address = http::address(&mut broker);
+    (broker, address)
+}
+
+/// Samples by name and labels, of a page that is as the format wants it.
+fn parse(page: &str) -> BTreeMap<String, f64> {
+    let (mut samples, mut family, mut families) = (BTreeMap::new(), ("", ""), Vec::new());
+    let mut lines = page.lines();
+    while let Some(line) = lines.next() {
+        if let Some(help) = line.strip_prefix("# HELP ") {
+            let (name, text) = help.split_once(' ').expect("a text");
+            assert!(text.ends_with('.'), "{line}");
+            let kind = lines.next().and_then(|line| line.strip_prefix("# TYPE ")).expect("TYPE follows HELP");
+            let (typed, kind) = kind.split_once(' ').expect("a type");
+            assert_eq!(typed, name);
+            assert_eq!(kind == "counter", name.ends_with("_total"), "{name} is a {kind}");
+            assert!(name.starts_with("hermod_"), "{name}");
+            family = (name, kind);
+            assert!(!families.contains(&name), "{name} twice");
+            families.push(name);
+            continue;
+        }
+        let (sample, value) = line.rsplit_once(' ').expect("a value");
+        let name = sample.split('{').next().expect("a name");
+        let plain = family.1 != "histogram" && name == family.0;
+        let part = ["_bucket", "_sum", "_count"].iter().any(|end| name.strip_suffix(end) == Some(family.0));
+        assert!(plain || part, "{name} is not of the family {}", family.0);
+        assert!(
+            samples.insert(sample.to_owned(), value.parse().expect("a number")).is_none(),
+            "{sample} twice"
+        );
+    }
+    assert!(families.len() > 40, "{families:?}");
+    samples
+}
+
+/// The sum of a family's samples whose labels contain some text.
+fn sum(samples: &BTreeMap<String, f64>, name: &str, label: &str) -> f64 {
+    let of = |sample: &str| sample.split('{').next() == Some(name) && sample.contains(label);
+    samples.iter().filter(|(sample, _)| of(sample)).map(|(_, value)| value).sum()
+}
+
+/// What clients do is seen, by core and by tenant; and the page is what Prometheus takes.
+#[tokio::test]
+async fn metrics_tell_what_clients_do() {
+    let (broker, admin) = start(&[]);
+    let mut subscriber = Client::connect(options(&broker, "s")).await;
+    let mut publisher = Client::connect(options(&broker, "p")).await;
+    subscriber.subscribe("t/#", QoS::AtLeastOnce).await;
+    for number in 0..5 {
+        publisher.publish(&format!("t/{number}"), QoS::AtLeastOnce, number == 0, b"12345").await;
+        subscriber.message().await;
+    }
+    publisher.publish("nobody", QoS::AtLeastOnce, false, b"1").await;
+    let page = http::get(admin, "/metrics");
+    assert_eq!(
+        (page.status, page.header("content-type")),
+        (200, Some("text/plain; version=0.0.4; charset=utf-8"))
+    );
+    let samples = parse(&page.body);
+    for (name, label, value) in [
+        ("hermod_connections", "", 2.0),
+        ("hermod_sessions", "state=\"online\"", 2.0),
+        ("hermod_sessions", "state=\"away\"", 0.0),
+        ("hermod_subscriptions", "", 1.0),
+        ("hermod_retained_messages", "", 1.0),
+        ("hermod_clients_greeted_total", "", 2.0),
+        ("hermod_messages_unmatched_total", "", 1.0),
+        ("hermod_messages_total", "direction=\"in\",qos=\"1\"", 6.0),
+        ("hermod_messages_total", "direction=\"out\",qos=\"1\"", 5.0),
+        ("hermod_messages_total", "qos=\"0\"", 0.0),
+        ("hermod_payload_bytes_total", "direction=\"in\",qos=\"1\"", 26.0),
+        ("hermod_payload_bytes_total", "direction=\"out\",qos=\"1\"", 25.0),
+        ("hermod_tenant_clients", "tenant=\"default\"", 2.0),
+        ("hermod_tenant_messages_total", "tenant=\"default\",direction=\"out\",qos=\"1\"", 5.0),
+        ("hermod_tenant_retained_messages", "tenant=\"default\"", 1.0),
+        ("hermod_messages_dropped_total", "", 0.0),
+    ] {
+        assert_eq!(sum(&samples, name, label), value, "{name} {label}\n{}", page.body);
+    }
+    assert!(sum(&samples, "hermod_bytes_total", "direction=\"in\"") > 30.0);
+    assert!(
+        sum(&samples, "hermod_turn_seconds_count", "")
+            >= sum(&samples, "hermod_turn_seconds_bucket", "le=\"0.000001\"")
+    );
+    assert_eq!(
+        sum(&samples, "hermod_turn_seconds_count", ""),
+        sum(&samples, "hermod_turn_seconds_bucket", "le=\"+Inf\"")
+    );
+    assert!(sum(&samples, "hermod_resident_bytes", "") > 1e6);
+    broker.stop();
+}
+
+/// Beyond `metrics_tenants_max` tenants are added up under one name.
+#[tokio::test]
+async fn tenants_beyond_the_limit_are_added_up() {
+    let tenants: String = ["a", "b", "c"].map(|name| format!("[tenants.{name}]\n")).concat();
+    let listener = "[[listeners]]\nbind = \"tcp://127.0.0.1:0\"\ntenant_from_username = true\n";
+    let file = std::env::temp_dir().join(format!("hermod-sight-{}.toml", std::process::id()));
+    let admin = "[admin]\nmetrics_tenants_max = 1\n";
+    std::fs::write(&file, format!("{listener}{admin}{tenants}")).unwrap();
+    let mut broker = Broker::start_as_configured(file.to_str().unwrap(), &["--admin", "127.0.0.1:0"]);
+    let admin = http::address(&mut broker);
+    let mut clients = Vec::new();
+    for tenant in ["a", "b", "c"] {
+        let mut options = options(&broker, tenant);
+        options.set_credentials(format!("{tenant}/u"), "");
+        clients.push(Client::connect(options).await);
+    }
+    let samples = parse(&http::get(admin, "/metrics").body);
+    let clients_of = |tenant| samples.get(&format!("hermod_tenant_clients{{tenant=\"{tenant}\"}}")).copied();
+    assert_eq!((clients_of("a"), clients_of("b"), clients_of("(others)")), (Some(1.0), None, Some(2.0)));
+    std::fs::remove_file(file).unwrap();
+    broker.stop();
+}
+
+/// A node is healthy while its cores answer, and says what it is; what is not there is an error of one shape.
+#[test]
+fn health_status_and_errors() {
+    let (broker, admin) = start(&["--cores", "0"]);
+    for path in ["/healthz", "/readyz"] {
+        let response = http::get(admin, path);
+        assert_eq!((response.status, response.body.as_str()), (200, "ok\n"));
+    }
+    let status = http::get(admin, "/status").json();
+    assert_eq!((&status["version"], &status["stopping"]), (&env!("CARGO_PKG_VERSION").into(), &false.into()));
+    assert_eq!(status["listeners"][0], format!("tcp://{}", broker.address()));
+    assert_eq!(
+        (status["pid"].as_u64(), status["env"].as_str()),
+        (Some(u64::from(broker.pid())), Some("hermod"))
+    );
+    assert_eq!((status["cores"].as_array().map(Vec::len), &status["cores"][0]["cpu"]), (Some(1), &0.into()));
+    let missing = http::get(admin, "/no/such");
+    assert_eq!((missing.status, missing.json()["error"]["code"].as_str()), (404, Some("no_such_path")));
+    let method = http::request(admin, "POST", "/metrics", &[], "");
+    assert_eq!((method.status, method.json()["error"]["code"].as_str()), (405, Some("no_such_method")));
+    broker.stop();
+}
+
+/// Where others can reach it there has to be a token; where there is one it has to be shown, except for health.
+#[test]
+fn token_is_required() {
+    let refused = |arguments: &[&str]| {
+        let arguments = [&["--listen", "tcp://127.0.0.1:0"], arguments].concat();
+        let output = Command::new(env!("CARGO_BIN_EXE_hermod")).args(arguments).output().expect("it starts");
+        assert_eq!(output.status.code(), Some(1));
+        String::from_utf8(output.stderr).expect("UTF-8")
+    };
+    let open = refused(&["--admin", "0.0.0.0:0"]);
+    assert!(open.contains("admin.token_file") && open.contains("0.0.0.0:0"), "{open}");
+    let file = std::env::temp_dir().join(format!("hermod-token-{}", std::process::id()));
+    std::fs::write(&file, "short\n").unwrap();
+    let path = file.to_str().unwrap();
+    assert!(refused(&["--admin-token-file", path]).contains("16 to 4096 printable"));
+    std::fs::write(&file, "a-token-of-some-length\n").unwrap();
+    let (broker, admin) = start(&["--admin-token-file", path, "--cores", "0"]);
+    let with =
+        |header: &str| http::request(admin, "GET", "/metrics", &[("Authorization", header)], "").status;
+    assert_eq!(with("Bearer a-token-of-some-length"), 200);
+    assert_eq!(with("bearer a-token-of-some-length"), 200);
+    for wrong in ["Bearer a-token-of-some-lengt", "Bearer ", "Basic a-token-of-some-length", "x"] {
+        assert_eq!(with(wrong), 401, "{wrong}");
+    }
+    let none = http::get(admin, "/status");
+    assert_eq!((none.status, none.json()["error"]["code"].as_str()), (401, Some("token_required")));
+    assert_eq!(none.header("www-authenticate"), Some("Bearer"));
+    assert_eq!((http::get(admin, "/healthz").status, http::get(admin, "/readyz").status), (200, 200));
+    std::fs::remove_file(file).unwrap();
+    broker.stop();
+}
+
+/// An address that was asked for and is taken is refused; without one asked for the broker goes on.
+#[test]
+fn taken_address_is_named() {
+    let (broker, admin) = start(&["--cores", "0"]);
+    let output = Command::new(env!("CARGO_BIN_EXE_hermod"))
+        .args(["--listen", "tcp://127.0.0.1:0", "--admin", &admin.to_string()])
+        .output()
+        .expect("it starts");
+    let message = String::from_utf8(output.stderr).expect("UTF-8");
+    assert_eq!(output.status.code(), Some(1));
+    assert!(message.contains(&format!("admin.bind: cannot listen on {admin}")), "{message}");
+    broker.stop();
+}
