@@ -209,6 +209,10 @@ impl Core {
                 }
                 (ReasonCode::CONTINUE_AUTHENTICATION, data)
             }
+            Verdict::Allow { identity, .. } if !self.is_same_client(id, &identity) => {
+                self.disconnect(now, id, ReasonCode::NOT_AUTHORIZED, None, out);
+                return;
+            }
             Verdict::Allow { identity, data } => {
                 self.finish_reauthentication(now, id, &identity);
                 (ReasonCode::SUCCESS, data)
@@ -220,7 +224,15 @@ impl Core {
         self.write(id, out, |tail, _| encode::auth(tail, &auth));
     }
 
-    /// The tenant of a session never changes; its permissions may.
+    /// A session's tenant and user never change: who shows to be somebody else has to connect as such.
+    fn is_same_client(&self, id: ConnectionId, identity: &Identity) -> bool {
+        self.connections.get(id).is_some_and(|connection| {
+            let user = connection.grant.as_ref().map(|grant| grant.user());
+            self.tenants.get(connection.tenant).name == identity.tenant && user == Some(&identity.user)
+        })
+    }
+
+    /// Permissions may change.
     fn finish_reauthentication(&mut self, now: Now, id: ConnectionId, identity: &Identity) {
         if let Some(connection) = self.connections.get_mut(id) {
             connection.reauthentication = Reauthentication::Idle;

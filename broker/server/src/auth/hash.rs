@@ -4,9 +4,10 @@
 //! $6$SALT$HASH                                    SHA-512 of password and salt     Mosquitto to 1.6
 //! $7$ITERATIONS$SALT$HASH                         PBKDF2 with HMAC-SHA-512         Mosquitto from 2.0
 //! $argon2id$v=19$m=KIB,t=PASSES,p=LANES$SALT$HASH Argon2id (RFC 9106)              ours, for new passwords
+//! $scram-sha-256$ITERATIONS$SALT$STORED$SERVER    keys of SCRAM-SHA-256 (RFC 7677) ours, for clients that have SCRAM
 //! ```
 //!
-//! Base64 with padding in the first two, without in the third, as in the PHC string format. All work is done
+//! Base64 with padding in all but the third, without in the third, as in the PHC string format. All work is done
 //! by whoever calls, and takes up to tens of milliseconds: never a core.
 
 use std::fmt;
@@ -17,6 +18,8 @@ use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD};
 use sha2::{Digest, Sha512};
 use subtle::ConstantTimeEq;
 
+use super::scram::{self, Credential, KEY_BYTES};
+
 /// What a new password costs whoever checks it, also us: 19 MiB and about 20 ms (the second of the settings
 /// that OWASP's password storage cheat sheet recommends).
 const ARGON2_KIB: u32 = 19 * 1024;
@@ -26,6 +29,11 @@ const ARGON2_PASSES: u32 = 2;
 const ARGON2_KIB_MAX: u32 = 256 * 1024;
 const ARGON2_PASSES_MAX: u32 = 16;
 const ITERATIONS_MAX: u32 = 5_000_000;
+
+/// What new keys of SCRAM cost a client, and us when it logs in by the password itself: a small device takes a second
+/// for it. RFC 7677 wants 4 096 at least.
+const SCRAM_ITERATIONS: u32 = 15_000;
+const SCRAM_ITERATIONS_MIN: u32 = 4096;
 
 /// Bytes of salts and hashes that are made or taken.
 const SALT_BYTES: usize = 16;
@@ -38,7 +46,10 @@ const SHA512_BYTES: usize = 64;
 pub(crate) struct Hash {
     kind: Kind,
     salt: Box<[u8]>,
+    /// Of SCRAM: the stored key.
     hash: Box<[u8]>,
+    /// Of SCRAM.
+    server_key: Option<[u8; KEY_BYTES]>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,6 +57,7 @@ enum Kind {
     Sha512,
     Pbkdf2 { iterations: u32 },
     Argon2id { kib: u32, passes: u32, lanes: u32 },
+    Scram { iterations: u32 },
 }
 
 /// Why a text is no stored password.
@@ -65,7 +77,7 @@ impl fmt::Display for HashError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             HashError::Unknown => {
-                "no stored password ($7$, $6$ and $argon2id$ are; a password itself is not: see hermod passwd)"
+                "no stored password ($7$, $6$, $argon2id$ and $scram-sha-256$ are; a password itself is not: see hermod passwd)"
             }
             HashError::Malformed => "a stored password of which a part is missing or broken",
             HashError::TooCostly => "a stored password that costs too much to check",
@@ -78,7 +90,25 @@ impl Hash {
     pub(crate) fn new(password: &[u8], salt: [u8; SALT_BYTES]) -> Hash {
         let kind = Kind::Argon2id { kib: ARGON2_KIB, passes: ARGON2_PASSES, lanes: 1 };
         let hash = kind.hash(password, &salt, ARGON2_BYTES);
-        Hash { kind, salt: salt.into(), hash }
+        Hash { kind, salt: salt.into(), hash, server_key: None }
+    }
+
+    /// The same for clients that prove by SCRAM that they know it.
+    pub(crate) fn new_scram(password: &[u8], salt: [u8; SALT_BYTES]) -> Hash {
+        let [stored_key, server_key] = scram::keys(password, &salt, SCRAM_ITERATIONS);
+        Hash {
+            kind: Kind::Scram { iterations: SCRAM_ITERATIONS },
+            salt: salt.into(),
+            hash: stored_key.into(),
+            server_key: Some(server_key),
+        }
+    }
+
+    /// What SCRAM needs, if that is how it is stored.
+    pub(super) fn scram(&self) -> Option<Credential> {
+        let Kind::Scram { iterations } = self.kind else { return None };
+        let stored_key = self.hash[..].try_into().expect("checked when it was read");
+        Some(Credential { iterations, salt: self.salt.clone(), stored_key, server_key: self.server_key? })
     }
 
     /// Whether this is the password. Takes as long for a wrong one as for the right one.
@@ -90,7 +120,14 @@ impl Hash {
     /// Reads what a password file has behind the user's name.
     pub(crate) fn parse(text: &str) -> Result<Hash, HashError> {
         let parts: Vec<&str> = text.split('$').collect();
+        let mut server_key = None;
         let (kind, salt, hash, bytes, engine) = match parts[..] {
+            ["", "scram-sha-256", iterations, salt, stored, server] => {
+                let iterations = iterations.parse().map_err(|_| HashError::Malformed)?;
+                let key = STANDARD.decode(server).ok().and_then(|key| key.try_into().ok());
+                server_key = Some(key.ok_or(HashError::Malformed)?);
+                (Kind::Scram { iterations }, salt, stored, KEY_BYTES, STANDARD)
+            }
             ["", "6", salt, hash] => (Kind::Sha512, salt, hash, SHA512_BYTES, STANDARD),
             ["", "7", iterations, salt, hash] => {
                 let iterations = iterations.parse().map_err(|_| HashError::Malformed)?;
@@ -99,7 +136,7 @@ impl Hash {
             ["", "argon2id", "v=19", costs, salt, hash] => {
                 (parse_costs(costs)?, salt, hash, ARGON2_BYTES, STANDARD_NO_PAD)
             }
-            ["", "6" | "7" | "argon2id", ..] => return Err(HashError::Malformed),
+            ["", "6" | "7" | "argon2id" | "scram-sha-256", ..] => return Err(HashError::Malformed),
             _ => return Err(HashError::Unknown),
         };
         kind.check()?;
@@ -110,7 +147,7 @@ impl Hash {
         if !salt_is_fit || hash.len() != bytes {
             return Err(HashError::Malformed);
         }
-        Ok(Hash { kind, salt: salt.into(), hash: hash.into() })
+        Ok(Hash { kind, salt: salt.into(), hash: hash.into(), server_key })
     }
 }
 
@@ -119,6 +156,7 @@ impl Kind {
         let (least, most) = match self {
             Kind::Sha512 => (true, true),
             Kind::Pbkdf2 { iterations } => (iterations > 0, iterations <= ITERATIONS_MAX),
+            Kind::Scram { iterations } => (iterations >= SCRAM_ITERATIONS_MIN, iterations <= ITERATIONS_MAX),
             Kind::Argon2id { kib, passes, lanes } => (
                 passes > 0 && lanes > 0 && kib >= lanes.saturating_mul(8),
                 kib <= ARGON2_KIB_MAX && passes <= ARGON2_PASSES_MAX,
@@ -139,6 +177,10 @@ impl Kind {
             }
             Kind::Pbkdf2 { iterations } => {
                 pbkdf2::pbkdf2_hmac::<Sha512>(password, salt, iterations, &mut hash);
+            }
+            Kind::Scram { iterations } => {
+                let [stored_key, _] = scram::keys(password, salt, iterations);
+                hash.copy_from_slice(&stored_key);
             }
             Kind::Argon2id { kib, passes, lanes } => {
                 let params = Params::new(kib, passes, lanes, Some(bytes)).expect("checked when it was read");
@@ -167,11 +209,13 @@ impl fmt::Display for Hash {
         let (kind, engine) = match self.kind {
             Kind::Sha512 => ("6".to_owned(), STANDARD),
             Kind::Pbkdf2 { iterations } => (format!("7${iterations}"), STANDARD),
+            Kind::Scram { iterations } => (format!("scram-sha-256${iterations}"), STANDARD),
             Kind::Argon2id { kib, passes, lanes } => {
                 (format!("argon2id$v=19$m={kib},t={passes},p={lanes}"), STANDARD_NO_PAD)
             }
         };
-        write!(f, "${kind}${}${}", engine.encode(&self.salt), engine.encode(&self.hash))
+        write!(f, "${kind}${}${}", engine.encode(&self.salt), engine.encode(&self.hash))?;
+        self.server_key.map_or(Ok(()), |key| write!(f, "${}", engine.encode(key)))
     }
 }
 
@@ -242,6 +286,25 @@ pub(in crate::auth) mod tests {
         let read = Hash::parse(&text).unwrap();
         assert!(read == hash && read.verify(b"secret") && !read.verify(b"Secret"));
         assert!(Hash::new(b"secret", [8; 16]).to_string() != text);
+    }
+
+    /// Keys of SCRAM are written and read, know their password, and are none when a part is missing or too cheap.
+    #[test]
+    fn keys_of_scram() {
+        let hash = Hash::new_scram(b"secret", [7; 16]);
+        let text = hash.to_string();
+        let read = Hash::parse(&text).unwrap();
+        assert!(read == hash && read.verify(b"secret") && !read.verify(b"Secret"));
+        assert!(read.scram().is_some() && Hash::new(b"secret", [7; 16]).scram().is_none());
+        assert!(text.starts_with("$scram-sha-256$15000$"), "{text}");
+        for (broken, expected) in [
+            (text.replace("15000", "4095"), HashError::Malformed),
+            (text.replace("15000", "5000001"), HashError::TooCostly),
+            (text[..text.len() - 4].to_owned(), HashError::Malformed),
+            (text[..text.rfind('$').unwrap()].to_owned(), HashError::Malformed),
+        ] {
+            assert_eq!(Hash::parse(&broken).err(), Some(expected), "{broken}");
+        }
     }
 
     /// What is no stored password is refused, and what would cost too much, too; nothing panics.

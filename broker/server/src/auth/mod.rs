@@ -9,25 +9,28 @@ mod ban_file;
 mod hash;
 pub(crate) mod passwd;
 mod password_file;
+mod scram;
 mod settings;
 mod tokens;
 mod workers;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use broker_core::access::{AccessList, Decided, Identity, Permissions, Question, Verdict};
+use broker_core::access::{AccessList, Decided, Identity, Permissions, Question, Step, Verdict};
 use broker_core::bans::Target;
 use broker_core::config::Config;
+use broker_core::identity::ConnectionId;
 use broker_core::time::Mono;
 use crossbeam_channel::{Receiver, Sender, unbounded};
 use mqtt::ReasonCode;
 
 use self::password_file::{Known, PasswordFile};
+use self::scram::Exchange;
 use self::settings::Method;
 pub(crate) use self::settings::{Anonymous, FileName, Settings};
 use self::tokens::{KeyError, Said, Tokens};
@@ -35,7 +38,7 @@ pub(crate) use self::workers::Workers;
 use self::workers::{Busy, Job};
 use crate::configuration::Configuration;
 use crate::listener::Place;
-use crate::sys::EventFd;
+use crate::sys::{self, EventFd};
 
 /// A place that others can reach, where nobody would have to say who they are, and nobody has said that they
 /// need not.
@@ -187,8 +190,12 @@ fn read<T>(
 impl Knowledge {
     /// The verdict on a question that takes no work; None if it does.
     fn decide_at_once(&self, config: &Config, question: &Question) -> Option<Verdict> {
-        if question.method.is_some() {
-            return Some(refuse(ReasonCode::BAD_AUTHENTICATION_METHOD)); // [MQTT-4.12.0-1]
+        match question.method.as_deref() {
+            None => {}
+            Some(scram::METHOD) if self.passwords.as_ref().is_some_and(PasswordFile::has_scram) => {
+                return None;
+            }
+            Some(_) => return Some(refuse(ReasonCode::BAD_AUTHENTICATION_METHOD)), // [MQTT-4.12.0-1]
         }
         match (&question.username, &question.password) {
             (None, None) if self.allow_anonymous == Anonymous::Yes => Some(allow(config, question, false)),
@@ -209,6 +216,42 @@ impl Knowledge {
             Method::Deny => Some(refuse(ReasonCode::BAD_USER_NAME_OR_PASSWORD)),
         });
         verdict.unwrap_or_else(|| refuse(ReasonCode::BAD_USER_NAME_OR_PASSWORD))
+    }
+
+    /// The next step of an exchange, and what it needs for the one behind it.
+    fn exchange(
+        &self,
+        config: &Config,
+        question: &Question,
+        exchange: Option<Exchange>,
+    ) -> (Verdict, Option<Exchange>) {
+        // 0x87: a CONNACK and a DISCONNECT can hold it.
+        let refused = || (refuse(ReasonCode::NOT_AUTHORIZED), None);
+        let (Some(file), Some(data)) = (&self.passwords, &question.data) else { return refused() };
+        match (question.step, exchange) {
+            (Step::Continue, Some(exchange)) => {
+                let Ok((user, data)) = exchange.finish(data) else { return refused() };
+                match allow(config, &Question { username: Some(user), ..question.clone() }, true) {
+                    Verdict::Allow { identity, .. } => {
+                        (Verdict::Allow { identity, data: Some(data.into_bytes()) }, None)
+                    }
+                    other => (other, None),
+                }
+            }
+            (Step::Connect | Step::Reauthenticate, _) => {
+                let Ok(random) = sys::random().and_then(|a| Ok((a, sys::random()?))) else {
+                    return refused();
+                };
+                let ours = format!("{:016x}{:016x}", random.0, random.1);
+                match scram::begin(data, &ours, |user| file.scram(user)) {
+                    Ok((exchange, data)) => {
+                        (Verdict::Continue { data: Some(data.into_bytes()) }, Some(exchange))
+                    }
+                    Err(scram::Failed) => refused(),
+                }
+            }
+            (Step::Continue, None) => refused(),
+        }
     }
 
     fn by_token(&self, config: &Config, question: &Question) -> Option<Verdict> {
@@ -259,9 +302,14 @@ pub(crate) struct Authenticator {
     config: Arc<Config>,
     workers: Workers,
     wake: Arc<EventFd>,
-    answers: Sender<Decided>,
-    decided: Receiver<Decided>,
+    answers: Sender<Answer>,
+    decided: Receiver<Answer>,
+    /// Exchanges whose client has the next word.
+    exchanges: BTreeMap<ConnectionId, Exchange>,
 }
+
+/// What a thread has found: an answer, and an exchange that goes on.
+type Answer = (Decided, Option<Exchange>);
 
 impl Authenticator {
     /// For the core that `wake` wakes.
@@ -273,7 +321,8 @@ impl Authenticator {
     ) -> Authenticator {
         // As many as the workers' queue and hands hold of this core's questions.
         let (answers, decided) = unbounded();
-        Authenticator { knowledge, config, workers, wake, answers, decided }
+        let exchanges = BTreeMap::new();
+        Authenticator { knowledge, config, workers, wake, answers, decided, exchanges }
     }
 
     /// The configuration has changed.
@@ -289,12 +338,14 @@ impl Authenticator {
     /// The answer to a question, if it can be had at once; otherwise it comes by [`Authenticator::next`].
     pub(crate) fn ask(&mut self, now: Mono, question: Question) -> Option<Decided> {
         let connection = question.connection;
+        let exchange = self.exchanges.remove(&connection);
         if let Some(verdict) = self.knowledge.decide_at_once(&self.config, &question) {
             return Some(Decided { connection, verdict });
         }
         let job = Job {
             asked: now,
             question,
+            exchange,
             knowledge: Arc::clone(&self.knowledge),
             config: Arc::clone(&self.config),
             answers: self.answers.clone(),
@@ -306,8 +357,19 @@ impl Authenticator {
         }
     }
 
-    /// The next answer that a thread has found.
-    pub(crate) fn next(&mut self) -> Option<Decided> {
-        self.decided.try_recv().ok()
+    /// The next answer that a thread has found. Of a connection that is gone nothing is kept.
+    pub(crate) fn next(&mut self, is_there: impl FnOnce(ConnectionId) -> bool) -> Option<Decided> {
+        let (decided, exchange) = self.decided.try_recv().ok()?;
+        if let Some(exchange) = exchange
+            && is_there(decided.connection)
+        {
+            self.exchanges.insert(decided.connection, exchange);
+        }
+        Some(decided)
+    }
+
+    /// A connection is gone.
+    pub(crate) fn forget(&mut self, connection: ConnectionId) {
+        self.exchanges.remove(&connection);
     }
 }

@@ -28,8 +28,14 @@ pub(crate) struct Passwd {
     user: String,
 
     /// Take the user away.
-    #[arg(long, conflicts_with = "password_stdin")]
+    #[arg(long, conflicts_with_all = ["password_stdin", "scram"])]
     delete: bool,
+
+    /// Store keys of SCRAM-SHA-256: the user can log in by it, without saying the password, and by the password, too.
+    ///
+    /// They are cheaper to guess passwords by than what is stored without this flag.
+    #[arg(long)]
+    scram: bool,
 
     /// Read the password from standard input, up to the first line's end, instead of asking for it twice.
     #[arg(long)]
@@ -102,7 +108,7 @@ impl Passwd {
         let mut salt = [0; 16];
         salt[..8].copy_from_slice(&sys::random()?.to_le_bytes());
         salt[8..].copy_from_slice(&sys::random()?.to_le_bytes());
-        Ok(Hash::new(&password, salt))
+        Ok(if self.scram { Hash::new_scram(&password, salt) } else { Hash::new(&password, salt) })
     }
 }
 

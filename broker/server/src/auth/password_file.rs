@@ -6,12 +6,15 @@ use std::fmt;
 use std::hash::{BuildHasher, RandomState};
 
 use super::hash::{Hash, HashError};
+use super::scram::Credential;
 
 /// The users of a password file. Immutable: what is read anew is another one.
 pub(crate) struct PasswordFile {
     users: BTreeMap<Box<str>, Hash>,
     /// Chooses for a user who is unknown which known one it costs as much as: always the same.
     hasher: RandomState,
+    /// Some user can prove by SCRAM who it is.
+    has_scram: bool,
 }
 
 /// A line that is none of a password file, by its number, which counts from 1.
@@ -73,7 +76,26 @@ impl PasswordFile {
                 return Err(fail(Problem::Twice));
             }
         }
-        Ok(PasswordFile { users, hasher: RandomState::new() })
+        let has_scram = users.values().any(|hash: &Hash| hash.scram().is_some());
+        Ok(PasswordFile { users, hasher: RandomState::new(), has_scram })
+    }
+
+    /// Whether some user can prove by SCRAM who it is.
+    pub(crate) fn has_scram(&self) -> bool {
+        self.has_scram
+    }
+
+    /// What SCRAM needs of a user, and what it shows of any, which tells nobody who is known: always the same of one
+    /// that is not.
+    pub(super) fn scram(&self, user: &str) -> (Option<Credential>, Credential) {
+        let known = self.users.get(user).and_then(Hash::scram);
+        let shown = known.clone().unwrap_or_else(|| {
+            let iterations = self.users.values().find_map(Hash::scram).map_or(4096, |other| other.iterations);
+            let half = |number: u8| self.hasher.hash_one((user, number)).to_le_bytes();
+            let salt = [half(0), half(1)].concat().into();
+            Credential { iterations, salt, stored_key: [0; 32], server_key: [0; 32] }
+        });
+        (known, shown)
     }
 
     /// Their names.

@@ -14,7 +14,8 @@ use broker_core::time::Mono;
 use crossbeam_channel::{Receiver, Sender, bounded};
 use mqtt::ReasonCode;
 
-use super::{Knowledge, Settings, refuse};
+use super::scram::Exchange;
+use super::{Answer, Knowledge, Settings, refuse};
 use crate::clock::Clock;
 use crate::sys::{self, EventFd};
 
@@ -26,11 +27,13 @@ pub(super) struct Job {
     /// When the core asked.
     pub(super) asked: Mono,
     pub(super) question: Question,
+    /// The exchange that it is a step of, if there is one.
+    pub(super) exchange: Option<Exchange>,
     /// By what it is to be judged.
     pub(super) knowledge: Arc<Knowledge>,
     pub(super) config: Arc<Config>,
     /// To whom the answer goes, and how it is woken.
-    pub(super) answers: Sender<Decided>,
+    pub(super) answers: Sender<Answer>,
     pub(super) wake: Arc<EventFd>,
 }
 
@@ -117,11 +120,16 @@ impl Hand {
                 continue;
             }
             // The panic hook logs it; whoever was to be judged is refused.
-            let judged = catch_unwind(AssertUnwindSafe(|| job.knowledge.decide(&job.config, &job.question)));
+            let judge = || match &job.question.method {
+                None => (job.knowledge.decide(&job.config, &job.question), None),
+                Some(_) => job.knowledge.exchange(&job.config, &job.question, job.exchange.clone()),
+            };
+            let judged = catch_unwind(AssertUnwindSafe(judge));
             self.counters.checked.fetch_add(1, Ordering::Relaxed);
-            let verdict = judged.unwrap_or_else(|_| refuse(ReasonCode::UNSPECIFIED_ERROR));
+            let (verdict, exchange) =
+                judged.unwrap_or_else(|_| (refuse(ReasonCode::UNSPECIFIED_ERROR), None));
             let decided = Decided { connection: job.question.connection, verdict };
-            if job.answers.send(decided).is_ok() {
+            if job.answers.send((decided, exchange)).is_ok() {
                 job.wake.signal();
             }
         }

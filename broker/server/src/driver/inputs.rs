@@ -181,7 +181,7 @@ impl Driver {
 
     /// Takes the answers to questions about clients: as many as there are, for their number is bounded.
     pub(super) fn take_answers(&mut self) {
-        while let Some(decided) = self.authenticator.next() {
+        while let Some(decided) = self.authenticator.next(|id| self.connections.get_mut(id).is_some()) {
             self.input(Input::Decided(decided));
         }
     }

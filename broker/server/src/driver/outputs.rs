@@ -156,6 +156,7 @@ impl Driver {
     pub(super) fn close_now(&mut self, id: ConnectionId) {
         self.end_handshake(id);
         let Some((socket, _)) = self.connections.remove(id) else { return };
+        self.authenticator.forget(id);
         if let Some(listener) = self.core.listener_of(id) {
             self.gates[usize::from(listener)].leave();
         }
