@@ -191,3 +191,82 @@ fn more_changes_than_are_remembered() {
     let late = subscriber.drain();
     assert!(late.iter().all(|publish| publish.payload == b"new"), "old after new");
 }
+
+/// What changed before its filter's turn came was live with the subscriber, and came again as a copy. What a filter
+/// is asked for after the change is a copy all the same, and so is what did not change.
+#[test]
+fn a_change_before_its_filters_turn_came_twice() {
+    for qos in [QoS::AtMostOnce, QoS::AtLeastOnce, QoS::ExactlyOnce] {
+        for cores in [1, CORES] {
+            let node = Node::new(cores);
+            let mut publisher = node.connect(Version::V5, "publisher");
+            for topic in numbers(0..500) {
+                publisher.retain(&format!("first/{topic}"), QoS::AtLeastOnce, "first");
+            }
+            for topic in
+                ["then/changed", "then/new", "then/unchanged"].iter().filter(|topic| **topic != "then/new")
+            {
+                publisher.retain(topic, QoS::ExactlyOnce, "old");
+            }
+            let mut subscriber = node.connect_with(&lasting_with_window("subscriber", 1));
+            subscriber.reads(false);
+            let at = |filter| SubscribeFilter { filter, options: options(QoS::AtLeastOnce) };
+            let then = SubscribeFilter { filter: "then/+", options: options(qos) };
+            subscriber.send_subscribe(&[at("first/#"), then], None);
+            for topic in ["then/changed", "then/new"] {
+                publisher.retain(topic, QoS::ExactlyOnce, "new");
+            }
+            subscriber.send_subscribe(&[SubscribeFilter { filter: "then/#", options: options(qos) }], None);
+            subscriber.reads(true);
+            let mut came = BTreeMap::new();
+            let mut publishes = Vec::new();
+            for packet in subscriber.packets() {
+                if let Packet::Publish(publish) = packet {
+                    subscriber.acknowledge(&publish);
+                    publishes.push(publish);
+                }
+            }
+            publishes.extend(subscriber.drain());
+            for publish in publishes {
+                *came.entry((publish.topic, publish.retain, publish.payload)).or_insert(0) += 1;
+            }
+            came.retain(|(topic, ..), _| topic.starts_with("then"));
+            let expected = BTreeMap::from([
+                (("then/changed", false, &b"new"[..]), 1),
+                (("then/new", false, b"new"), 1),
+                (("then/unchanged", true, b"old"), 2),
+                (("then/changed", true, b"new"), 1),
+                (("then/new", true, b"new"), 1),
+            ]);
+            assert_eq!(came, expected, "{qos:?}, {cores} cores");
+        }
+    }
+}
+
+/// Pages that were of no use, because more topics had changed than are remembered, were asked for one by one: while one
+/// was on its way the next was of no use for its sake, for ever.
+#[test]
+fn pages_of_several_ranges_kept_each_other_from_coming() {
+    let mut tested = 0;
+    for prefix in numbers(0..8) {
+        let node = Node::new(4);
+        let mut publisher = node.connect_at(ELSEWHERE, Version::V5, "publisher");
+        let topics: Vec<String> =
+            numbers(0..5000).iter().map(|number| format!("{prefix}/{number}")).collect();
+        topics.iter().for_each(|topic| publisher.retain(topic, QoS::AtMostOnce, "old"));
+        let mut subscriber = subscriber(&node, false);
+        node.hold_mail(2, HOME);
+        node.hold_mail(3, HOME);
+        let filter = SubscribeFilter { filter: &format!("{prefix}/#"), options: options(QoS::AtMostOnce) };
+        subscriber.send_subscribe(&[filter], None);
+        if !matches!(subscriber.packets()[..], [Packet::SubAck(_), ..]) {
+            continue; // its route is kept by a core that cannot answer
+        }
+        topics.iter().for_each(|topic| publisher.retain(topic, QoS::AtMostOnce, "new"));
+        assert!(subscriber.drain().len() >= topics.len());
+        node.release_mail();
+        assert!(subscriber.drain().iter().all(|publish| publish.payload == b"new"), "old after new");
+        tested += 1;
+    }
+    assert!(tested > 0);
+}

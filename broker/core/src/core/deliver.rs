@@ -101,7 +101,7 @@ impl Core {
         }
         match self.send_unqueued(now, session.connection(), publication, fields, out) {
             Sent::Done if publication.retain => {
-                self.overtake_retained(slot, publication.topic);
+                self.overtake_retained(slot, publication.topic, false);
                 Unqueued::Done
             }
             Sent::Done | Sent::Dropped => Unqueued::Done,

@@ -106,7 +106,7 @@ impl Core {
                 let slot = connection.inbox;
                 let entry = Entry::new(Arc::clone(publication.share()), qos, retain, subscription_id);
                 if self.enqueue(now, slot, entry) && publication.retain {
-                    self.overtake_retained(slot, publication.topic);
+                    self.overtake_retained(slot, publication.topic, true);
                 }
                 self.pump_shared(now, target.connection, Some(publication), out);
                 continue;
@@ -124,7 +124,7 @@ impl Core {
                     mark_dirty(connection, out);
                     if publication.retain {
                         let slot = connection.inbox;
-                        self.overtake_retained(slot, publication.topic);
+                        self.overtake_retained(slot, publication.topic, false);
                     }
                 }
                 Err(_) => self.counters.drop_messages(DropReason::TooLarge, 1),
@@ -196,7 +196,7 @@ impl Core {
         }
         let entry = Entry::new(Arc::clone(publication.share()), qos, retain, subscription_id);
         if self.enqueue(now, slot, entry) && publication.retain {
-            self.overtake_retained(slot, publication.topic);
+            self.overtake_retained(slot, publication.topic, true);
         }
         if let Some(connection) = connection {
             self.pump(now, connection, out);

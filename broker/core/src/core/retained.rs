@@ -153,10 +153,10 @@ impl Core {
         }
     }
 
-    /// A live message that changes what is retained was given to a session.
-    pub(super) fn overtake_retained(&mut self, slot: InboxSlot, topic: &str) {
+    /// A live message that changes what is retained was given to a session: to its queue, or only sent.
+    pub(super) fn overtake_retained(&mut self, slot: InboxSlot, topic: &str, queued: bool) {
         if let Some(owed) = &mut self.inboxes.at(slot).owed {
-            owed.overtake(topic);
+            owed.overtake(topic, queued);
         }
     }
 

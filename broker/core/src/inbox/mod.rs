@@ -7,6 +7,7 @@
 //! A session of a client that will not come back (session expiry 0) is *volatile*: it lives and dies with
 //! its connection. All others are *durable*: they wait for their client until they expire.
 
+mod overtaken;
 mod owed;
 mod queue;
 mod session;

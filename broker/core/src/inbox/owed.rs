@@ -4,22 +4,24 @@
 //! goes on where it was when its client comes back: what was on its way then is asked for again, as it is retained
 //! by then.
 //!
-//! A page shows what was retained when it was written. What changes while it is on its way, or waits here for room,
-//! may reach the client live before it; then its copy is old and is left out (promise 3).
+//! A page shows what was retained when it was written. What changes before that reaches the client live, if its filter
+//! was asked for by then, and what changes while the page is on its way, or waits here for room, does so before it:
+//! then the copy is the same message again, or an old one, and is left out (promise 3, and 6). So many topics are
+//! remembered for this ([`super::overtaken`]); of those beyond, a copy comes all the same, and never an old one.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use smallvec::SmallVec;
 
+use super::overtaken::{ChangeNumber, Forgotten, Overtaken};
 use crate::delivery::DeliveryOptions;
 use crate::identity::CoreId;
 use crate::message::Message;
 use crate::retain::{Page, Position};
 
-/// Topics remembered for the pages on their way. A page takes one exchange between two cores; should more topics than
-/// this change meanwhile, the page is asked for again.
-const OVERTAKEN_MAX: usize = 4096;
+/// Waiting filters that a topic is compared with; where there are more, it is taken for one that they match.
+const COMPARED_MAX: usize = 64;
 
 /// See the module's documentation. Never empty: a session that is owed nothing has none.
 #[derive(Debug, Default)]
@@ -28,24 +30,30 @@ pub struct Owed {
     front: Option<Stream>,
     /// Those whose turn has not come. One that is asked for again meanwhile is owed once, or a client that repeats its
     /// SUBSCRIBE faster than ranges answer could pile up any number.
-    waiting: BTreeMap<Box<str>, DeliveryOptions>,
+    waiting: BTreeMap<Box<str>, Wanted>,
+    /// What the client has got live of what it is owed.
+    overtaken: Overtaken,
+}
+
+/// A filter that was asked for.
+#[derive(Clone, Copy, Debug)]
+struct Wanted {
+    options: DeliveryOptions,
+    /// The last change before it was.
+    since: ChangeNumber,
 }
 
 /// Retained messages for one filter of a SUBSCRIBE.
 #[derive(Debug)]
 struct Stream {
     filter: Box<str>,
-    options: DeliveryOptions,
+    wanted: Wanted,
     /// Messages handed over.
     handed: u32,
     /// By which answers find it; None until the ranges are asked.
     number: Option<u64>,
     /// How far it has come at each range; a range that has no more is not there. None: none was ever asked.
     parts: Option<SmallVec<[Part; 1]>>,
-    /// Topics that changed while pages are on their way, and were sent to the client.
-    overtaken: BTreeSet<Box<str>>,
-    /// They were too many: the pages on their way are of no use.
-    again: bool,
 }
 
 /// One range's part of a stream.
@@ -61,8 +69,8 @@ struct Part {
 enum Progress {
     /// To be asked for.
     Wanted,
-    /// Asked for.
-    Asked,
+    /// Asked for; when it comes it may be of no use, because what it is to leave out was forgotten.
+    Asked { useless: bool },
     /// Here: what is left of it, the last that was taken from it, and where the next begins.
     Here { ready: VecDeque<Arc<Message>>, taken: Option<Arc<Message>>, rest: Option<Position> },
 }
@@ -99,7 +107,8 @@ impl Owed {
 
     /// Another filter.
     pub fn push(&mut self, filter: Box<str>, options: DeliveryOptions) {
-        self.waiting.insert(filter, options);
+        let since = self.overtaken.last();
+        self.waiting.insert(filter, Wanted { options, since });
         if self.front.is_none() {
             self.turn_over();
         }
@@ -115,15 +124,8 @@ impl Owed {
 
     /// Goes over to the next filter.
     fn turn_over(&mut self) {
-        self.front = self.waiting.pop_first().map(|(filter, options)| Stream {
-            filter,
-            options,
-            handed: 0,
-            number: None,
-            parts: None,
-            overtaken: BTreeSet::new(),
-            again: false,
-        });
+        let stream = |(filter, wanted)| Stream { filter, wanted, handed: 0, number: None, parts: None };
+        self.front = self.waiting.pop_first().map(stream);
     }
 
     /// The filter at hand.
@@ -154,15 +156,15 @@ impl Owed {
         let stream = self.front.as_ref()?;
         let mut ready = stream.parts.as_ref()?.iter().filter_map(|part| match &part.page {
             Progress::Here { ready, .. } => ready.front(),
-            Progress::Wanted | Progress::Asked => None,
+            Progress::Wanted | Progress::Asked { .. } => None,
         });
-        ready.next().map(|message| (message, stream.options))
+        ready.next().map(|message| (message, stream.wanted.options))
     }
 
     /// What is to be done next, given that there is room for a message, and that a filter is owed so many at most.
     pub fn next(&mut self, matches_max: u32) -> Step {
         let Some(stream) = self.front.as_mut() else { return Step::Done };
-        let options = stream.options;
+        let options = stream.wanted.options;
         let Some(parts) = &mut stream.parts else { return Step::Begin };
         if let Some(message) = parts.iter_mut().find_map(Part::take) {
             if stream.handed >= matches_max {
@@ -180,7 +182,7 @@ impl Owed {
         let mut asks = Vec::new();
         for part in parts {
             if let Progress::Wanted = part.page {
-                part.page = Progress::Asked;
+                part.page = Progress::Asked { useless: false };
                 asks.push(Ask { core: part.core, after: part.after.clone() });
             }
         }
@@ -193,54 +195,70 @@ impl Owed {
             return false;
         };
         let Some(parts) = &mut stream.parts else { return false };
-        let asked = |part: &&mut Part| part.core == from && matches!(part.page, Progress::Asked);
-        let Some(part) = parts.iter_mut().find(asked) else { return false };
-        part.page = if stream.again {
-            Progress::Wanted
-        } else {
-            let mut ready = VecDeque::from(page.messages);
-            ready.retain(|message| !stream.overtaken.contains(&message.topic));
-            Progress::Here { ready, taken: None, rest: page.rest }
+        let Some(part) = parts.iter_mut().find(|part| part.core == from) else { return false };
+        part.page = match part.page {
+            Progress::Asked { useless: true } => Progress::Wanted,
+            Progress::Asked { useless: false } => {
+                let mut ready = VecDeque::from(page.messages);
+                ready.retain(|message| !self.overtaken.has(&message.topic, stream.wanted.since));
+                Progress::Here { ready, taken: None, rest: page.rest }
+            }
+            Progress::Wanted | Progress::Here { .. } => return false,
         };
-        if !parts.iter().any(|part| matches!(part.page, Progress::Asked)) {
-            stream.again = false;
-            stream.overtaken = BTreeSet::new();
-        }
         true
     }
 
-    /// The client was sent a live message that changed what is retained on this topic: an older copy is not for it.
-    pub fn overtake(&mut self, topic: &str) {
+    /// The client was given a live message that changed what is retained on this topic: an older copy is not for it,
+    /// nor this message again. `queued`: in its session's queue, and not only sent.
+    pub fn overtake(&mut self, topic: &str, queued: bool) {
         let Some(stream) = self.front.as_mut() else { return };
-        let Some(parts) = &mut stream.parts else { return };
-        if !mqtt::filter_matches(&stream.filter, topic) {
+        let waits = self.waiting.len() > COMPARED_MAX
+            || self.waiting.keys().any(|filter| mqtt::filter_matches(filter, topic));
+        if !(stream.overtake(topic) || waits) {
             return;
         }
-        let mut on_the_way = false;
-        for part in parts {
-            match &mut part.page {
-                Progress::Wanted => {}
-                Progress::Asked => on_the_way = true,
-                Progress::Here { ready, .. } => ready.retain(|message| *message.topic != *topic),
-            }
-        }
-        if on_the_way && stream.overtaken.len() >= OVERTAKEN_MAX {
-            stream.again = true;
-            stream.overtaken = BTreeSet::new();
-        }
-        if on_the_way && !stream.again {
-            stream.overtaken.insert(topic.into());
+        if let Err(Forgotten) = self.overtaken.insert(topic, queued) {
+            stream.discard_asked();
         }
     }
 
     /// A connection begins (or ended): what is on its way or waits here is asked for again.
     pub fn rewind(&mut self) {
+        self.overtaken.forget_unqueued();
         let Some(stream) = self.front.as_mut() else { return };
         stream.number = None;
-        stream.again = false;
-        stream.overtaken = BTreeSet::new();
         if let Some(parts) = &mut stream.parts {
             parts.retain(Part::rewind);
+        }
+    }
+}
+
+impl Stream {
+    /// Leaves out a topic's copy that is here. True if one may still come.
+    fn overtake(&mut self, topic: &str) -> bool {
+        if !mqtt::filter_matches(&self.filter, topic) {
+            return false;
+        }
+        let Some(parts) = &mut self.parts else { return true };
+        let mut comes = false;
+        for part in parts {
+            comes |= match &mut part.page {
+                Progress::Wanted | Progress::Asked { .. } => true,
+                Progress::Here { ready, rest, .. } => {
+                    ready.retain(|message| *message.topic != *topic);
+                    rest.is_some()
+                }
+            };
+        }
+        comes
+    }
+
+    /// What is on its way may be old, and is asked for again when it has come.
+    fn discard_asked(&mut self) {
+        for part in self.parts.iter_mut().flatten() {
+            if let Progress::Asked { useless } = &mut part.page {
+                *useless = true;
+            }
         }
     }
 }
