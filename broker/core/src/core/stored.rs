@@ -34,6 +34,18 @@ impl Core {
         self.storage.by_id(log)
     }
 
+    /// Writes behind all that was appended that it was written, for an orderly stop. The host ends turns until
+    /// [`Core::logs_are_flushed`].
+    pub fn close_logs(&mut self, now: Now) {
+        self.storage.close(now);
+    }
+
+    /// Whether all that was appended is on the disk.
+    #[must_use]
+    pub fn logs_are_flushed(&self) -> bool {
+        self.storage.is_flushed()
+    }
+
     /// A log could not be written. Nothing is acknowledged any more, and the process is to end.
     #[must_use]
     pub fn is_poisoned(&self) -> bool {

@@ -142,6 +142,18 @@ impl Storage {
         self.logs.iter().filter_map(StoredLog::next_timeout).min()
     }
 
+    /// Ends what is to outlive the process with a mark.
+    pub fn close(&mut self, now: Now) {
+        if self.memory.is_none() {
+            self.logs.iter_mut().for_each(|log| log.close(now));
+        }
+    }
+
+    /// Whether all that was appended is durable.
+    pub fn is_flushed(&self) -> bool {
+        self.logs.iter().all(StoredLog::is_flushed)
+    }
+
     /// Whether a log acknowledges nothing any more: the process is to end.
     pub fn is_poisoned(&self) -> bool {
         self.logs.iter().any(StoredLog::is_poisoned)

@@ -2,7 +2,7 @@
 
 use range::{Outputs, Replica, Wall};
 use wal::log::reclaim::ReclaimBudget;
-use wal::{Appended, Log, LogId, Position, RangeId, Write};
+use wal::{Appended, Log, LogId, Lsn, Position, RangeId, Write};
 
 use super::{StorageAnswer, StorageRequest};
 use crate::ranges::inbox::InboxRange;
@@ -104,10 +104,23 @@ impl StoredLog {
     pub(super) fn next_timeout(&self) -> Option<Mono> {
         let durable = self.log.durable();
         let waits = self.inbox.waits_for();
-        if self.inbox.is_dirty() || waits.is_some_and(|lsn| lsn <= durable) {
+        if self.inbox.wants_turn() || waits.is_some_and(|lsn| lsn <= durable) {
             return Some(Mono(0));
         }
         self.log.next_timeout().map(|at| Mono(at.0))
+    }
+
+    /// Says in the log that all before is durable, so that damage to it will be noticed.
+    pub(super) fn close(&mut self, now: Now) {
+        if self.log.next_lsn() > Lsn(1) {
+            // Without room the log is whole all the same.
+            let _ = self.log.append_mark(wal::Mono(now.monotonic.0));
+            self.log.hurry();
+        }
+    }
+
+    pub(super) fn is_flushed(&self) -> bool {
+        self.log.usage().unflushed_bytes == 0
     }
 
     pub(super) fn is_poisoned(&self) -> bool {

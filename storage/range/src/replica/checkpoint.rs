@@ -37,6 +37,16 @@ pub(super) struct Checkpoint {
 
 impl Checkpoint {
     /// Is there something to do that waits for nobody?
+    pub(super) fn wants_turn(&self) -> bool {
+        !self.is_busy() && (self.wanted || self.writer.is_some())
+    }
+
+    /// Is there nothing to do before somebody answers, or the log takes a record?
+    fn is_busy(&self) -> bool {
+        self.waiting || self.written.is_some() || self.truncating.is_some()
+    }
+
+    /// Is there something that is not handed to the log or the host?
     pub(super) fn is_dirty(&self) -> bool {
         self.written.is_some() || (!self.waiting && (self.wanted || self.writer.is_some()))
     }
@@ -76,8 +86,7 @@ impl<S: StateMachine> Replica<S> {
         self.truncate(log, out);
         self.name_checkpoint(now, log);
         let checkpoint = &self.checkpoint;
-        let busy = checkpoint.waiting || checkpoint.written.is_some() || checkpoint.truncating.is_some();
-        if busy {
+        if checkpoint.is_busy() {
             return;
         }
         let due = checkpoint.log_bytes >= self.config.checkpoint_log_bytes.max(checkpoint.bytes);
