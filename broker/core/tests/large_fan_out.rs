@@ -5,6 +5,7 @@ mod host;
 use std::sync::Arc;
 use std::time::Duration;
 
+use broker_core::access::{AccessList, Action, Line, Rule, Subject};
 use broker_core::config::{Config, Settings};
 use broker_core::counters::DropReason;
 use host::exchange::{lasting, numbers};
@@ -184,4 +185,41 @@ fn sessions_that_come_and_go_meanwhile() {
         assert_eq!(subscriber.payloads(), ["x", "y"]);
     }
     assert_eq!(DropReason::ALL.iter().map(|reason| node.dropped(*reason)).sum::<u64>(), 0);
+}
+
+/// A permission that was withdrawn while a message was left over did not keep it from those who had not got it yet.
+#[test]
+fn a_permission_withdrawn_did_not_stop_what_was_left_over() {
+    let everybody = |filter: &str, allow| Line {
+        subject: Subject::Everybody,
+        rule: Rule { action: Action::Any, filter: filter.into(), allow },
+    };
+    for (cores, lasting_sessions) in [(1, false), (1, true), (2, false), (2, true)] {
+        for qos in [QoS::AtMostOnce, QoS::AtLeastOnce] {
+            for list in [vec![everybody("#", true)], vec![]] {
+                let node = node(cores);
+                if !list.is_empty() {
+                    node.access_list(Some(AccessList::new(list)));
+                }
+                let mut subscribers = subscribers(&node, lasting_sessions, qos);
+                node.take_whole_turns();
+                let mut publisher = node.connect_at(0, Version::V311, "publisher");
+                for _ in 0..2 {
+                    publisher.push(&publish("t", qos, 1, "x")); // known, then cached
+                    node.advance(Duration::from_secs(1));
+                    subscribers.iter_mut().for_each(|subscriber| drop(subscriber.drain()));
+                    publisher.packets();
+                }
+                publisher.push(&publish("t", qos, 1, "x"));
+                node.run_once();
+                assert!(node.postponed() > 0, "{cores} {lasting_sessions} {qos:?}");
+                let denied = everybody("t", false);
+                node.access_list(Some(AccessList::new([everybody("#", true), denied])));
+                let got: usize = subscribers.iter_mut().map(|subscriber| subscriber.payloads().len()).sum();
+                let most = 2 * TURN as usize * usize::from(cores);
+                assert!(got <= most, "{got} of {cores} cores, {lasting_sessions}, {qos:?}");
+                assert_eq!(node.dropped(DropReason::NoPermission) as usize, MANY - got);
+            }
+        }
+    }
 }

@@ -13,7 +13,7 @@ use crate::dist::FanOut;
 use crate::identity::ConnectionId;
 use crate::inbox::InboxSlot;
 use crate::input::Outputs;
-use crate::message::Message;
+use crate::message::{Message, Publication};
 use crate::tenant::TenantIndex;
 use crate::time::{Now, Wall};
 
@@ -38,8 +38,14 @@ impl Core {
         self.tenants.get(tenant).local.matching_filters(topic, |filter| {
             local.extend_from_slice(filter.subscribers());
         });
+        let denied = self.leave_out_denied(&mut local, topic);
+        (local, denied)
+    }
+
+    /// Leaves out who may not receive what is published on a topic, and says how many.
+    fn leave_out_denied(&mut self, local: &mut Vec<FanOut>, topic: &str) -> u32 {
         if !self.access.is_restricted() {
-            return (local, 0);
+            return 0;
         }
         let all = local.len();
         local.retain(|target| {
@@ -50,8 +56,25 @@ impl Core {
                 grant.may_receive(topic)
             })
         });
-        let denied = u32::try_from(all - local.len()).unwrap_or(u32::MAX);
-        (local, denied)
+        u32::try_from(all - local.len()).unwrap_or(u32::MAX)
+    }
+
+    /// Gives a message to some of those who were to have it when it was published, as far as they may have it now.
+    /// Who may have it was settled under `generation` of the access list.
+    pub(super) fn fan_out_late(
+        &mut self,
+        now: Now,
+        publication: &Publication<'_>,
+        targets: &[FanOut],
+        generation: u32,
+        out: &mut Outputs,
+    ) {
+        if generation == self.access.generation() {
+            return self.fan_out(now, publication, targets, 0, out);
+        }
+        let mut local = targets.to_vec();
+        let denied = self.leave_out_denied(&mut local, publication.topic);
+        self.fan_out(now, publication, &local, denied, out);
     }
 
     /// Brings a connection's grant up to date. What waits in its queue is judged again if it was not.

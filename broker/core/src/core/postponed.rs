@@ -4,7 +4,7 @@
 //! - First come, first served; and a message on a topic that has deliveries left over takes its place behind
 //!   them, so that none overtakes another (promise 3).
 //! - Who gets a message is settled when it is published; an UNSUBACK waits for what is postponed before it
-//!   [MQTT-3.10.4-2].
+//!   [MQTT-3.10.4-2]. Whether they may have it is judged again if permissions have changed since.
 //! - Back-pressure: a publisher of this core is not read until its message is with everybody. One of another
 //!   core is read more slowly, and its core has its credit back only then.
 
@@ -45,6 +45,8 @@ struct Delivery {
     tenant: TenantIndex,
     message: Arc<Message>,
     recipients: Recipients,
+    /// Of the access list under which it was settled who may have it.
+    generation: u32,
     /// The first of them who has not got it.
     at: usize,
     origin: Origin,
@@ -147,7 +149,8 @@ impl Core {
         }
         *self.postponed.topics.entry((tenant, publication.topic.into())).or_default() += 1;
         let message = Arc::clone(publication.share());
-        let delivery = Delivery { tenant, message, recipients, at: 0, origin, waits: Vec::new() };
+        let generation = self.access.generation();
+        let delivery = Delivery { tenant, message, recipients, generation, at: 0, origin, waits: Vec::new() };
         self.postponed.messages.push_back(delivery);
     }
 
@@ -177,8 +180,12 @@ impl Core {
         let range = delivery.at..delivery.at + count;
         delivery.at = range.end;
         match &delivery.recipients {
-            Recipients::Volatile(cached) => self.fan_out(now, &publication, &cached.local[range], 0, out),
-            Recipients::Gathered(targets) => self.fan_out(now, &publication, &targets[range], 0, out),
+            Recipients::Volatile(cached) => {
+                self.fan_out_late(now, &publication, &cached.local[range], delivery.generation, out);
+            }
+            Recipients::Gathered(targets) => {
+                self.fan_out_late(now, &publication, &targets[range], delivery.generation, out);
+            }
             Recipients::Durable(cached, part) => {
                 let targets = &cached.destinations.sessions[part.clone()][range];
                 self.append_all(now, &publication, targets, out);
