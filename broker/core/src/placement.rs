@@ -29,6 +29,18 @@ impl Config {
     pub(crate) fn core_of(&self, key: KeyHash) -> CoreId {
         CoreId(log_of(key, self.logs()) % self.cores)
     }
+
+    /// The core at which a client is at home.
+    #[must_use]
+    pub fn home(&self, tenant: &str, client: &str) -> CoreId {
+        self.core_of(inbox_key(tenant, client))
+    }
+
+    /// The core that keeps a topic's retained message.
+    #[must_use]
+    pub fn keeper(&self, tenant: &str, topic: &str) -> CoreId {
+        self.core_of(retain_key(tenant, topic))
+    }
 }
 
 /// Inbox key: `hash(tenant, client) | tenant | client`.

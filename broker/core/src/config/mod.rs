@@ -159,6 +159,13 @@ impl Config {
         self.tenants.get(tenant).unwrap_or(&self.settings)
     }
 
+    /// Whether a client can be of this tenant.
+    #[must_use]
+    pub fn has_tenant(&self, name: &str) -> bool {
+        let fixed = || self.listeners.iter().filter_map(|listener| listener.tenant.as_deref());
+        name == &*self.default_tenant || self.tenants.contains_key(name) || fixed().any(|it| it == name)
+    }
+
     /// The settings of a tenant for the clients of one listener, if they differ there.
     #[must_use]
     pub fn settings_on(&self, listener: u16, tenant: &str) -> Option<Settings> {

@@ -168,6 +168,8 @@ pub struct SubscribeRequest {
     pub packet_id: PacketId,
     /// UNSUBACK is owed, not SUBACK.
     pub unsubscribe: bool,
+    /// An operator asked for it, and is answered in the client's place: the number of the question.
+    pub asked: Option<u64>,
     /// One for each filter.
     pub reasons: SmallVec<[ReasonCode; 4]>,
     /// Routes that are not confirmed yet.

@@ -14,6 +14,7 @@ use crate::inbox::{Effect, Ended, InboxSlot, Leftover};
 use crate::input::{Close, Outputs};
 use crate::message::{Message, Publication};
 use crate::notice::{Event, Notice};
+use crate::sight::{Answer, Refusal, Said};
 use crate::time::{Now, Wall};
 
 /// Filters and messages of ended sessions that one turn deals with: a session may have had a million.
@@ -33,7 +34,7 @@ impl Core {
         let Some(connection) = self.connections.get_mut(id) else { return };
         let (slot, tenant) = (connection.inbox, connection.tenant);
         connection.phase = crate::connection::Phase::Closing;
-        self.keep_asked_for(id, slot);
+        self.keep_asked_for(id, slot, out);
         let publishes = self.tenants.get(tenant).settings.stop_publishes_wills;
         let stopping = self.stopping.is_some() && !publishes;
         if stopping && keep_will && self.inboxes.get(slot).has_will() {
@@ -138,10 +139,12 @@ impl Core {
 
     /// A SUBSCRIBE whose acknowledgement waits when its connection ends leaves the subscription to a session that
     /// lasts, and what that is owed of retained messages: the client may ask only for what is new to it.
-    pub(super) fn keep_asked_for(&mut self, id: ConnectionId, slot: InboxSlot) {
+    pub(super) fn keep_asked_for(&mut self, id: ConnectionId, slot: InboxSlot, out: &mut Outputs) {
         let Some(connection) = self.connections.get_mut(id) else { return };
         let Some(extras) = &mut connection.extras else { return };
         let requests = std::mem::take(&mut extras.requests);
+        let gone = |number| Answer { number, said: Said::Done(Err(Refusal::Gone)) };
+        out.answers.extend(requests.iter().filter_map(|request| request.asked).map(gone));
         let session = self.inboxes.at(slot);
         for (filter, options) in requests.into_iter().flat_map(|request| request.retained) {
             session.owed.get_or_insert_default().push(filter, options);

@@ -119,7 +119,7 @@ impl Core {
             if let Effect::TakenOver(former) = effect
                 && attached.session_present
             {
-                self.keep_asked_for(*former, attached.slot);
+                self.keep_asked_for(*former, attached.slot, out);
             }
         }
         self.settle(now, effects, out);

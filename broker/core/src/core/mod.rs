@@ -232,7 +232,7 @@ impl Core {
             Input::Ban(ban) => self.on_ban(now, ban),
             Input::Unban(target) => self.on_unban(&target),
             Input::UsersGone(users) => self.on_users_gone(&users),
-            Input::Ask(ask) => self.on_ask(*ask, out),
+            Input::Ask(ask) => self.on_ask(now, *ask, out),
             Input::Stop => self.on_stop(now, out),
         }
     }

@@ -20,6 +20,7 @@ use crate::dist::Route;
 use crate::identity::ConnectionId;
 use crate::input::Outputs;
 use crate::limit::Limit;
+use crate::sight::{Answer, Refusal, Said};
 use crate::tenant::{RouteWaiting, SubscribeWait, TenantIndex};
 use crate::time::Now;
 
@@ -81,12 +82,12 @@ impl Core {
     }
 
     /// A filter costs a turn what a delivery does.
-    fn charge_filters(&mut self, filters: usize) {
+    pub(super) fn charge_filters(&mut self, filters: usize) {
         let filters = u32::try_from(filters).expect("at most 65 535");
         self.deliveries_left = self.deliveries_left.saturating_sub(filters);
     }
 
-    fn begin_request(
+    pub(super) fn begin_request(
         &mut self,
         id: ConnectionId,
         packet_id: mqtt::PacketId,
@@ -99,6 +100,7 @@ impl Core {
             number,
             packet_id,
             unsubscribe,
+            asked: None,
             reasons: SmallVec::new(),
             waiting: 0,
             retained: Vec::new(),
@@ -121,7 +123,7 @@ impl Core {
     }
 
     /// What the settings and the client's permissions say about one filter.
-    fn judge_filter<'a>(
+    pub(super) fn judge_filter<'a>(
         &self,
         id: ConnectionId,
         filter: &SubscribeFilter<'a>,
@@ -149,7 +151,7 @@ impl Core {
     }
 
     /// Enters one subscription, and asks for its route.
-    fn subscribe(
+    pub(super) fn subscribe(
         &mut self,
         request: &mut SubscribeRequest,
         wait: SubscribeWait,
@@ -190,7 +192,7 @@ impl Core {
         ReasonCode::from_value(granted.bits()).expect("0 to 2")
     }
 
-    fn unsubscribe(
+    pub(super) fn unsubscribe(
         &mut self,
         request: &mut SubscribeRequest,
         wait: SubscribeWait,
@@ -285,7 +287,7 @@ impl Core {
         }
     }
 
-    fn enter_request(&mut self, id: ConnectionId, request: SubscribeRequest, out: &mut Outputs) {
+    pub(super) fn enter_request(&mut self, id: ConnectionId, request: SubscribeRequest, out: &mut Outputs) {
         if request.waiting == 0 {
             self.finish_request(id, request, out);
         } else if let Some(connection) = self.connections.get_mut(id) {
@@ -318,6 +320,21 @@ impl Core {
 
     /// Acknowledges, and begins with the retained messages.
     fn finish_request(&mut self, id: ConnectionId, request: SubscribeRequest, out: &mut Outputs) {
+        match request.asked {
+            Some(number) => answer_asked(number, &request, out),
+            None => self.write_suback(id, &request, out),
+        }
+        let Some(slot) = self.connections.get(id).map(|connection| connection.inbox) else { return };
+        if !request.retained.is_empty() {
+            let owed = self.inboxes.at(slot).owed.get_or_insert_default();
+            for (filter, options) in request.retained {
+                owed.push(filter, options);
+            }
+            self.start_retained(slot);
+        }
+    }
+
+    fn write_suback(&mut self, id: ConnectionId, request: &SubscribeRequest, out: &mut Outputs) {
         self.write(id, out, |tail, version| {
             let ack = SubAckOut {
                 packet_id: request.packet_id,
@@ -331,15 +348,14 @@ impl Core {
                 encode::suback(tail, version, &ack);
             }
         });
-        let Some(slot) = self.connections.get(id).map(|connection| connection.inbox) else { return };
-        if !request.retained.is_empty() {
-            let owed = self.inboxes.at(slot).owed.get_or_insert_default();
-            for (filter, options) in request.retained {
-                owed.push(filter, options);
-            }
-            self.start_retained(slot);
-        }
     }
+}
+
+/// Answers the operator, on whose behalf one filter was asked for.
+fn answer_asked(number: u64, request: &SubscribeRequest, out: &mut Outputs) {
+    let refused = |reason: &ReasonCode| reason.is_error() || *reason == ReasonCode::NO_SUBSCRIPTION_EXISTED;
+    let refusal = request.reasons.iter().copied().find(refused).map(Refusal::Reason);
+    out.answers.push(Answer { number, said: Said::Done(refusal.map_or(Ok(()), Err)) });
 }
 
 /// What kinds of subscriptions are offered to the tenant's clients.

@@ -134,13 +134,12 @@ impl Inboxes {
         self.sessions.len()
     }
 
-    /// Some of the sessions, from a place in the table on; and where to go on, if that is not the end. So many places
-    /// are looked at.
-    pub fn page(&self, from: u32, looks: u32) -> (impl Iterator<Item = &Inbox>, Option<u32>) {
+    /// Some of the sessions, from a place in the table on, each with its place; and where to go on, if that is not the
+    /// end. So many places are looked at.
+    pub fn page(&self, from: u32, looks: u32) -> (impl Iterator<Item = (InboxSlot, &Inbox)>, Option<u32>) {
         let end = from.saturating_add(looks);
-        let sessions =
-            (from..end).filter_map(|slot| self.sessions.get(slot as usize).map(|session| &**session));
-        (sessions, ((end as usize) < self.sessions.capacity()).then_some(end))
+        let at = |slot| Some((InboxSlot(slot), &**self.sessions.get(slot as usize)?));
+        ((from..end).filter_map(at), ((end as usize) < self.sessions.capacity()).then_some(end))
     }
 
     /// The session at a place that its connection holds.
@@ -236,7 +235,13 @@ impl Inboxes {
         self.sessions[slot.index()].release(packet_id)
     }
 
-    fn find_client(&self, tenant: &str, client: &str) -> Option<InboxSlot> {
+    /// Ends a session whose client is away, before its time.
+    pub fn end_away(&mut self, slot: InboxSlot, now: Wall, effects: &mut Vec<Effect>) {
+        self.end(slot, now, effects);
+    }
+
+    /// A client's session.
+    pub fn find_client(&self, tenant: &str, client: &str) -> Option<InboxSlot> {
         let found = self.by_client.find(self.hash(tenant, client), |slot| {
             let session = &self.sessions[*slot as usize];
             &*session.client == client && &*session.tenant == tenant

@@ -59,6 +59,8 @@ pub struct Inbox {
 /// What is due while a client is away.
 #[derive(Debug, Default)]
 struct Away {
+    /// Since when it is away.
+    since: Wall,
     /// When the will is to be published.
     will_due: Option<Wall>,
     /// When the session ends.
@@ -152,6 +154,7 @@ impl Inbox {
         self.connection = None;
         self.rewind();
         self.away = Some(Box::new(Away {
+            since: now,
             will_due: self.will.as_ref().map(|will| now.after_seconds(will.delay_seconds)),
             expires: (self.expiry_seconds != u32::MAX).then(|| now.after_seconds(self.expiry_seconds)),
             timer: None,
@@ -218,6 +221,21 @@ impl Inbox {
     /// Its time has passed, or passes with the connection that it has [MQTT-4.1.0-2].
     pub(super) fn is_over(&self, now: Wall) -> bool {
         self.expiry_seconds == 0 || self.is_expired(now)
+    }
+
+    /// Since when its client is away, and when it ends for that, if it does.
+    pub fn away(&self) -> Option<(Wall, Option<Wall>)> {
+        self.away.as_ref().map(|away| (away.since, away.expires))
+    }
+
+    /// The will of its connection, or the one that is due.
+    pub fn will(&self) -> Option<&Will> {
+        self.will.as_deref()
+    }
+
+    /// QoS 2 messages from its client that are not released.
+    pub fn unreleased(&self) -> usize {
+        self.taken.len()
     }
 
     /// Whether a will is to be published when the connection ends.

@@ -32,6 +32,13 @@ impl Position {
     pub fn after(topic: &str) -> Position {
         Position(key(topic))
     }
+
+    /// That topic.
+    pub fn topic(&self) -> String {
+        let mut topic = String::new();
+        spell(&self.0, &mut topic);
+        topic
+    }
 }
 
 /// See the module's documentation.

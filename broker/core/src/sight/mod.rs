@@ -5,11 +5,19 @@
 //! remembers nothing of those who ask. Pages of something that changes meanwhile miss nothing that is there all the
 //! time.
 
+mod acts;
+mod sessions;
 mod traffic;
 
 use crate::core::Usage;
 use crate::counters::Counters;
 
+pub use crate::delivery::DeliveryOptions;
+pub use acts::{Disconnect, Farewell, Publish, Refusal, Subscribe, Unsubscribe};
+pub use sessions::{
+    Away, FindSessions, FindSubscriptions, Online, Place, RetainedMessage, Session, SessionDetails,
+    Subscription, WillSummary,
+};
 pub use traffic::{Flow, Traffic};
 
 /// A question, with a number by which its answer is known. The asker chooses it.
@@ -36,6 +44,65 @@ pub enum What {
         /// 0 at first.
         from: u32,
     },
+    /// Some of the sessions.
+    Sessions(Box<FindSessions>),
+    /// One session; to its client's home.
+    Session {
+        /// Its tenant.
+        tenant: Box<str>,
+        /// Its client.
+        client: Box<str>,
+    },
+    /// Some of the subscriptions.
+    Subscriptions(Box<FindSubscriptions>),
+    /// Some of a tenant's retained messages.
+    Retained {
+        /// Whose.
+        tenant: Box<str>,
+        /// Which topics.
+        filter: Box<str>,
+        /// Behind this topic; None at first.
+        after: Option<Box<str>>,
+    },
+    /// Disconnect one client; to its home.
+    Disconnect(Box<Disconnect>),
+    /// Disconnect clients of a tenant, some from this place in the core's table on.
+    DisconnectAll {
+        /// Whose.
+        tenant: Box<str>,
+        /// Only those that were let in as this user.
+        user: Option<Box<str>>,
+        /// What they are told.
+        farewell: Farewell,
+        /// 0 at first.
+        from: u32,
+    },
+    /// Publish a message. To the core that keeps its topic's retained message, so that one publisher's follow each
+    /// other.
+    Publish(Box<Publish>),
+    /// Subscribe on behalf of a client that is online; to its home.
+    Subscribe(Box<Subscribe>),
+    /// Unsubscribe on behalf of a client that is online; to its home.
+    Unsubscribe(Box<Unsubscribe>),
+    /// End sessions of a tenant whose clients are away, some from this place in the core's table on. Their wills are
+    /// published.
+    ExpireSessions {
+        /// Whose.
+        tenant: Box<str>,
+        /// Only those that have been away for so long.
+        away_seconds: u32,
+        /// 0 at first.
+        from: u32,
+    },
+    /// Clear some of a tenant's retained messages, without telling anybody.
+    ClearRetained {
+        /// Whose.
+        tenant: Box<str>,
+        /// Which topics.
+        filter: Box<str>,
+        /// Behind this topic; None at first.
+        after: Option<Box<str>>,
+    },
 }
 
 /// An answer.
@@ -56,15 +123,38 @@ pub enum Said {
     Tenants(Page<TenantTraffic>),
     /// To [`What::Census`].
     Census(Page<TenantCensus>),
+    /// To [`What::Sessions`].
+    Sessions(Page<Session>),
+    /// To [`What::Session`]; None: there is none.
+    Session(Option<Box<SessionDetails>>),
+    /// To [`What::Subscriptions`].
+    Subscriptions(Page<Subscription, Place>),
+    /// To [`What::Retained`].
+    Retained(Page<RetainedMessage, Box<str>>),
+    /// To [`What::Disconnect`], [`What::Publish`], [`What::Subscribe`] and [`What::Unsubscribe`].
+    Done(Result<(), Refusal>),
+    /// To [`What::DisconnectAll`] and [`What::ExpireSessions`].
+    Counted(Progress),
+    /// To [`What::ClearRetained`].
+    Cleared(Progress<Box<str>>),
 }
 
 /// Some of a list.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Page<T> {
+pub struct Page<T, P = u32> {
     /// In the order of the core's table.
     pub items: Vec<T>,
     /// Where the next page begins; None: this is the last.
-    pub next: Option<u32>,
+    pub next: Option<P>,
+}
+
+/// How far something has come that takes many turns.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Progress<P = u32> {
+    /// How many it was done to, this time.
+    pub count: u32,
+    /// Where to go on; None: it is done.
+    pub next: Option<P>,
 }
 
 /// One core at a glance.

@@ -177,10 +177,20 @@ impl Node {
 
     /// What a core answers to its operator.
     pub fn ask(&self, core: u16, what: What) -> Said {
+        self.begin_to_ask(core, what).expect("an answer")
+    }
+
+    /// The same, where the answer may have to wait: what it says, or the number by which it will be known.
+    pub fn begin_to_ask(&self, core: u16, what: What) -> Result<Said, u64> {
         let number = self.next_question.get();
         self.next_question.set(number + 1);
         let answer = self.world.borrow_mut().ask(CoreId(core), Ask { number, what });
-        answer.expect("an answer").said
+        answer.map(|answer| answer.said).ok_or(number)
+    }
+
+    /// An answer that had to wait, if it has come.
+    pub fn answer_to(&self, number: u64) -> Option<Said> {
+        self.world.borrow_mut().answer_to(number).map(|answer| answer.said)
     }
 
     /// A sum over all cores.

@@ -244,6 +244,11 @@ impl World {
         self.cores[index].on_input(self.now, Input::Ask(Box::new(ask)), &mut self.outputs[index]);
         self.turn(core);
         self.run();
+        self.answer_to(number)
+    }
+
+    /// An operator's answer that has come.
+    pub fn answer_to(&mut self, number: u64) -> Option<Answer> {
         let at = self.answers.iter().position(|answer| answer.number == number)?;
         Some(self.answers.swap_remove(at))
     }

@@ -1,11 +1,15 @@
 //! Answers to what an operator asks. Each takes a small part of a turn, however much there is: about a quarter of a
 //! millisecond at most, where every session is a cache miss.
 
+mod act;
+mod find;
+
 use std::collections::BTreeMap;
 
 use super::Core;
 use crate::input::Outputs;
 use crate::sight::{Answer, Ask, Census, Page, Said, TenantCensus, TenantTraffic, Totals, What};
+use crate::time::Now;
 
 /// Tenants of one page.
 const TENANTS_MAX: usize = 128;
@@ -14,14 +18,47 @@ const TENANTS_MAX: usize = 128;
 const SESSIONS_LOOKS_MAX: u32 = 512;
 
 impl Core {
-    pub(super) fn on_ask(&mut self, ask: Ask, out: &mut Outputs) {
+    pub(super) fn on_ask(&mut self, now: Now, ask: Ask, out: &mut Outputs) {
         let Ask { number, what } = ask;
-        let said = match what {
+        if let Some(said) = self.answer_to(now, number, what, out) {
+            out.answers.push(Answer { number, said });
+        }
+    }
+
+    /// The answer; None: it comes when it is done.
+    fn answer_to(&mut self, now: Now, number: u64, what: What, out: &mut Outputs) -> Option<Said> {
+        Some(match what {
             What::Totals => Said::Totals(Box::new(self.totals())),
             What::Tenants { from } => Said::Tenants(self.tenant_traffic(from)),
             What::Census { from } => Said::Census(self.census(from)),
-        };
-        out.answers.push(Answer { number, said });
+            What::Sessions(find) => Said::Sessions(self.find_sessions(&find)),
+            What::Session { tenant, client } => Said::Session(self.session_details(&tenant, &client)),
+            What::Subscriptions(find) => Said::Subscriptions(self.find_subscriptions(&find)),
+            What::Retained { tenant, filter, after } => {
+                Said::Retained(self.find_retained(now, &tenant, &filter, after.as_deref()))
+            }
+            What::Disconnect(disconnect) => Said::Done(self.disconnect_client(now, &disconnect, out)),
+            What::DisconnectAll { tenant, user, farewell, from } => {
+                Said::Counted(self.disconnect_clients(now, (&tenant, user.as_deref()), &farewell, from, out))
+            }
+            What::Publish(publish) => Said::Done(self.publish_for(now, *publish, out)),
+            What::Subscribe(subscribe) => {
+                return self
+                    .subscribe_for(number, &subscribe, out)
+                    .err()
+                    .map(|refusal| Said::Done(Err(refusal)));
+            }
+            What::Unsubscribe(unsubscribe) => {
+                let refused = self.unsubscribe_for(number, &unsubscribe, out).err();
+                return refused.map(|refusal| Said::Done(Err(refusal)));
+            }
+            What::ExpireSessions { tenant, away_seconds, from } => {
+                Said::Counted(self.expire_sessions(now, &tenant, away_seconds, from, out))
+            }
+            What::ClearRetained { tenant, filter, after } => {
+                Said::Cleared(self.clear_retained(now, &tenant, &filter, after.as_deref()))
+            }
+        })
     }
 
     fn totals(&self) -> Totals {
@@ -44,7 +81,7 @@ impl Core {
     fn census(&self, from: u32) -> Page<TenantCensus> {
         let mut by_tenant: BTreeMap<&str, Census> = BTreeMap::new();
         let (sessions, next) = self.inboxes.page(from, SESSIONS_LOOKS_MAX);
-        for session in sessions {
+        for (_, session) in sessions {
             let online = u64::from(session.connection().is_some());
             by_tenant.entry(session.tenant()).or_default().add(Census {
                 online,

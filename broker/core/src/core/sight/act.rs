@@ -1,0 +1,208 @@
+//! What is done for an operator: a small part of it in each turn.
+
+use std::sync::Arc;
+
+use mqtt::{PacketId, SubscribeFilter};
+
+use super::super::Core;
+use super::super::greet::topic_limit;
+use super::SESSIONS_LOOKS_MAX;
+use crate::connection::Connection;
+use crate::identity::ConnectionId;
+use crate::inbox::InboxSlot;
+use crate::input::Outputs;
+use crate::limit::Limit;
+use crate::message::{Message, Publisher};
+use crate::retain::Position;
+use crate::sight::{Disconnect, Farewell, Progress, Publish, Refusal, Subscribe, Unsubscribe};
+use crate::tenant::SubscribeWait;
+use crate::time::Now;
+
+/// Clients disconnected and sessions ended in one turn for one question: each closes a socket, or takes routes away.
+const ENDED_MAX: usize = 64;
+
+/// Stands in requests that no packet asked for.
+const NO_PACKET: PacketId = PacketId::new(1).expect("not 0");
+
+impl Core {
+    pub(super) fn disconnect_client(
+        &mut self,
+        now: Now,
+        disconnect: &Disconnect,
+        out: &mut Outputs,
+    ) -> Result<(), Refusal> {
+        let (_, connection) = self.client_online(&disconnect.tenant, &disconnect.client)?;
+        self.say_farewell(now, connection, &disconnect.farewell, out);
+        Ok(())
+    }
+
+    pub(super) fn disconnect_clients(
+        &mut self,
+        now: Now,
+        (tenant, user): (&str, Option<&str>),
+        farewell: &Farewell,
+        from: u32,
+        out: &mut Outputs,
+    ) -> Progress {
+        let (sessions, mut next) = self.inboxes.page(from, SESSIONS_LOOKS_MAX);
+        let mut connections = Vec::new();
+        for (slot, session) in sessions {
+            let Some(connection) = session.connection().filter(|_| **session.tenant() == *tenant) else {
+                continue;
+            };
+            let name = session.grant.as_ref().map_or("", |grant| grant.user());
+            if user.is_some_and(|user| user != name) {
+                continue;
+            }
+            if connections.len() == ENDED_MAX {
+                next = Some(slot.0);
+                break;
+            }
+            connections.push(connection);
+        }
+        for connection in &connections {
+            self.say_farewell(now, *connection, farewell, out);
+        }
+        Progress { count: connections.len() as u32, next }
+    }
+
+    fn say_farewell(&mut self, now: Now, id: ConnectionId, farewell: &Farewell, out: &mut Outputs) {
+        self.disconnect(now, id, farewell.reason, farewell.server_reference.as_deref(), out);
+    }
+
+    /// A client's session and its connection.
+    fn client_online(&self, tenant: &str, client: &str) -> Result<(InboxSlot, ConnectionId), Refusal> {
+        let slot = self.inboxes.find_client(tenant, client).ok_or(Refusal::NoSession)?;
+        let connection = self.inboxes.get(slot).connection();
+        let online = |id: &ConnectionId| self.connections.get(*id).is_some_and(Connection::is_online);
+        Ok((slot, connection.filter(online).ok_or(Refusal::Away)?))
+    }
+
+    pub(super) fn publish_for(
+        &mut self,
+        now: Now,
+        publish: Publish,
+        out: &mut Outputs,
+    ) -> Result<(), Refusal> {
+        let Publish { tenant, topic, qos, retain, payload, properties, expiry_seconds } = publish;
+        // Strangers make no tenants, and operators do not by accident.
+        if !self.config.has_tenant(&tenant) {
+            return Err(Refusal::NoTenant);
+        }
+        let settings = self.config.settings(&tenant);
+        if retain && !settings.retain {
+            return Err(Refusal::Limit(Limit::Retain));
+        }
+        if let Some(limit) = topic_limit(&topic, settings) {
+            return Err(Refusal::Limit(limit));
+        }
+        if topic.len() + properties.len() + payload.len() > settings.packet_bytes_max as usize {
+            return Err(Refusal::Limit(Limit::PacketBytes));
+        }
+        let message = Message {
+            tenant: Arc::from(tenant),
+            publisher: Publisher::default(),
+            topic,
+            properties: properties.into(),
+            payload: payload.into(),
+            expires: expiry_seconds.map(|seconds| now.wall.after_seconds(seconds)),
+            qos,
+            retain,
+        };
+        self.publish_own(now, message, out);
+        Ok(())
+    }
+
+    pub(super) fn subscribe_for(
+        &mut self,
+        number: u64,
+        subscribe: &Subscribe,
+        out: &mut Outputs,
+    ) -> Result<(), Refusal> {
+        let Subscribe { tenant, client, filter, options, subscription_id } = subscribe;
+        let (_, id) = self.client_online(tenant, client)?;
+        let filter = SubscribeFilter { filter, options: *options };
+        let parsed = self
+            .judge_filter(id, &filter, *subscription_id)
+            .map_err(|denied| denied.limit.map_or(Refusal::Reason(denied.reason), Refusal::Limit))?;
+        self.charge_filters(1);
+        let mut request = self.begin_request(id, NO_PACKET, false);
+        request.asked = Some(number);
+        let wait = SubscribeWait { connection: id, request: request.number };
+        let reason = self.subscribe(&mut request, wait, &filter, parsed, *subscription_id);
+        request.reasons.push(reason);
+        self.enter_request(id, request, out);
+        Ok(())
+    }
+
+    pub(super) fn unsubscribe_for(
+        &mut self,
+        number: u64,
+        unsubscribe: &Unsubscribe,
+        out: &mut Outputs,
+    ) -> Result<(), Refusal> {
+        let Unsubscribe { tenant, client, filter } = unsubscribe;
+        let (_, id) = self.client_online(tenant, client)?;
+        let invalid = mqtt::ReasonCode::TOPIC_FILTER_INVALID;
+        let parsed = mqtt::validate_filter(filter).map_err(|_| Refusal::Reason(invalid))?;
+        self.charge_filters(1);
+        let mut request = self.begin_request(id, NO_PACKET, true);
+        request.asked = Some(number);
+        let wait = SubscribeWait { connection: id, request: request.number };
+        let reason = self.unsubscribe(&mut request, wait, filter, parsed, out);
+        request.reasons.push(reason);
+        request.waiting += u32::from(self.postponed.make_wait(wait));
+        self.enter_request(id, request, out);
+        Ok(())
+    }
+
+    pub(super) fn expire_sessions(
+        &mut self,
+        now: Now,
+        tenant: &str,
+        away_seconds: u32,
+        from: u32,
+        out: &mut Outputs,
+    ) -> Progress {
+        let (sessions, mut next) = self.inboxes.page(from, SESSIONS_LOOKS_MAX);
+        let mut ended = Vec::new();
+        for (slot, session) in sessions {
+            let since = session.away().filter(|_| **session.tenant() == *tenant).map(|(since, _)| since);
+            if since.is_none_or(|since| since.after_seconds(away_seconds) > now.wall) {
+                continue;
+            }
+            if ended.len() == ENDED_MAX {
+                next = Some(slot.0);
+                break;
+            }
+            ended.push(slot);
+        }
+        let mut effects = std::mem::take(&mut self.effects);
+        for slot in &ended {
+            self.inboxes.end_away(*slot, now.wall, &mut effects);
+        }
+        self.settle(now, effects, out);
+        Progress { count: ended.len() as u32, next }
+    }
+
+    pub(super) fn clear_retained(
+        &mut self,
+        now: Now,
+        tenant: &str,
+        filter: &str,
+        after: Option<&str>,
+    ) -> Progress<Box<str>> {
+        let after = after.map(Position::after);
+        let page = self.retained.page(tenant, filter, after.as_ref(), now.wall);
+        let count = page.messages.len() as u32;
+        for message in page.messages {
+            let (properties, payload) = (Box::default(), bytes::Bytes::new());
+            let (tenant, topic) = (Arc::clone(&message.tenant), message.topic.clone());
+            let publisher = Publisher::default();
+            let (expires, qos, retain) = (None, message.qos, true);
+            let empty = Message { tenant, publisher, topic, properties, payload, expires, qos, retain };
+            self.retain_here(now, Arc::new(empty));
+        }
+        Progress { count, next: page.rest.map(|rest| rest.topic().into()) }
+    }
+}
