@@ -33,6 +33,18 @@ pub(crate) struct Settings {
     pub(crate) jwt_tenant_claim: Text,
     /// The claim that says what the client may do.
     pub(crate) jwt_acl_claim: Text,
+    /// The service that says who a client is.
+    pub(crate) webhook_url: Text,
+    /// The service that says what a client may do.
+    pub(crate) webhook_acl_url: Text,
+    /// Authorities of those services.
+    pub(crate) webhook_ca: FileName,
+    /// How long they may take.
+    pub(crate) webhook_timeout_ms: u32,
+    /// How long an answer holds.
+    pub(crate) webhook_cache_seconds: u32,
+    /// Answers that a thread keeps.
+    pub(crate) webhook_cache_max: u32,
     /// Threads that check passwords.
     pub(crate) login_threads: u16,
     /// Logins that may wait for one of them.
@@ -53,6 +65,12 @@ impl Settings {
         jwt_user_claim,
         jwt_tenant_claim,
         jwt_acl_claim,
+        webhook_url,
+        webhook_acl_url,
+        webhook_ca,
+        webhook_timeout_ms in 1..=60_000,
+        webhook_cache_seconds in 0..=86_400,
+        webhook_cache_max in 1..=1_000_000,
         login_threads in 1..=64,
         login_queue_max in 1..=1_000_000,
     } beside {});
@@ -76,7 +94,12 @@ impl Settings {
 
     /// Whether a client can show anything.
     fn can_prove(&self) -> bool {
-        self.password_file.path().is_some() || self.jwt_key_file.path().is_some()
+        self.password_file.path().is_some() || self.jwt_key_file.path().is_some() || self.asks_webhook()
+    }
+
+    /// Whether a service is asked about clients.
+    pub(super) fn asks_webhook(&self) -> bool {
+        !(self.webhook_url.0.is_empty() && self.webhook_acl_url.0.is_empty())
     }
 
     /// Whether strangers are let in from anywhere although nobody has said so.
@@ -92,7 +115,7 @@ impl Default for Settings {
             acl_file: FileName::default(),
             ban_file: FileName::default(),
             allow_anonymous: Anonymous::Auto,
-            methods: Methods(vec![Method::Jwt, Method::Password]),
+            methods: Methods(vec![Method::Jwt, Method::Password, Method::Webhook]),
             jwt_key_file: FileName::default(),
             jwt_issuer: Text::default(),
             jwt_audience: Text::default(),
@@ -100,6 +123,12 @@ impl Default for Settings {
             jwt_user_claim: Text("sub".to_owned()),
             jwt_tenant_claim: Text("tenant".to_owned()),
             jwt_acl_claim: Text("acl".to_owned()),
+            webhook_url: Text::default(),
+            webhook_acl_url: Text::default(),
+            webhook_ca: FileName::default(),
+            webhook_timeout_ms: 2000,
+            webhook_cache_seconds: 60,
+            webhook_cache_max: 10_000,
             login_threads: 2,
             login_queue_max: 1024,
         }
@@ -132,13 +161,19 @@ pub(crate) enum Method {
     Jwt,
     /// The password file knows the user.
     Password,
+    /// The service is asked.
+    Webhook,
     /// Nobody else is let in: what comes after it is not asked.
     Deny,
 }
 
 impl Method {
-    const ALL: [(&'static str, Method); 3] =
-        [("jwt", Method::Jwt), ("password", Method::Password), ("deny", Method::Deny)];
+    const ALL: [(&'static str, Method); 4] = [
+        ("jwt", Method::Jwt),
+        ("password", Method::Password),
+        ("webhook", Method::Webhook),
+        ("deny", Method::Deny),
+    ];
 }
 
 /// Methods in their order, each at most once.
@@ -146,7 +181,7 @@ impl Method {
 pub(crate) struct Methods(pub(crate) Vec<Method>);
 
 impl Field for Methods {
-    const KIND: Kind = Kind::Text("jwt, password and deny in any order, as in \"jwt, password\"");
+    const KIND: Kind = Kind::Text("jwt, password, webhook and deny in any order, as in \"jwt, password\"");
 
     fn read(value: &Value) -> Option<Methods> {
         let Value::Text(text) = value else { return None };

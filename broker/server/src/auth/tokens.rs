@@ -190,7 +190,7 @@ fn read_keys(content: &[u8]) -> Result<Vec<Key>, KeyError> {
 /// `{"pub": [FILTER…], "sub": […], "all": […]}`, or a list of
 /// `{"permission": "allow"|"deny", "action": "publish"|"subscribe"|"all", "topic": FILTER}`: EMQX's two forms.
 /// None if it is anything else: what cannot be understood must not be ignored.
-fn read_acl(acl: &Value) -> Option<Vec<Rule>> {
+pub(super) fn read_acl(acl: &Value) -> Option<Vec<Rule>> {
     let mut rules = Vec::new();
     match acl {
         Value::Object(lists) => {

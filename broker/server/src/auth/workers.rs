@@ -14,8 +14,10 @@ use broker_core::time::Mono;
 use crossbeam_channel::{Receiver, Sender, bounded};
 use mqtt::ReasonCode;
 
+use super::authenticator::Answer;
 use super::scram::Exchange;
-use super::{Answer, Knowledge, Settings, refuse};
+use super::webhook::{Caller, Counts};
+use super::{Knowledge, Settings, refuse};
 use crate::clock::Clock;
 use crate::sys::{self, EventFd};
 
@@ -57,6 +59,24 @@ pub(crate) struct Counters {
     pub(crate) busy: AtomicU64,
     /// Not checked because their clients had to be given up meanwhile (`connect_timeout_seconds`).
     pub(crate) late: AtomicU64,
+    /// Questions to the webhook.
+    pub(crate) webhook_asked: AtomicU64,
+    /// Those that an earlier answer still answered.
+    pub(crate) webhook_cached: AtomicU64,
+    /// Those without an answer that could be understood (`webhook_timeout_ms`).
+    pub(crate) webhook_failed: AtomicU64,
+}
+
+impl Counters {
+    fn add(&self, counts: Counts) {
+        self.webhook_asked.fetch_add(counts.asked, Ordering::Relaxed);
+        self.webhook_cached.fetch_add(counts.cached, Ordering::Relaxed);
+        // The first one, and then about each thousandth.
+        let failed = self.webhook_failed.fetch_add(counts.failed, Ordering::Relaxed);
+        if counts.failed > 0 && failed.is_multiple_of(1000) {
+            tracing::warn!("the webhook does not answer, or not as it should: {} times so far", failed + 1);
+        }
+    }
 }
 
 impl Workers {
@@ -90,7 +110,12 @@ impl Workers {
 
     /// Says what has been counted.
     pub(crate) fn log(&self) {
-        let Counters { checked, busy, late } = &*self.counters;
+        let Counters { checked, busy, late, webhook_asked, webhook_cached, webhook_failed } = &*self.counters;
+        let [asked, cached, failed] =
+            [webhook_asked, webhook_cached, webhook_failed].map(|count| count.load(Ordering::Relaxed));
+        if asked + cached > 0 {
+            tracing::info!("webhook: {asked} questions, {failed} of them failed, {cached} answered before");
+        }
         let [checked, busy, late] = [checked, busy, late].map(|count| count.load(Ordering::Relaxed));
         if checked + busy + late > 0 {
             tracing::info!(
@@ -114,18 +139,27 @@ impl Hand {
         if let Err(error) = sys::step_back(NICE) {
             tracing::warn!("logins are checked with the cores' own right to the CPU: {error}");
         }
+        // What was learnt under other settings does not hold.
+        let (mut caller, mut knowledge) = (Caller::new(self.clock), None);
         for job in self.jobs {
+            if !knowledge.as_ref().is_some_and(|former| Arc::ptr_eq(former, &job.knowledge)) {
+                caller = Caller::new(self.clock);
+                knowledge = Some(Arc::clone(&job.knowledge));
+            }
             if self.clock.monotonic().since(job.asked) > self.patience {
                 self.counters.late.fetch_add(1, Ordering::Relaxed);
                 continue;
             }
             // The panic hook logs it; whoever was to be judged is refused.
             let judge = || match &job.question.method {
-                None => (job.knowledge.decide(&job.config, &job.question), None),
-                Some(_) => job.knowledge.exchange(&job.config, &job.question, job.exchange.clone()),
+                None => (job.knowledge.decide(&job.config, &job.question, &mut caller), None),
+                Some(_) => {
+                    job.knowledge.exchange(&job.config, &job.question, job.exchange.clone(), &mut caller)
+                }
             };
             let judged = catch_unwind(AssertUnwindSafe(judge));
             self.counters.checked.fetch_add(1, Ordering::Relaxed);
+            self.counters.add(caller.take_counts());
             let (verdict, exchange) =
                 judged.unwrap_or_else(|_| (refuse(ReasonCode::UNSPECIFIED_ERROR), None));
             let decided = Decided { connection: job.question.connection, verdict };

@@ -1,0 +1,95 @@
+//! A core's way to answers: at once where that can be, otherwise by a thread. Between two steps of an exchange it keeps
+//! what the next one needs.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use broker_core::access::{Decided, Question};
+use broker_core::config::Config;
+use broker_core::identity::ConnectionId;
+use broker_core::time::Mono;
+use crossbeam_channel::{Receiver, Sender, unbounded};
+use mqtt::ReasonCode;
+
+use super::scram::Exchange;
+use super::workers::{Busy, Job, Workers};
+use super::{Knowledge, refuse};
+use crate::sys::EventFd;
+
+/// Answers one core's questions. Lives on the core.
+pub(crate) struct Authenticator {
+    knowledge: Arc<Knowledge>,
+    config: Arc<Config>,
+    workers: Workers,
+    wake: Arc<EventFd>,
+    answers: Sender<Answer>,
+    decided: Receiver<Answer>,
+    /// Exchanges whose client has the next word.
+    exchanges: BTreeMap<ConnectionId, Exchange>,
+}
+
+/// What a thread has found: an answer, and an exchange that goes on.
+pub(super) type Answer = (Decided, Option<Exchange>);
+
+impl Authenticator {
+    /// For the core that `wake` wakes.
+    pub(crate) fn new(
+        knowledge: Arc<Knowledge>,
+        config: Arc<Config>,
+        workers: Workers,
+        wake: Arc<EventFd>,
+    ) -> Authenticator {
+        // As many as the workers' queue and hands hold of this core's questions.
+        let (answers, decided) = unbounded();
+        let exchanges = BTreeMap::new();
+        Authenticator { knowledge, config, workers, wake, answers, decided, exchanges }
+    }
+
+    /// The configuration has changed.
+    pub(crate) fn configure(&mut self, config: &Arc<Config>) {
+        self.config = Arc::clone(config);
+    }
+
+    /// Files were read anew.
+    pub(crate) fn learn(&mut self, knowledge: Arc<Knowledge>) {
+        self.knowledge = knowledge;
+    }
+
+    /// The answer to a question, if it can be had at once; otherwise it comes by [`Authenticator::next`].
+    pub(crate) fn ask(&mut self, now: Mono, question: Question) -> Option<Decided> {
+        let connection = question.connection;
+        let exchange = self.exchanges.remove(&connection);
+        if let Some(verdict) = self.knowledge.decide_at_once(&self.config, &question) {
+            return Some(Decided { connection, verdict });
+        }
+        let job = Job {
+            asked: now,
+            question,
+            exchange,
+            knowledge: Arc::clone(&self.knowledge),
+            config: Arc::clone(&self.config),
+            answers: self.answers.clone(),
+            wake: Arc::clone(&self.wake),
+        };
+        match self.workers.take(job) {
+            Ok(()) => None,
+            Err(Busy) => Some(Decided { connection, verdict: refuse(ReasonCode::SERVER_BUSY) }),
+        }
+    }
+
+    /// The next answer that a thread has found. Of a connection that is gone nothing is kept.
+    pub(crate) fn next(&mut self, is_there: impl FnOnce(ConnectionId) -> bool) -> Option<Decided> {
+        let (decided, exchange) = self.decided.try_recv().ok()?;
+        if let Some(exchange) = exchange
+            && is_there(decided.connection)
+        {
+            self.exchanges.insert(decided.connection, exchange);
+        }
+        Some(decided)
+    }
+
+    /// A connection is gone.
+    pub(crate) fn forget(&mut self, connection: ConnectionId) {
+        self.exchanges.remove(&connection);
+    }
+}
