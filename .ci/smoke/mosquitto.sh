@@ -123,4 +123,8 @@ pub -V mqttv5 -t smoke/properties -q 1 -r -m payload -D publish content-type tex
     -D publish message-expiry-interval 600
 wait "$properties" || fail "properties"
 expect "properties" "text/plain answer/here 42 key:value payload" "$(cat "$work/properties.out")"
+# What mosquitto's users watch a broker by.
+# shellcheck disable=SC2016
+running="$(timeout 30 mosquitto_sub -h 127.0.0.1 -p "$port" -t '$SYS/broker/version' -C 1)" || fail '$SYS/broker/version'
+case "$running" in "hermod version "*) ;; *) fail "\$SYS/broker/version: $running" ;; esac
 echo "mosquitto: ok"

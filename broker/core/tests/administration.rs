@@ -13,7 +13,7 @@ use broker_core::sight::{
 use host::exchange::{lasting, options};
 use host::packets::will;
 use host::{Client, Node};
-use mqtt::{Connect, QoS, ReasonCode, SubscriptionOptions, Version};
+use mqtt::{Connect, PacketKind, QoS, ReasonCode, SubscriptionOptions, Version};
 use std::time::Duration;
 
 const TENANT: &str = "default";
@@ -368,4 +368,27 @@ fn a_client_that_goes_is_answered_for() {
         }
     }
     panic!("one of eight filters has its route on the other core");
+}
+
+/// Below `$SYS` nobody but the broker publishes, not even a will, except the states of bridges: as in Mosquitto.
+#[test]
+fn clients_do_not_publish_below_sys() {
+    let node = Node::new(1);
+    let mut watcher = node.subscriber("$SYS/#", QoS::AtLeastOnce);
+    let mut client = node.connect(Version::V5, "a");
+    let id = client.publish("$SYS/broker/version", QoS::AtLeastOnce, "mine");
+    assert_eq!(client.expect_ack(PacketKind::PubAck, id).reason, ReasonCode::NOT_AUTHORIZED);
+    client.publish("$SYS/broker/version", QoS::AtMostOnce, "mine");
+    watcher.expect_silence();
+    assert_eq!(node.dropped(DropReason::NoPermission), 2);
+    let mut connect = Connect::new(Version::V5, "b");
+    connect.will = Some(will("$SYS/x", "mine"));
+    let mut refused = node.accept();
+    refused.send_connect(&connect);
+    assert_eq!(refused.expect_refused().reason, ReasonCode::NOT_AUTHORIZED);
+    client.publish_fully("$SYS/broker/connection/bridge/state", QoS::AtLeastOnce, "1");
+    watcher.expect_payload("1");
+    assert_eq!(done(&node, 0, What::Publish(Box::new(publish("$SYS/x", QoS::AtMostOnce, "ours")))), Ok(()));
+    let packets = watcher.packets();
+    assert_eq!(packets.len(), 1, "{packets:?}");
 }

@@ -155,10 +155,8 @@ pub(crate) fn serve(configuration: Configuration, reloading: &Reloading<'_>) -> 
     let (answers, incoming) = admin::channel();
     let mut node = Node::start(&cpus, config, bound, &configuration, &loaded, &protocols, &answers)?;
     node.wait_started()?;
-    if let Some(bound) = administration {
-        let parts = node.administrable(incoming, &configuration, cpus.0.clone());
-        node.admin = Admin::start(bound, parts).map_err(StartError::System)?;
-    }
+    let parts = node.administrable(incoming, &configuration, cpus.0.clone());
+    node.admin = Admin::start(administration, parts).map_err(StartError::System)?;
     for (listener, place) in &node.places {
         let scheme = configuration.listeners[usize::from(*listener)].bind.scheme.name();
         tracing::info!("listening on {scheme}://{place}");
@@ -270,6 +268,9 @@ impl Node {
             incoming,
             histograms: self.cores.iter().map(|core| Arc::clone(&core.histogram)).collect(),
             gates: Arc::clone(&self.gates),
+            config: Arc::new(
+                configuration.core(u16::try_from(self.cores.len()).expect("checked at start"), false),
+            ),
             clock: self.clock,
             facts: Facts {
                 cpus,

@@ -209,3 +209,34 @@ fn taken_address_is_named() {
     assert!(message.contains(&format!("admin.bind: cannot listen on {admin}")), "{message}");
     broker.stop();
 }
+
+/// `$SYS/broker/…` is there for whoever subscribes, as in Mosquitto, and follows what happens; other tenants' clients
+/// see none of it.
+#[tokio::test]
+async fn sys_topics_tell_of_the_broker() {
+    let tenants = "export HERMOD__ADMIN__SYS_INTERVAL_SECONDS=1 HERMOD__TENANTS__OTHER__QOS_MAX=1 HERMOD__LISTENERS__0__TENANT_FROM_USERNAME=true HERMOD__LISTENERS__0__BIND=tcp://127.0.0.1:0";
+    let broker = Broker::start_after_as_configured(tenants, &["--admin="]);
+    let mut client = Client::connect(options(&broker, "a")).await;
+    client.subscribe("$SYS/broker/#", QoS::AtMostOnce).await;
+    let mut stranger = options(&broker, "b");
+    stranger.set_credentials("other/b", "");
+    let mut stranger = Client::connect(stranger).await;
+    stranger.subscribe("$SYS/#", QoS::AtMostOnce).await;
+    client.publish("t", QoS::AtLeastOnce, false, b"12345").await;
+    let expected = [
+        ("$SYS/broker/version", format!("hermod version {}", env!("CARGO_PKG_VERSION"))),
+        ("$SYS/broker/clients/connected", "2".to_owned()),
+        ("$SYS/broker/subscriptions/count", "2".to_owned()),
+        ("$SYS/broker/publish/bytes/received", "5".to_owned()),
+    ];
+    let mut seen = BTreeMap::new();
+    while !expected.iter().all(|(topic, value)| seen.get(*topic) == Some(value)) {
+        let message = client.message().await;
+        seen.insert(message.topic.clone(), client::text(&message.payload));
+    }
+    stranger.publish("mine", QoS::AtLeastOnce, false, b"").await;
+    stranger.subscribe("mine", QoS::AtMostOnce).await;
+    stranger.publish("mine", QoS::AtLeastOnce, false, b"only this").await;
+    assert_eq!(stranger.message().await.topic, "mine");
+    broker.stop();
+}

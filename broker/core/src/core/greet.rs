@@ -8,6 +8,7 @@ use mqtt::{ConnAck, ConnAckProperties, Connect, QoS, ReasonCode, Version};
 
 use super::Core;
 use super::close::Denied;
+use super::publish::is_ours;
 use crate::access::{Grant, Identity};
 use crate::bans::{Ban, Target};
 use crate::config::Settings;
@@ -202,7 +203,7 @@ impl Core {
         if let Some(limit) = topic_limit(will.topic, settings) {
             return Err(Denied::by(limit, ReasonCode::TOPIC_NAME_INVALID));
         }
-        if !grant.may_publish(will.topic) {
+        if is_ours(will.topic) || !grant.may_publish(will.topic) {
             return Err(ReasonCode::NOT_AUTHORIZED.into());
         }
         if settings.payload_format_check

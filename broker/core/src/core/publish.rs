@@ -240,6 +240,12 @@ fn completion(publish: &Publish<'_>) -> Completion {
     }
 }
 
+/// Whether only the broker itself publishes on a topic: below `$SYS`, as in Mosquitto, with its exception for the
+/// states of bridges.
+pub(super) fn is_ours(topic: &str) -> bool {
+    topic.starts_with("$SYS/") && !(topic.starts_with("$SYS/broker/connection/") && topic.ends_with("/state"))
+}
+
 /// What the settings and the client's permissions say about a publish.
 fn judge(connection: &Connection, publish: &Publish<'_>, restricted: bool) -> Result<(), Rejection> {
     let settings = connection.settings();
@@ -263,6 +269,9 @@ fn judge(connection: &Connection, publish: &Publish<'_>, restricted: bool) -> Re
         && std::str::from_utf8(publish.payload).is_err()
     {
         return Err(Rejection::Negative { denied: ReasonCode::PAYLOAD_FORMAT_INVALID.into(), fatal: true });
+    }
+    if is_ours(publish.topic) {
+        return Err(Rejection::Negative { denied: ReasonCode::NOT_AUTHORIZED.into(), fatal: false });
     }
     if restricted && !connection.grant.as_ref().is_some_and(|grant| grant.may_publish(publish.topic)) {
         return Err(Rejection::Negative { denied: ReasonCode::NOT_AUTHORIZED.into(), fatal: false });

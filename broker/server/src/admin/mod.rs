@@ -9,6 +9,7 @@ mod health;
 mod metrics;
 mod process;
 mod settings;
+mod sys_topics;
 
 use std::fmt;
 use std::io;
@@ -20,6 +21,7 @@ use std::thread;
 
 use axum::Router;
 use axum::routing::get;
+use broker_core::config::Config;
 
 pub(crate) use self::asking::{Answers, FromCore, Incoming, ToCore, channel};
 pub(crate) use self::settings::{Bind, Settings};
@@ -108,6 +110,8 @@ pub(crate) struct Parts {
     pub(crate) histograms: Vec<Arc<TurnHistogram>>,
     /// By listener.
     pub(crate) gates: Arc<[Gate]>,
+    /// What clients are placed by.
+    pub(crate) config: Arc<Config>,
     pub(crate) clock: Clock,
     pub(crate) facts: Facts,
     pub(crate) settings: Settings,
@@ -134,6 +138,7 @@ pub(crate) struct State {
     gatherer: Gatherer,
     histograms: Vec<Arc<TurnHistogram>>,
     gates: Arc<[Gate]>,
+    config: Arc<Config>,
     clock: Clock,
     facts: Facts,
     settings: Settings,
@@ -147,12 +152,18 @@ pub(crate) struct Admin {
 }
 
 impl Admin {
-    /// Answers from now on.
-    pub(crate) fn start(bound: Bound, parts: Parts) -> io::Result<Admin> {
+    /// Answers from now on, where there is a place for it, and publishes `$SYS`, if that is wanted.
+    pub(crate) fn start(bound: Option<Bound>, parts: Parts) -> io::Result<Admin> {
         let stopping = Arc::new(AtomicBool::new(false));
         let admin = Admin { stopping: Arc::clone(&stopping) };
+        let sys_interval = parts.settings.sys_interval_seconds;
+        if bound.is_none() && sys_interval == 0 {
+            return Ok(admin);
+        }
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let Bound { listener, address, token } = bound;
+        if let Some(Bound { address, .. }) = &bound {
+            tracing::info!("administration on http://{address}");
+        }
         let serve = async move {
             let cores = Cores::start(parts.cores, parts.incoming);
             let state = Arc::new(State {
@@ -160,13 +171,21 @@ impl Admin {
                 gatherer: Gatherer::default(),
                 histograms: parts.histograms,
                 gates: parts.gates,
+                config: parts.config,
                 clock: parts.clock,
                 facts: parts.facts,
                 settings: parts.settings,
                 stopping,
             });
-            let listener = tokio::net::TcpListener::from_std(listener)?;
-            axum::serve(listener, router(state, token)).await
+            if sys_interval > 0 {
+                tokio::spawn(sys_topics::publish(Arc::clone(&state), sys_interval));
+            }
+            if let Some(Bound { listener, token, .. }) = bound {
+                let listener = tokio::net::TcpListener::from_std(listener)?;
+                axum::serve(listener, router(state, token)).await
+            } else {
+                std::future::pending().await
+            }
         };
         thread::Builder::new().name("admin".to_owned()).spawn(move || {
             if let Err(error) = sys::step_back(NICE) {
@@ -176,7 +195,6 @@ impl Admin {
                 tracing::error!("the administration has ended: {error}");
             }
         })?;
-        tracing::info!("administration on http://{address}");
         Ok(admin)
     }
 

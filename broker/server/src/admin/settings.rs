@@ -18,6 +18,8 @@ pub(crate) struct Settings {
     pub(crate) token_file: FileName,
     /// Tenants that metrics name.
     pub(crate) metrics_tenants_max: u32,
+    /// How often `$SYS` is published.
+    pub(crate) sys_interval_seconds: u32,
 }
 
 impl Settings {
@@ -25,12 +27,18 @@ impl Settings {
         bind,
         token_file,
         metrics_tenants_max in 0..=100_000,
+        sys_interval_seconds in 0..=86_400,
     } beside {});
 }
 
 impl Default for Settings {
     fn default() -> Settings {
-        Settings { bind: Bind::default(), token_file: FileName::default(), metrics_tenants_max: 1000 }
+        Settings {
+            bind: Bind::default(),
+            token_file: FileName::default(),
+            metrics_tenants_max: 1000,
+            sys_interval_seconds: 10,
+        }
     }
 }
 

@@ -44,6 +44,14 @@ impl Broker {
         Broker::spawn(shell, 0, arguments)
     }
 
+    /// Starts a broker where its environment says, which `setup` makes, as in `export HERMOD__…=…`.
+    pub fn start_after_as_configured(setup: &str, arguments: &[&str]) -> Broker {
+        let script = format!("{setup} && exec '{}' \"$@\"", env!("CARGO_BIN_EXE_hermod"));
+        let mut shell = Command::new("sh");
+        shell.args(["-c", &script, "sh"]).args(arguments);
+        Broker::run(shell)
+    }
+
     /// Starts a broker where a file says, which is to name one listener on a free port of 127.0.0.1.
     pub fn start_as_configured(file: &str, arguments: &[&str]) -> Broker {
         let mut command = Command::new(env!("CARGO_BIN_EXE_hermod"));
