@@ -5,7 +5,8 @@ mod host;
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use broker_core::config::Settings;
+use broker_core::config::{Config, Settings};
+use host::exchange::lasting;
 use host::packets::{connect_packet, id, publish_packet};
 use host::{Client, Node, VERSIONS};
 use mqtt::encode::PublishOut;
@@ -227,4 +228,77 @@ fn slowed_publisher_was_closed_for_silence() {
     assert_eq!(node.count(|core| core.counters().keep_alive_expired), 0);
     let taken = node.count(|core| core.counters().publishes_received[1]);
     assert!(taken < 2000, "it was slowed all the time");
+}
+
+/// A publisher of core 0 and what it takes to use up that core's credit, with a client of keep alive 2 there.
+fn short_of_credit() -> (Node, Client, Client) {
+    let node = Node::with(Config { cores: 2, mailbox_bytes_max: 1000, ..Config::default() });
+    let mut subscriber = node.connect_at_with(1, "subscriber", |client_id| lasting(Version::V311, client_id));
+    subscriber.subscribe("t", QoS::AtMostOnce);
+    let mut publisher = node.connect_at(0, Version::V311, "publisher");
+    for _ in 0..2 {
+        publisher.publish("t", QoS::AtMostOnce, "cached");
+    }
+    let client = node.connect_at_with(0, "client", |client_id| Connect {
+        keep_alive: 2,
+        ..Connect::new(Version::V5, client_id)
+    });
+    (node, publisher, client)
+}
+
+/// A core that waits for another one's credit reads no clients: those that pinged in time were closed for their silence.
+/// Once it reads again their time goes on, and ends.
+#[test]
+fn a_core_that_read_nobody_closed_who_had_pinged() {
+    for second_ms in [500, 1000, 7000] {
+        let (node, mut publisher, mut client) = short_of_credit();
+        node.hold_mail(0, 1);
+        for _ in 0..5 {
+            publisher.publish("t", QoS::AtMostOnce, &"x".repeat(1000));
+        }
+        assert_eq!(node.count(|core| u64::from(!core.wants_clients())), 1);
+        node.advance(Duration::from_millis(1000));
+        client.send(&[0xC0, 0]);
+        client.expect_nothing();
+        node.advance(Duration::from_millis(10_000 + second_ms));
+        assert!(!client.is_closed());
+        node.release_mail();
+        assert_eq!(client.expect(), Packet::PingResp);
+        expect_silence_to_end(&node, &mut client, Duration::from_secs(3));
+    }
+}
+
+/// The same for a client that had not been greeted, and for one that is gone: it is not waited for longer than it may be
+/// silent while it could have been read.
+#[test]
+fn a_core_that_reads_nobody_waits_for_all() {
+    let (node, mut publisher, mut client) = short_of_credit();
+    node.hold_mail(0, 1);
+    for _ in 0..5 {
+        publisher.publish("t", QoS::AtMostOnce, &"x".repeat(1000));
+    }
+    let mut late = node.accept_on(0);
+    late.send_connect(&Connect { keep_alive: 0, ..Connect::new(Version::V5, "late") });
+    node.advance(Duration::from_secs(60));
+    assert!(!late.is_closed() && !client.is_closed());
+    node.release_mail();
+    late.expect_connack();
+    node.advance(Duration::from_millis(4500));
+    client.expect_ended(ReasonCode::KEEP_ALIVE_TIMEOUT);
+    assert!(!late.is_closed());
+}
+
+/// A core that is short of credit again and again, and reads in between, misses a client that is gone all the same.
+#[test]
+fn a_core_always_short_of_credit_misses_who_is_gone() {
+    let (node, mut publisher, mut client) = short_of_credit();
+    for _ in 0..400 {
+        node.hold_mail(0, 1);
+        for _ in 0..5 {
+            publisher.publish("t", QoS::AtMostOnce, &"x".repeat(1000));
+        }
+        node.advance(Duration::from_millis(30));
+        node.release_mail();
+    }
+    client.expect_ended(ReasonCode::KEEP_ALIVE_TIMEOUT);
 }

@@ -207,7 +207,7 @@ mod tests {
     use super::*;
     use crate::identity::ConnectionId;
     use crate::message::Publisher;
-    use crate::time::Mono;
+    use crate::time::{Mono, ReadingTime};
     use crate::wheel::Wheel;
 
     /// [MQTT-3.1.2-24] The largest message that 3.1.1 can carry has no room for the properties of 5.0, nor one of
@@ -220,7 +220,7 @@ mod tests {
         publication.payload = &payload;
         let mut wheel = Wheel::new(0);
         let id = ConnectionId { slot: 0, generation: 0 };
-        let mut connection = Connection::new(id, 0, None, Mono(0), wheel.arm(1, ()));
+        let mut connection = Connection::new(id, 0, None, (Mono(0), ReadingTime(0)), wheel.arm(1, ()));
         connection.outbound_packet_bytes_max = Limits::PROTOCOL.packet_bytes_max;
         let mut frames = Frames::default();
         let mut pool = BufferPool::default();

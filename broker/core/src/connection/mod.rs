@@ -30,7 +30,7 @@ use crate::identity::ConnectionId;
 use crate::inbox::InboxSlot;
 use crate::message::Publisher;
 use crate::tenant::TenantIndex;
-use crate::time::{Mono, Wall};
+use crate::time::{Mono, ReadingTime, Wall};
 use crate::wheel::TimerId;
 
 /// How far a connection has come.
@@ -97,7 +97,7 @@ pub struct Connection {
     /// 1.5 × keep alive; 0: none.
     pub keep_alive_ms: u32,
     /// When a packet last came, or enough bytes of one.
-    pub last_received: Mono,
+    pub last_received: ReadingTime,
     /// When the client last took bytes or acknowledged something.
     pub last_progress: Mono,
     /// Keep alive, the time to CONNECT, or the end of lingering.
@@ -184,7 +184,7 @@ impl Connection {
         id: ConnectionId,
         listener: u16,
         peer: Option<SocketAddr>,
-        now: Mono,
+        (now, last_received): (Mono, ReadingTime),
         timer: TimerId,
     ) -> Connection {
         Connection {
@@ -201,7 +201,7 @@ impl Connection {
             unanswerable: false,
             reauthentication: Reauthentication::Idle,
             keep_alive_ms: 0,
-            last_received: now,
+            last_received,
             last_progress: now,
             timer,
             answers_timer: None,

@@ -92,13 +92,13 @@ impl Core {
 
     /// The last part of [`Core::close`], for a connection that has no session (any more).
     pub(super) fn linger(&mut self, now: Now, id: ConnectionId, how: Close, out: &mut Outputs) {
-        let linger = self.linger_time();
+        let (linger, heard) = (self.linger_time(), self.reading_time(now));
         self.set_expiry(now, id, None);
         let Some(connection) = self.connections.get_mut(id) else { return };
         connection.phase = Phase::Closing;
         connection.received = Vec::new();
         connection.extras = None;
-        connection.last_received = now.monotonic; // what comes now is not looked at
+        connection.last_received = heard; // what comes now is not looked at
         self.wheel.cancel(connection.timer);
         connection.timer = self.wheel.arm(now.monotonic.after(linger).0, Timer::Connection(id));
         out.close.push((id, how));

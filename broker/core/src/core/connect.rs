@@ -63,7 +63,8 @@ impl Core {
     fn insert_connection(&mut self, now: Now, id: ConnectionId, listener: u16, peer: Option<SocketAddr>) {
         let timeout = Duration::from_millis(u64::from(self.config.connect_timeout_ms_on(listener)));
         let timer = self.wheel.arm(now.monotonic.after(timeout).0, Timer::Connection(id));
-        self.connections.insert(Connection::new(id, listener, peer, now.monotonic, timer));
+        let heard = self.reading_time(now);
+        self.connections.insert(Connection::new(id, listener, peer, (now.monotonic, heard), timer));
     }
 
     /// The client was let in elsewhere and is at home here.

@@ -21,6 +21,7 @@ mod pace;
 mod peers;
 mod postponed;
 mod publish;
+mod reading;
 mod receive;
 mod retain_order;
 mod retained;
@@ -57,6 +58,7 @@ use effects::ENDINGS_MAX;
 use lookup::Lookups;
 use peers::Peers;
 use postponed::Postponed;
+use reading::ReadingClock;
 use retain_order::RetainOrder;
 use retained::RetainedTimers;
 use route_changes::{RouteChanges, RouteWaits};
@@ -98,6 +100,7 @@ pub struct Core {
     wheel: Wheel<Timer>,
     peers: Peers,
     deadlines: Deadlines,
+    reading: ReadingClock,
     /// Connections with input that a budget left over.
     backlog: VecDeque<ConnectionId>,
     /// Deliveries that a budget left over.
@@ -180,6 +183,7 @@ impl Core {
             wheel: Wheel::new(now.monotonic.0),
             peers: Peers::new(config.cores),
             deadlines: Deadlines::default(),
+            reading: ReadingClock::default(),
             backlog: VecDeque::new(),
             postponed: Postponed::default(),
             ending: VecDeque::new(),
@@ -258,6 +262,7 @@ impl Core {
         self.tell_loads();
         self.watch_requests(now);
         self.send_posted(out);
+        self.reading.end_turn(now.monotonic, self.wants_clients());
         for connection in &out.dirty {
             if let Some(connection) = self.connections.get_mut(*connection) {
                 connection.dirty = false;

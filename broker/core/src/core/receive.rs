@@ -55,6 +55,7 @@ impl Connection {
 impl Core {
     pub(super) fn on_bytes(&mut self, now: Now, id: ConnectionId, bytes: &[u8], out: &mut Outputs) {
         self.counters.bytes_received += bytes.len() as u64;
+        self.reading.on_bytes();
         let Some(connection) = self.connections.get_mut(id) else { return };
         if matches!(connection.phase, Phase::Closing) {
             return;
@@ -77,10 +78,11 @@ impl Core {
 
     /// A packet under way keeps its client alive by every so many bytes of it; so do bytes that we do not look at.
     fn hear_part(&mut self, now: Now, id: ConnectionId, before: usize) {
+        let heard = self.reading_time(now);
         let Some(connection) = self.connections.get_mut(id) else { return };
         let parts = connection.received.len() / KEEP_ALIVE_BYTES;
         if parts > before / KEEP_ALIVE_BYTES || !connection.wants_bytes() {
-            connection.last_received = now.monotonic;
+            connection.last_received = heard;
         }
     }
 
@@ -198,11 +200,12 @@ impl Core {
                 }
             }
         }
+        let heard = self.reading_time(now);
         if at > 0
             && let Some(connection) = self.connections.get_mut(id)
         {
             // [MQTT-3.1.2-22]: what it sent while it was slowed lay before our door, and was no silence.
-            connection.last_received = now.monotonic;
+            connection.last_received = heard;
         }
         Processed::Upto(at)
     }

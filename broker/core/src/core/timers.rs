@@ -1,13 +1,15 @@
 //! What the wheel wakes the core for.
 
+use std::time::Duration;
+
 use mqtt::ReasonCode;
 
 use super::Core;
-use crate::connection::Phase;
+use crate::connection::{Connection, Phase};
 use crate::identity::{ConnectionId, Incarnation};
 use crate::input::{Close, Outputs};
 use crate::notice::Event;
-use crate::time::{Mono, Now, Wall};
+use crate::time::{Mono, Now, ReadingTime, Wall};
 
 /// What a timer is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,6 +35,9 @@ pub(super) enum Timer {
 }
 
 const _: () = assert!(size_of::<Timer>() <= 16);
+
+/// When a client's time is looked at again while none is read for want of credit.
+const PAUSED_RETRY: Duration = Duration::from_secs(1);
 
 /// Timers that fire in one turn at most.
 const FIRED_MAX: usize = 10_000;
@@ -77,54 +82,63 @@ impl Core {
     }
 
     fn on_connection_timer(&mut self, now: Now, id: ConnectionId, out: &mut Outputs) {
-        let Some(connection) = self.connections.get(id) else { return };
+        let (linger, heard) = (self.linger_time(), self.reading_time(now));
+        let Some(connection) = self.connections.get_mut(id) else { return };
         match connection.phase {
+            Phase::Connecting | Phase::Deciding(_) | Phase::Authenticating(_)
+                if self.reading.is_pausing() =>
+            {
+                // What it sends lies in its socket.
+                connection.timer = self.wheel.arm(now.monotonic.after(PAUSED_RETRY).0, Timer::Connection(id));
+            }
             Phase::Connecting | Phase::Deciding(_) | Phase::Authenticating(_) => {
                 self.counters.connect_timeouts += 1;
                 self.notice(id, Event::ConnectTimeout, out);
                 self.abort(id, out);
             }
-            // A timer of the phase before may have fired in the same turn in which the lingering began.
-            Phase::Closing if now.monotonic < connection.last_received.after(self.linger_time()) => {}
+            // A timer of the phase before may have fired in the same turn in which the lingering began, or nobody
+            // was read meanwhile.
+            Phase::Closing if heard.since(connection.last_received) < linger => {
+                connection.timer = self.wheel.arm(now.monotonic.after(linger).0, Timer::Connection(id));
+            }
             Phase::Closing => out.close.push((id, Close::Abort)),
             Phase::Online => {
-                let deadline = keep_alive_deadline(connection);
                 let held_back = connection.slowed && connection.paced;
-                if now.monotonic >= deadline && held_back {
-                    // What it sends lies before our door: it is not read until its rate allows it.
-                    self.arm_keep_alive_held_back(now, id);
-                } else if now.monotonic >= deadline {
+                let silent = keep_alive_left(connection, now, heard).is_zero();
+                if silent && !held_back {
                     // [MQTT-3.1.2-22]
                     self.counters.keep_alive_expired += 1;
-                    self.disconnect(now, id, ReasonCode::KEEP_ALIVE_TIMEOUT, None, out);
-                } else {
-                    self.arm_keep_alive(now, id);
+                    return self.disconnect(now, id, ReasonCode::KEEP_ALIVE_TIMEOUT, None, out);
                 }
+                if silent {
+                    // What it sends lies before our door: it is not read until its rate allows it.
+                    connection.last_received = heard;
+                }
+                self.arm_keep_alive(now, id);
             }
         }
     }
 
     /// Arms the keep alive anew, from when a packet last came; each packet only notes the time.
-    pub(super) fn arm_keep_alive(&mut self, _now: Now, id: ConnectionId) {
+    pub(super) fn arm_keep_alive(&mut self, now: Now, id: ConnectionId) {
+        let (heard, pausing) = (self.reading_time(now), self.reading.is_pausing());
         if let Some(connection) = self.connections.get_mut(id)
             && connection.keep_alive_ms > 0
         {
-            connection.timer = self.wheel.arm(keep_alive_deadline(connection).0, Timer::Connection(id));
+            let left = keep_alive_left(connection, now, heard);
+            let left = if pausing { left.max(PAUSED_RETRY) } else { left };
+            connection.timer = self.wheel.arm(now.monotonic.after(left).0, Timer::Connection(id));
         }
     }
 }
 
-impl Core {
-    fn arm_keep_alive_held_back(&mut self, now: Now, id: ConnectionId) {
-        if let Some(connection) = self.connections.get_mut(id) {
-            connection.last_received = now.monotonic;
-            self.arm_keep_alive(now, id);
-        }
-    }
-}
-
-fn keep_alive_deadline(connection: &crate::connection::Connection) -> Mono {
-    // While we do not read it, a client that reads us is alive.
-    let progress = if connection.stalled { connection.last_progress } else { Mono(0) };
-    Mono(connection.last_received.max(progress).0 + u64::from(connection.keep_alive_ms) * 1_000_000)
+/// For how long a client may go on being silent.
+fn keep_alive_left(connection: &Connection, now: Now, heard: ReadingTime) -> Duration {
+    let silence = heard.since(connection.last_received);
+    let silence = match connection.stalled {
+        // While we do not read it, a client that reads us is alive.
+        true => silence.min(now.monotonic.since(connection.last_progress)),
+        false => silence,
+    };
+    Duration::from_millis(u64::from(connection.keep_alive_ms)).saturating_sub(silence)
 }
