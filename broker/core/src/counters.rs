@@ -30,10 +30,12 @@ pub enum DropReason {
     RetainFull,
     /// The server stopped (`tenant.stop_publishes_wills`).
     Stopping,
+    /// There was no space to store it (`wal.space_reserved_bytes`).
+    DiskFull,
 }
 
 /// How many reasons there are.
-pub const DROP_REASONS: usize = DropReason::Stopping as usize + 1;
+pub const DROP_REASONS: usize = DropReason::DiskFull as usize + 1;
 
 impl DropReason {
     /// All reasons, in order.
@@ -50,6 +52,7 @@ impl DropReason {
         DropReason::UnknownSession,
         DropReason::RetainFull,
         DropReason::Stopping,
+        DropReason::DiskFull,
     ];
 
     /// Its name in metrics and logs.
@@ -68,6 +71,7 @@ impl DropReason {
             DropReason::UnknownSession => "unknown_session",
             DropReason::RetainFull => "retain_full",
             DropReason::Stopping => "stopping",
+            DropReason::DiskFull => "disk_full",
         }
     }
 }

@@ -33,7 +33,6 @@ mod inbox;
 mod message;
 mod placement;
 mod random;
-mod retain;
 mod tenant;
 
 pub use crate::core::{Core, Usage};

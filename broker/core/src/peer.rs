@@ -11,12 +11,13 @@ use std::sync::Arc;
 
 use mqtt::ReasonCode;
 use smallvec::SmallVec;
+use wal::LogId;
 
 use crate::connection::SlotNumber;
 use crate::dist::{Destinations, GroupKey, Member, Route, Target};
 use crate::identity::{ConnectionId, CoreId, Incarnation};
 use crate::message::Message;
-use crate::retain::{Page, Position};
+use crate::ranges::retain::{Page, Position};
 
 /// One message to another core of this node.
 #[derive(Debug)]
@@ -60,18 +61,22 @@ pub(crate) struct RetainedRequest {
 #[derive(Debug)]
 pub(crate) struct RetainedAsk {
     pub(crate) request: RetainedRequest,
+    /// Of which log's range.
+    pub(crate) log: LogId,
     pub(crate) tenant: Arc<str>,
     pub(crate) filter: Box<str>,
     /// Behind what.
     pub(crate) after: Option<Position>,
-    /// By core: so many of the changes it sent there are known to the asker, and so is the page to know them.
+    /// By core: so many of the changes that it sent to the range are known to the asker, and so is the page to know
+    /// them.
     pub(crate) known: SmallVec<[u64; 4]>,
 }
 
 /// With a message that changes what is retained: how many changes its core had sent to the range it belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct RetainStamp {
-    pub(crate) range: CoreId,
+    /// The range's log.
+    pub(crate) log: LogId,
     pub(crate) changes: NonZeroU64,
 }
 
@@ -156,6 +161,8 @@ pub(crate) enum Body {
     /// Some of the retained messages asked for.
     Retained {
         request: RetainedRequest,
+        /// Of which log's range they are.
+        log: LogId,
         page: Page,
     },
     /// Who wants this topic? Answered by `Matched`.

@@ -4,6 +4,7 @@
 //! The hash function (xxh3, 64 bits, the upper 16 taken) and the number of literal levels that place a
 //! route are part of format version 1: they never change with the configuration.
 
+use wal::LogId;
 use xxhash_rust::xxh3::Xxh3;
 
 use crate::config::Config;
@@ -40,6 +41,18 @@ impl Config {
     #[must_use]
     pub fn keeper(&self, tenant: &str, topic: &str) -> CoreId {
         self.core_of(retain_key(tenant, topic))
+    }
+
+    /// The log that has the range of a topic's retained message.
+    #[must_use]
+    pub(crate) fn retain_log(&self, tenant: &str, topic: &str) -> LogId {
+        LogId(log_of(retain_key(tenant, topic), self.logs()))
+    }
+
+    /// The core that serves a log.
+    #[must_use]
+    pub(crate) fn core_of_log(&self, log: LogId) -> CoreId {
+        CoreId(log.0 % self.cores)
     }
 }
 

@@ -5,6 +5,7 @@ use mqtt::encode;
 use mqtt::{Ack, PacketId, PacketKind, ReasonCode, Version};
 
 use super::Core;
+use super::stored::NOT_STORED;
 use crate::connection::Completion;
 use crate::counters::DropReason;
 use crate::identity::ConnectionId;
@@ -39,6 +40,10 @@ impl Core {
         out: &mut Outputs,
     ) {
         let Some(connection) = self.connections.get_mut(id) else { return };
+        if reason == NOT_STORED && connection.version != Version::V5 {
+            return; // an acknowledgement would say that it is
+        }
+        let reason = if reason == NOT_STORED { ReasonCode::QUOTA_EXCEEDED } else { reason };
         let (kind, packet_id, finished) = match completion {
             Completion::Nothing => return,
             Completion::PubAck(packet_id) => (PacketKind::PubAck, packet_id, true),

@@ -61,7 +61,7 @@ impl Core {
     ) -> Routed {
         let mut routed = Routed::default();
         if publication.retain {
-            match self.retain(now, publication, reply) {
+            match self.retain(publication, reply) {
                 Ok(waiting) => routed.waiting += waiting,
                 Err(reason) => routed.refused = Some(reason),
             }

@@ -23,6 +23,7 @@ mod postponed;
 mod publish;
 mod reading;
 mod receive;
+mod retain_changes;
 mod retain_order;
 mod retained;
 mod route_changes;
@@ -47,7 +48,6 @@ use crate::identity::{ConnectionId, CoreId, Incarnation};
 use crate::inbox::{Effect, Ended, Inboxes};
 use crate::input::{Input, Outputs};
 use crate::random::{Random, mix};
-use crate::retain::Retained;
 use crate::storage::{Storage, StoredLog};
 use crate::tenant::Tenants;
 use crate::time::{Mono, Now};
@@ -59,8 +59,8 @@ use lookup::Lookups;
 use peers::Peers;
 use postponed::Postponed;
 use reading::ReadingClock;
+use retain_changes::RetainChanges;
 use retain_order::RetainOrder;
-use retained::RetainedTimers;
 use route_changes::{RouteChanges, RouteWaits};
 use shared::SharedGroups;
 use stop::Stopping;
@@ -90,8 +90,7 @@ pub struct Core {
     routes: Routes,
     route_changes: RouteChanges,
     inboxes: Inboxes,
-    retained: Retained,
-    retained_timers: RetainedTimers,
+    retain_changes: RetainChanges,
     retain_order: RetainOrder,
 
     storage: Storage,
@@ -160,7 +159,7 @@ impl Core {
         now: Now,
     ) -> Core {
         let deliveries_left = config.turn_deliveries_max;
-        Core {
+        let mut core = Core {
             id,
             counters: Counters::default(),
             connections: Connections::default(),
@@ -176,9 +175,8 @@ impl Core {
             routes: Routes::new(random.next()),
             route_changes: RouteChanges::default(),
             inboxes: Inboxes::new(random.next()),
-            retained: Retained::new(random.next()),
-            retained_timers: RetainedTimers::default(),
-            retain_order: RetainOrder::new(config.cores),
+            retain_changes: RetainChanges::new(storage.slots().count()),
+            retain_order: RetainOrder::new(id, config.cores, config.logs()),
             storage,
             wheel: Wheel::new(now.monotonic.0),
             peers: Peers::new(config.cores),
@@ -202,7 +200,9 @@ impl Core {
             next_retained_request: 0,
             random,
             config,
-        }
+        };
+        core.expire_all_retained(now);
+        core
     }
 
     /// Takes one input. What it causes is appended to `out`.
@@ -339,8 +339,9 @@ impl Core {
             postponed: self.postponed.len(),
             requests: self.lookups.len() + self.route_waits.len() + self.route_changes.len(),
             tenants: self.tenants.len(),
-            retained: self.retained.len(),
+            retained: self.storage.retained(),
             unprocessed_bytes: self.peers.unprocessed_bytes(),
+            retain_changes: self.retain_changes.len(),
         }
     }
 
@@ -385,4 +386,6 @@ pub struct Usage {
     pub retained: usize,
     /// Bytes of messages to other cores that these have not processed (`mailbox_bytes_max` is for each).
     pub unprocessed_bytes: u64,
+    /// Changes of retained messages that are not durable yet.
+    pub retain_changes: usize,
 }

@@ -133,12 +133,8 @@ impl Core {
             Body::Shared(delivery) => self.on_shared(now, from, delivery, out),
             Body::SharedRefused(delivery) => self.on_shared_refused(now, *delivery, out),
             Body::PassOn { message, group } => self.on_pass_on(now, &group, &message, out),
-            Body::Retain { message, reply } => {
-                let reason = self.retain_here(now, message);
-                self.answer(from, reply, reason);
-                self.on_retain_done(now, from);
-            }
-            Body::Retained { request, page } => self.on_retained(now, from, request, page, out),
+            Body::Retain { message, reply } => self.on_retain(now, from, &message, reply, data_bytes),
+            Body::Retained { request, log, page } => self.on_retained(now, request, log, page, out),
             Body::Match { lookup, tenant, topic } => {
                 self.route_changes.add_holder(&tenant, from);
                 let destinations = self.routes.matching(&tenant, &topic);

@@ -218,6 +218,7 @@ impl Core {
             && !connection.has_requested(REQUESTS_MAX / 2, REQUESTED_FILTERS_MAX / 2)
             && connection.send.len() <= connection.settings().send_bytes_max as usize
             && !self.postponed.hold(id)
+            && !self.retain_changes.hold(id)
         {
             connection.stalled = false;
             self.resume(id);

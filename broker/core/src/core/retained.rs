@@ -3,12 +3,11 @@
 
 use std::sync::Arc;
 
-use hashbrown::HashMap;
 use mqtt::{QoS, ReasonCode};
-use slab::Slab;
+use wal::LogId;
 
 use super::Core;
-use super::timers::{Timer, due};
+use super::retain_changes::Source;
 use crate::connection::Fields;
 use crate::counters::DropReason;
 use crate::delivery::DeliveryOptions;
@@ -18,89 +17,37 @@ use crate::input::Outputs;
 use crate::limit::Limit;
 use crate::message::{Message, Publication};
 use crate::peer::{Body, Reply, RetainedAsk, RetainedRequest};
-use crate::placement::retain_key;
-use crate::retain::{Page, Set};
-use crate::tenant::TenantIndex;
-use crate::time::{Now, Wall};
-use crate::wheel::TimerId;
+use crate::ranges::retain::Page;
+use crate::storage::Storage;
+use crate::time::Now;
 
 /// Unsent bytes beyond which a subscriber gets no more retained messages for now, where the settings do not say less:
 /// they wait at their ranges, and none is dropped for want of room.
 const UNSENT_BYTES_MAX: usize = 256 * 1024;
 
-/// The timers of retained messages that expire.
-#[derive(Default)]
-pub(super) struct RetainedTimers {
-    slots: Slab<(TenantIndex, Box<str>, TimerId)>,
-    by_topic: HashMap<(TenantIndex, Box<str>), u32, foldhash::fast::FixedState>,
-}
-
 impl Core {
     /// A message published with the retain flag. The number of answers to wait for, or why it is not kept.
     pub(super) fn retain(
         &mut self,
-        now: Now,
         publication: &Publication<'_>,
         reply: Option<Reply>,
     ) -> Result<u16, ReasonCode> {
-        let core = self.config.core_of(retain_key(publication.tenant, publication.topic));
-        let message = Arc::clone(publication.share());
-        if core == self.id {
-            let reason = self.retain_here(now, message);
-            return if reason.is_error() { Err(reason) } else { Ok(0) };
-        }
+        let log = self.config.retain_log(publication.tenant, publication.topic);
+        let core = self.config.core_of_log(log);
+        self.retain_order.sends(log);
+        let publisher = reply.map(|reply| reply.connection);
         let reply = reply.filter(|_| publication.qos != QoS::AtMostOnce);
-        self.retain_order.sends(core);
-        self.post(core, Body::Retain { message, reply });
+        if core == self.id {
+            let source = Source { from: core, reply, publisher, data_bytes: 0 };
+            let slot = Storage::slot_of_log(&self.config, log);
+            if let Some(reason) = self.change_retained(slot, publication, source) {
+                return if reason.is_error() { Err(reason) } else { Ok(0) };
+            }
+        } else {
+            let message = Arc::clone(publication.share());
+            self.post(core, Body::Retain { message, reply });
+        }
         Ok(u16::from(reply.is_some()))
-    }
-
-    /// The reason for the publisher's acknowledgement.
-    pub(super) fn retain_here(&mut self, now: Now, message: Arc<Message>) -> ReasonCode {
-        let tenant = self.tenants.index(&message.tenant, &self.config);
-        let max = self.tenants.get(tenant).settings.retained_messages_max;
-        let (topic, expires) =
-            (message.topic.clone(), message.expires.filter(|_| !message.payload.is_empty()));
-        match self.retained.set(message, max) {
-            Set::Full => {
-                self.counters.drop_messages(DropReason::RetainFull, 1);
-                ReasonCode::QUOTA_EXCEEDED
-            }
-            Set::Done => {
-                self.disarm_retained(tenant, &topic);
-                if let Some(expires) = expires {
-                    self.arm_retained(now, tenant, topic, expires);
-                }
-                ReasonCode::SUCCESS
-            }
-        }
-    }
-
-    /// A retained message has one timer at most, however often it is replaced.
-    fn arm_retained(&mut self, now: Now, tenant: TenantIndex, topic: Box<str>, expires: Wall) {
-        let entry = self.retained_timers.slots.vacant_entry();
-        let slot = u32::try_from(entry.key()).expect("bounded by retained_messages_max");
-        let timer = self.wheel.arm(due(now, expires).0, Timer::Retained(slot));
-        entry.insert((tenant, topic.clone(), timer));
-        self.retained_timers.by_topic.insert((tenant, topic), slot);
-    }
-
-    fn disarm_retained(&mut self, tenant: TenantIndex, topic: &str) {
-        if self.retained_timers.slots.is_empty() {
-            return;
-        }
-        if let Some(slot) = self.retained_timers.by_topic.remove(&(tenant, topic.into())) {
-            let (_, _, timer) = self.retained_timers.slots.remove(slot as usize);
-            self.wheel.cancel(timer);
-        }
-    }
-
-    /// The time of a retained message has passed.
-    pub(super) fn on_retained_timer(&mut self, now: Now, slot: u32) {
-        let (tenant, topic, _) = self.retained_timers.slots.remove(slot as usize);
-        let name = Arc::clone(&self.tenants.get(tenant).name);
-        self.retained.expire(&name, &topic, now.wall);
-        self.retained_timers.by_topic.remove(&(tenant, topic));
     }
 
     /// A filter is given up: its retained messages are not wanted any more [MQTT-3.10.4-2].
@@ -132,22 +79,23 @@ impl Core {
 
     /// At the range: hands out a page.
     pub(super) fn answer_find_retained(&mut self, now: Now, to: CoreId, ask: &RetainedAsk) {
-        let page = self.retained.page(&ask.tenant, &ask.filter, ask.after.as_ref(), now.wall);
-        self.post(to, Body::Retained { request: ask.request, page });
+        let log = self.storage.log(Storage::slot_of_log(&self.config, ask.log));
+        let page = log.retained_page(&ask.tenant, &ask.filter, ask.after.as_ref(), now.wall);
+        self.post(to, Body::Retained { request: ask.request, log: ask.log, page });
     }
 
     /// At the subscriber: a page has come.
     pub(super) fn on_retained(
         &mut self,
         now: Now,
-        from: CoreId,
         request: RetainedRequest,
+        log: LogId,
         page: Page,
         out: &mut Outputs,
     ) {
         let Some(slot) = self.inboxes.find(request.session) else { return };
         let session = self.inboxes.at(slot);
-        let waited_for = session.owed.as_mut().is_some_and(|owed| owed.on_page(request.number, from, page));
+        let waited_for = session.owed.as_mut().is_some_and(|owed| owed.on_page(request.number, log, page));
         if let Some(id) = session.connection().filter(|_| waited_for) {
             self.pump_retained(now, id, out);
         }
@@ -206,10 +154,10 @@ impl Core {
         let Some(owed) = &mut session.owed else { return };
         let Some(filter) = owed.filter() else { return };
         if filter.contains(['+', '#']) {
-            owed.begin((0..self.config.cores).map(CoreId));
+            owed.begin((0..self.config.logs()).map(LogId));
         } else {
-            let core = self.config.core_of(retain_key(&tenant, filter));
-            owed.begin(std::iter::once(core));
+            let log = self.config.retain_log(&tenant, filter);
+            owed.begin(std::iter::once(log));
         }
     }
 
@@ -223,15 +171,17 @@ impl Core {
         let Some(number) = owed.number(self.next_retained_request) else { return };
         self.next_retained_request += 1;
         let Some(filter) = owed.filter().map(Box::<str>::from) else { return };
-        for Ask { core, after } in asks {
+        for Ask { log, after } in asks {
             let more = after.is_some();
             let ask = Box::new(RetainedAsk {
                 request: RetainedRequest { session: incarnation, number },
+                log,
                 tenant: Arc::clone(&tenant),
                 filter: filter.clone(),
                 after,
-                known: self.retain_order.known(core).into(),
+                known: self.retain_order.known(log).into(),
             });
+            let core = self.config.core_of_log(log);
             // One page a turn, or a million of them would make one turn.
             if more {
                 self.post_later(core, Body::FindRetained(ask));

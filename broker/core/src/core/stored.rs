@@ -1,10 +1,16 @@
 //! The logs' part of a turn: what was proposed is written, what is durable is applied, and what follows from
 //! that goes on.
 
+use mqtt::ReasonCode;
+
 use super::Core;
 use crate::input::Outputs;
 use crate::storage::{StorageAnswer, StoredLog};
 use crate::time::Now;
+
+/// Of what will never be stored: to a client of version 5 it is said as 0x97, one of an earlier version has no
+/// acknowledgement.
+pub(super) const NOT_STORED: ReasonCode = ReasonCode::SERVER_BUSY;
 
 /// Rounds that one turn gives its logs: what is applied may lead to further proposals. The rest waits for the
 /// next turn.
@@ -20,7 +26,13 @@ impl Core {
     /// Ends the turn of the logs.
     pub(super) fn end_storage_turn(&mut self, now: Now, out: &mut Outputs) {
         for _ in 0..ROUNDS_MAX {
-            self.storage.turn(now);
+            for _ in 0..ROUNDS_MAX {
+                self.storage.turn(now);
+                if !self.settle_retained(now, out) {
+                    break;
+                }
+            }
+            self.storage.flush(now);
             if !self.storage.serve_memory(now, &mut self.random) {
                 break;
             }

@@ -9,6 +9,7 @@ use crate::connection::{Connection, Phase};
 use crate::identity::{ConnectionId, Incarnation};
 use crate::input::{Close, Outputs};
 use crate::notice::Event;
+use crate::storage::LogSlot;
 use crate::time::{Mono, Now, ReadingTime, Wall};
 
 /// What a timer is for.
@@ -28,8 +29,8 @@ pub(super) enum Timer {
     Requests,
     /// A session expires, or its will is due.
     Session(Incarnation),
-    /// A retained message may have expired; which one stands in the core's table of them.
-    Retained(u32),
+    /// A retained message of this log's range may have expired.
+    Retained(LogSlot),
     /// The orderly stop goes on.
     Stop,
 }

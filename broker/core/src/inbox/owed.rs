@@ -13,12 +13,12 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use smallvec::SmallVec;
+use wal::LogId;
 
 use super::overtaken::{ChangeNumber, Forgotten, Overtaken};
 use crate::delivery::DeliveryOptions;
-use crate::identity::CoreId;
 use crate::message::Message;
-use crate::retain::{Page, Position};
+use crate::ranges::retain::{Page, Position};
 
 /// Waiting filters that a topic is compared with; where there are more, it is taken for one that they match.
 const COMPARED_MAX: usize = 64;
@@ -59,7 +59,7 @@ struct Stream {
 /// One range's part of a stream.
 #[derive(Debug)]
 struct Part {
-    core: CoreId,
+    log: LogId,
     /// Where the page begins.
     after: Option<Position>,
     page: Progress,
@@ -78,8 +78,8 @@ enum Progress {
 /// A page to be asked for.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Ask {
-    /// At which core's range.
-    pub core: CoreId,
+    /// At the range of which log.
+    pub log: LogId,
     /// Behind what.
     pub after: Option<Position>,
 }
@@ -138,11 +138,11 @@ impl Owed {
         self.front.as_ref().is_some_and(|stream| stream.parts.is_some())
     }
 
-    /// Begins with the filter at hand: these cores may have something.
-    pub fn begin(&mut self, cores: impl Iterator<Item = CoreId>) {
+    /// Begins with the filter at hand: the ranges of these logs may have something.
+    pub fn begin(&mut self, logs: impl Iterator<Item = LogId>) {
         if let Some(stream) = self.front.as_mut() {
-            let wanted = |core| Part { core, after: None, page: Progress::Wanted };
-            stream.parts = Some(cores.map(wanted).collect());
+            let wanted = |log| Part { log, after: None, page: Progress::Wanted };
+            stream.parts = Some(logs.map(wanted).collect());
         }
     }
 
@@ -183,19 +183,19 @@ impl Owed {
         for part in parts {
             if let Progress::Wanted = part.page {
                 part.page = Progress::Asked { useless: false };
-                asks.push(Ask { core: part.core, after: part.after.clone() });
+                asks.push(Ask { log: part.log, after: part.after.clone() });
             }
         }
         Step::Ask(asks)
     }
 
     /// A page has come. False if nobody waits for it any more.
-    pub fn on_page(&mut self, number: u64, from: CoreId, page: Page) -> bool {
+    pub fn on_page(&mut self, number: u64, from: LogId, page: Page) -> bool {
         let Some(stream) = self.front.as_mut().filter(|stream| stream.number == Some(number)) else {
             return false;
         };
         let Some(parts) = &mut stream.parts else { return false };
-        let Some(part) = parts.iter_mut().find(|part| part.core == from) else { return false };
+        let Some(part) = parts.iter_mut().find(|part| part.log == from) else { return false };
         part.page = match part.page {
             Progress::Asked { useless: true } => Progress::Wanted,
             Progress::Asked { useless: false } => {

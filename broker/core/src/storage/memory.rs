@@ -10,8 +10,15 @@ use super::{StorageAnswer, StorageRequest, StoredLog};
 /// See the module's documentation.
 #[derive(Default)]
 pub(super) struct MemoryDisk {
-    /// What was written to each segment, up to where it was.
-    segments: BTreeMap<(LogId, SegmentId), Vec<u8>>,
+    segments: BTreeMap<(LogId, SegmentId), Segment>,
+}
+
+/// One file.
+#[derive(Default)]
+struct Segment {
+    /// How large it is.
+    file_bytes: usize,
+    written: Vec<u8>,
 }
 
 impl MemoryDisk {
@@ -35,15 +42,18 @@ impl MemoryDisk {
                     let segment = self.segments.entry((id, write.segment)).or_default();
                     let begin = usize::try_from(write.offset).expect("in memory");
                     let end = begin + write.bytes as usize;
-                    segment.resize(segment.len().max(end), 0);
-                    segment[begin..end].copy_from_slice(log.bytes_to_write(write));
+                    let written = &mut segment.written;
+                    written.resize(written.len().max(end), 0);
+                    written[begin..end].copy_from_slice(log.bytes_to_write(write));
                 }
                 Some(Completion::Flushed(commit.number, Ok(())))
             }
-            Request::AllocateSegment { segment, recycle, .. } => {
+            Request::AllocateSegment { segment, bytes, recycle } => {
                 if let Some(former) = recycle {
                     self.segments.remove(&(id, former));
                 }
+                let file_bytes = usize::try_from(bytes).expect("in memory");
+                self.segments.insert((id, segment), Segment { file_bytes, written: Vec::new() });
                 Some(Completion::SegmentReady(segment))
             }
             Request::RemoveSegment(segment) => {
@@ -51,7 +61,9 @@ impl MemoryDisk {
                 None
             }
             Request::MapSegment(segment) => {
-                let bytes = self.segments.remove(&(id, segment)).unwrap_or_default();
+                let Segment { file_bytes, written: mut bytes } =
+                    self.segments.remove(&(id, segment)).expect("it was written");
+                bytes.resize(file_bytes, 0);
                 Some(Completion::Mapped(segment, Arc::new(SegmentBytes::from_memory(bytes))))
             }
             Request::Prefetch(segment) => Some(Completion::Prefetched(segment)),

@@ -8,6 +8,7 @@
 
 mod memory;
 mod open;
+mod retained;
 mod stored_log;
 
 use range::Priority;
@@ -85,7 +86,12 @@ impl Storage {
 
     /// Which of this core's logs has a key that is at home here.
     pub fn slot_of(config: &Config, key: KeyHash) -> LogSlot {
-        LogSlot(log_of(key, config.logs()) / config.cores)
+        Storage::slot_of_log(config, LogId(log_of(key, config.logs())))
+    }
+
+    /// Which of this core's logs it is.
+    pub fn slot_of_log(config: &Config, log: LogId) -> LogSlot {
+        LogSlot(log.0 / config.cores)
     }
 
     pub fn log(&self, slot: LogSlot) -> &StoredLog {
@@ -106,10 +112,15 @@ impl Storage {
         self.logs.iter().find(|log| log.id() == id)
     }
 
-    /// Ends a turn of the logs: proposals are written, what is durable is applied.
+    /// A round of a turn: proposals are written to the logs, what is durable is applied.
     pub fn turn(&mut self, now: Now) {
+        self.logs.iter_mut().for_each(|log| log.turn(now));
+    }
+
+    /// Ends a turn: everything written leaves as one commit for each log.
+    pub fn flush(&mut self, now: Now) {
         for log in &mut self.logs {
-            log.turn(now, &mut self.requests);
+            log.flush(now, &mut self.requests);
         }
     }
 
@@ -140,6 +151,16 @@ impl Storage {
     /// When [`Storage::turn`] is to be called though nothing happened; a time in the past means at once.
     pub fn next_timeout(&self) -> Option<Mono> {
         self.logs.iter().filter_map(StoredLog::next_timeout).min()
+    }
+
+    /// Topics with a retained message.
+    pub fn retained(&self) -> usize {
+        self.logs.iter().map(|log| log.retain().machine().len()).sum()
+    }
+
+    /// Those of a tenant.
+    pub fn retained_of(&self, tenant: &str) -> usize {
+        self.logs.iter().map(|log| log.retain().machine().len_of(tenant)).sum()
     }
 
     /// Ends what is to outlive the process with a mark.

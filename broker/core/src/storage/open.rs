@@ -10,6 +10,7 @@ use wal::{ClusterId, Log, LogId, LogIdentity, NodeId, Recovery, SegmentBytes, Se
 
 use super::StoredLog;
 use crate::ranges::inbox::InboxRange;
+use crate::ranges::retain::RetainRange;
 
 /// The limits of a log and of the replicas that write to it.
 #[derive(Clone, Copy, Debug)]
@@ -81,8 +82,8 @@ impl StoredLog {
         let mut nothing = Recovered::default();
         let mut none = |_, _| Err(io::ErrorKind::NotFound.into());
         let stored = StoredLog::assemble(config, catalog, id, &mut nothing, &mut log, &mut none);
-        let inbox = stored.expect("nothing is there that could be wrong");
-        StoredLog::from_parts(id, log, inbox)
+        let replicas = stored.expect("nothing is there that could be wrong");
+        StoredLog::from_parts(id, log, replicas)
     }
 
     /// The log that a recovery found: its replicas are opened, and what came after their checkpoints is
@@ -97,9 +98,9 @@ impl StoredLog {
     ) -> Result<StoredLog, OpenError> {
         let mut recovered = Recovered::collect(recovery).map_err(OpenError::Records)?;
         let mut log = Log::resume(config.wal_of(id), recovery.resume(), segments);
-        let inbox = StoredLog::assemble(config, catalog, id, &mut recovered, &mut log, checkpoint)?;
+        let replicas = StoredLog::assemble(config, catalog, id, &mut recovered, &mut log, checkpoint)?;
         log.start_reclaiming();
-        Ok(StoredLog::from_parts(id, log, inbox))
+        Ok(StoredLog::from_parts(id, log, replicas))
     }
 
     /// The identity that its segments have.
@@ -110,7 +111,8 @@ impl StoredLog {
 
     /// The checkpoints that are still needed, by range.
     pub fn checkpoints(&self) -> impl Iterator<Item = (RangeId, u64)> {
-        std::iter::once((self.inbox.range(), self.inbox.checkpoint()))
+        let (inbox, retain) = (&self.inbox, &self.retain);
+        [(inbox.range(), inbox.checkpoint()), (retain.range(), retain.checkpoint())].into_iter()
     }
 
     fn assemble(
@@ -120,17 +122,32 @@ impl StoredLog {
         recovered: &mut Recovered,
         log: &mut Log,
         checkpoint: &mut ReadCheckpoint<'_>,
-    ) -> Result<Replica<InboxRange>, OpenError> {
+    ) -> Result<Replicas, OpenError> {
         let inbox = entry(catalog, Service::Inbox, id);
         let machine = InboxRange::new(inbox.range, config.seed);
-        open_replica(config, inbox, machine, recovered, log, checkpoint)
+        let inbox = open_replica(config, inbox, machine, recovered, log, checkpoint)?;
+        let retain = entry(catalog, Service::Retain, id);
+        let machine = RetainRange::new(retain.range, config.seed);
+        let retain = open_replica(config, retain, machine, recovered, log, checkpoint)?;
+        Ok((inbox, retain))
     }
 
-    fn from_parts(id: LogId, log: Log, inbox: Replica<InboxRange>) -> StoredLog {
-        let inbox_outputs = Outputs::default();
-        StoredLog { id, log, inbox, inbox_outputs, asked: Vec::new(), moved: Vec::new() }
+    fn from_parts(id: LogId, log: Log, (inbox, retain): Replicas) -> StoredLog {
+        StoredLog {
+            id,
+            log,
+            inbox,
+            inbox_outputs: Outputs::default(),
+            retain,
+            retain_outputs: Outputs::default(),
+            asked: Vec::new(),
+            moved: Vec::new(),
+        }
     }
 }
+
+/// The replicas that write to one log.
+type Replicas = (Replica<InboxRange>, Replica<RetainRange>);
 
 /// The range of a service that writes to a log: there is one until ranges are split.
 fn entry(catalog: &Catalog, service: Service, log: LogId) -> &CatalogEntry {

@@ -6,6 +6,7 @@ use wal::{Appended, Log, LogId, Lsn, Position, RangeId, Write};
 
 use super::{StorageAnswer, StorageRequest};
 use crate::ranges::inbox::InboxRange;
+use crate::ranges::retain::RetainRange;
 use crate::time::{Mono, Now};
 
 /// What one turn spends on reclaiming.
@@ -17,6 +18,8 @@ pub struct StoredLog {
     pub(super) log: Log,
     pub(super) inbox: Replica<InboxRange>,
     pub(super) inbox_outputs: Outputs<InboxRange>,
+    pub(super) retain: Replica<RetainRange>,
+    pub(super) retain_outputs: Outputs<RetainRange>,
     /// Scratch.
     pub(super) asked: Vec<wal::Request>,
     pub(super) moved: Vec<(Position, Appended)>,
@@ -56,31 +59,60 @@ impl StoredLog {
         &mut self.inbox_outputs
     }
 
-    pub(super) fn turn(&mut self, now: Now, requests: &mut Vec<StorageRequest>) {
+    /// The retained messages.
+    pub(crate) fn retain(&self) -> &Replica<RetainRange> {
+        &self.retain
+    }
+
+    /// The retained messages, for proposals.
+    pub(crate) fn retain_mut(&mut self) -> &mut Replica<RetainRange> {
+        &mut self.retain
+    }
+
+    /// What the last turns led to, for the core to empty.
+    pub(crate) fn retain_outputs(&mut self) -> &mut Outputs<RetainRange> {
+        &mut self.retain_outputs
+    }
+
+    pub(super) fn turn(&mut self, now: Now) {
         let (mono, wall) = (wal::Mono(now.monotonic.0), Wall(now.wall.0));
         self.inbox.turn(mono, wall, &mut self.log, &mut self.inbox_outputs);
+        self.retain.turn(mono, wall, &mut self.log, &mut self.retain_outputs);
+    }
+
+    pub(super) fn flush(&mut self, now: Now, requests: &mut Vec<StorageRequest>) {
+        let mono = wal::Mono(now.monotonic.0);
         self.reclaim(mono);
         self.log.flush(mono, &mut self.asked);
         requests.extend(self.asked.drain(..).map(|request| StorageRequest::Log(self.id, request)));
-        let checkpoints = self.inbox_outputs.requests.drain(..);
+        let checkpoints = self.inbox_outputs.requests.drain(..).chain(self.retain_outputs.requests.drain(..));
         requests.extend(checkpoints.map(|request| StorageRequest::Checkpoint(self.id, request)));
     }
 
     /// Moves a little of what still lives in sparse segments forward.
     fn reclaim(&mut self, now: wal::Mono) {
-        let inbox = &self.inbox;
+        let (inbox, retain) = (&self.inbox, &self.retain);
         // Without room now, the next turn goes on.
         let _ = self.log.reclaim(
             now,
             RECLAIM,
             |candidate| {
                 let (position, header) = (candidate.position, &candidate.header);
-                header.range == inbox.range() && inbox.is_live(position, header, candidate.metadata)
+                if header.range == inbox.range() {
+                    inbox.is_live(position, header, candidate.metadata)
+                } else {
+                    header.range == retain.range() && retain.is_live(position, header, candidate.metadata)
+                }
             },
             &mut self.moved,
         );
         for (from, to) in self.moved.drain(..) {
-            self.inbox.on_moved(&self.log, from, &to);
+            let read = self.log.read(to.position).expect("it was appended just now");
+            if read.header().range == self.inbox.range() {
+                self.inbox.on_moved(&self.log, from, &to);
+            } else {
+                self.retain.on_moved(&self.log, from, &to);
+            }
         }
     }
 
@@ -97,14 +129,19 @@ impl StoredLog {
     }
 
     fn on_checkpoint(&mut self, range: RangeId, number: u64, whole: bool) {
-        assert_eq!(range, self.inbox.range(), "of a range of this log");
-        self.inbox.on_checkpoint_written(number, whole, &mut self.inbox_outputs);
+        if range == self.inbox.range() {
+            self.inbox.on_checkpoint_written(number, whole, &mut self.inbox_outputs);
+        } else {
+            assert_eq!(range, self.retain.range(), "of a range of this log");
+            self.retain.on_checkpoint_written(number, whole, &mut self.retain_outputs);
+        }
     }
 
     pub(super) fn next_timeout(&self) -> Option<Mono> {
         let durable = self.log.durable();
-        let waits = self.inbox.waits_for();
-        if self.inbox.wants_turn() || waits.is_some_and(|lsn| lsn <= durable) {
+        let waits = self.inbox.waits_for().into_iter().chain(self.retain.waits_for()).min();
+        let wants_turn = self.inbox.wants_turn() || self.retain.wants_turn();
+        if wants_turn || waits.is_some_and(|lsn| lsn <= durable) {
             return Some(Mono(0));
         }
         self.log.next_timeout().map(|at| Mono(at.0))

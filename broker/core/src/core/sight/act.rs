@@ -12,8 +12,8 @@ use crate::identity::ConnectionId;
 use crate::inbox::InboxSlot;
 use crate::input::Outputs;
 use crate::limit::Limit;
-use crate::message::{Message, Publisher};
-use crate::retain::Position;
+use crate::message::{Message, Publication, Publisher};
+use crate::ranges::retain::Position;
 use crate::sight::{Disconnect, Farewell, Progress, Publish, Refusal, Subscribe, Unsubscribe};
 use crate::tenant::SubscribeWait;
 use crate::time::Now;
@@ -193,15 +193,14 @@ impl Core {
         after: Option<&str>,
     ) -> Progress<Box<str>> {
         let after = after.map(Position::after);
-        let page = self.retained.page(tenant, filter, after.as_ref(), now.wall);
+        let page = self.storage.retained_page(&tenant.into(), filter, after.as_ref(), now.wall);
         let count = page.messages.len() as u32;
         for message in page.messages {
-            let (properties, payload) = (Box::default(), bytes::Bytes::new());
-            let (tenant, topic) = (Arc::clone(&message.tenant), message.topic.clone());
             let publisher = Publisher::default();
-            let (expires, qos, retain) = (None, message.qos, true);
-            let empty = Message { tenant, publisher, topic, properties, payload, expires, qos, retain };
-            self.retain_here(now, Arc::new(empty));
+            let mut empty = Publication::new(&message.tenant, publisher, &message.topic, message.qos);
+            empty.retain = true;
+            // It is this core's, and nobody waits for it.
+            let _ = self.retain(&empty, None);
         }
         Progress { count, next: page.rest.map(|rest| rest.topic().into()) }
     }

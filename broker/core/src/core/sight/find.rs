@@ -6,7 +6,7 @@ use super::super::Core;
 use super::super::deliver::queue_limits;
 use super::SESSIONS_LOOKS_MAX;
 use crate::inbox::{Inbox, InboxSlot, Will};
-use crate::retain::Position;
+use crate::ranges::retain::Position;
 use crate::sight::{
     Away, FindSessions, FindSubscriptions, Online, Page, Place, RetainedMessage, Session, SessionDetails,
     Subscription, WillSummary,
@@ -145,7 +145,7 @@ impl Core {
         after: Option<&str>,
     ) -> Page<RetainedMessage, Box<str>> {
         let after = after.map(Position::after);
-        let page = self.retained.page(tenant, filter, after.as_ref(), now.wall);
+        let page = self.storage.retained_page(&tenant.into(), filter, after.as_ref(), now.wall);
         let items = page.messages.iter().map(RetainedMessage::from).collect();
         Page { items, next: page.rest.map(|rest| rest.topic().into()) }
     }

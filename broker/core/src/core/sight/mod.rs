@@ -71,7 +71,7 @@ impl Core {
             .map(|tenant| TenantTraffic {
                 tenant: (*tenant.name).into(),
                 traffic: tenant.traffic,
-                retained: self.retained.count(&tenant.name) as u64,
+                retained: self.storage.retained_of(&tenant.name) as u64,
             })
             .collect();
         let next = (items.len() == TENANTS_MAX).then(|| from + TENANTS_MAX as u32);

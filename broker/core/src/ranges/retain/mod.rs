@@ -30,7 +30,17 @@ use topics::{Place, Topics, place};
 use super::seen::Seen;
 use super::{Committed, MessageId};
 use crate::identity::Incarnation;
+use crate::message::Message;
 use crate::time::Wall;
+
+/// Some of what a filter matches.
+#[derive(Debug, Default)]
+pub struct Page {
+    /// As they are retained now.
+    pub messages: Vec<Arc<Message>>,
+    /// Where the next page begins; None: this is the last.
+    pub rest: Option<Position>,
+}
 
 /// What a command came to, for whoever proposed it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

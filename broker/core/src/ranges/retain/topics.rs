@@ -25,13 +25,18 @@ const PAST_DOLLAR: &[u8] = b"%";
 const LOOKS_MAX: usize = 1024;
 
 /// After which topic a reader goes on.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Position(Box<[u8]>);
 
 impl Position {
     /// Behind this topic.
     pub fn after(topic: &str) -> Position {
         Position(place(topic).collect())
+    }
+
+    /// That topic.
+    pub fn topic(&self) -> String {
+        String::from_utf8(spell(&self.0).collect()).expect("a topic with other separators")
     }
 }
 

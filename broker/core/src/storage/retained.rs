@@ -1,0 +1,82 @@
+//! Retained messages where they were written, a page at a time.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use mqtt::QoS;
+
+use super::{Storage, StoredLog};
+use crate::message::{Message, Publisher};
+use crate::ranges::MessageId;
+use crate::ranges::retain::command::Command;
+use crate::ranges::retain::{Page, Position};
+use crate::time::Wall;
+
+/// Messages of one page, and the bytes after which it ends early.
+const PAGE_MESSAGES_MAX: usize = 64;
+const PAGE_BYTES_MAX: u64 = 64 * 1024;
+
+impl Storage {
+    /// The same as [`StoredLog::retained_page`], of all logs of this core together.
+    pub fn retained_page(
+        &self,
+        tenant: &Arc<str>,
+        filter: &str,
+        after: Option<&Position>,
+        now: Wall,
+    ) -> Page {
+        let mut all = Page::default();
+        for log in &self.logs {
+            let page = log.retained_page(tenant, filter, after, now);
+            all.messages.extend(page.messages);
+            // What the others have behind the end of the shortest page comes with the next.
+            all.rest = all.rest.take().into_iter().chain(page.rest).min();
+        }
+        if let Some(rest) = &all.rest {
+            all.messages.retain(|message| Position::after(&message.topic) <= *rest);
+        }
+        all
+    }
+}
+
+impl StoredLog {
+    /// Some of the retained messages that a filter matches, behind `after` if that is said. A page may be empty and
+    /// not the last.
+    pub(crate) fn retained_page(
+        &self,
+        tenant: &Arc<str>,
+        filter: &str,
+        after: Option<&Position>,
+        now: Wall,
+    ) -> Page {
+        let (mut messages, mut bytes) = (Vec::new(), 0);
+        let rest = self.retain.machine().page((tenant, filter), after, now, |topic| {
+            bytes += u64::from(topic.bytes());
+            messages.push(Arc::new(self.retained(tenant, topic.message())));
+            messages.len() < PAGE_MESSAGES_MAX && bytes < PAGE_BYTES_MAX
+        });
+        Page { messages, rest }
+    }
+
+    /// # Panics
+    /// When the disk has changed under us: what was acknowledged cannot be delivered any more.
+    fn retained(&self, tenant: &Arc<str>, id: MessageId) -> Message {
+        let stored = self.retain.read_command(&self.log, self.retain.machine().global(id));
+        let stored = stored.unwrap_or_else(|error| panic!("a retained message: {error:?}"));
+        let Ok(Command::Set(set)) = Command::decode(stored.body()) else {
+            panic!("{id:?}: a retained message came with a command that sets it");
+        };
+        let head = &set.message;
+        let expires = head.expires.to_native();
+        Message {
+            tenant: Arc::clone(tenant),
+            publisher: Publisher { client_hash: head.client_hash.to_native() },
+            topic: (*head.topic).into(),
+            properties: (*head.properties).into(),
+            payload: Bytes::copy_from_slice(stored.payload()),
+            expires: (expires != u64::MAX).then_some(Wall(expires)),
+            qos: QoS::from_bits(head.qos).expect("written from a QoS"),
+            retain: head.retain,
+        }
+    }
+}
