@@ -10,6 +10,7 @@
 
 pub mod asking;
 mod client;
+pub mod disks;
 pub mod exchange;
 pub mod packets;
 pub mod random;
@@ -76,7 +77,11 @@ impl Node {
     /// The same, with a seed of its own.
     pub fn seeded(config: Config, seed: u64) -> Node {
         config.check().expect("a configuration that can be served");
-        Node { world: Rc::new(RefCell::new(World::new(config, seed))), next_question: Rc::default() }
+        Node::of_world(World::new(config, seed))
+    }
+
+    fn of_world(world: World) -> Node {
+        Node { world: Rc::new(RefCell::new(world)), next_question: Rc::default() }
     }
 
     /// Lets time pass, timer by timer.

@@ -14,6 +14,7 @@ use broker_core::sight::{Answer, Ask};
 use broker_core::time::{Mono, Now, Wall};
 
 use super::Asked;
+use super::disks::Disks;
 
 /// Where the two clocks begin.
 const MONO_START: u64 = 5_000_000_000;
@@ -43,8 +44,13 @@ pub struct Socket {
 }
 
 pub struct World {
+    pub(super) config: Arc<Config>,
+    /// Where the logs are, unless they are in memory.
+    pub(super) disks: Option<Disks>,
+    /// Starts after the first.
+    pub(super) starts: u64,
     pub cores: Vec<Core>,
-    outputs: Vec<Outputs>,
+    pub(super) outputs: Vec<Outputs>,
     pub sockets: Vec<Socket>,
     by_place: BTreeMap<(CoreId, ConnectionId), usize>,
     /// Per core: the generation of each slot, and the slots that are free.
@@ -76,13 +82,20 @@ pub struct World {
 
 impl World {
     pub fn new(config: Config, seed: u64) -> World {
+        let config = Arc::new(config);
+        World::of(&config, |core, now| Core::new(Arc::clone(&config), core, 1_700_000_000_000, seed, now))
+    }
+
+    /// A world of cores that are made one by one.
+    pub fn of(config: &Arc<Config>, make: impl Fn(CoreId, Now) -> Core) -> World {
         let now = Now { monotonic: Mono(MONO_START), wall: Wall(WALL_START) };
         let cores = config.cores;
-        let config = Arc::new(config);
-        let make = |core| Core::new(Arc::clone(&config), CoreId(core), 1_700_000_000_000, seed, now);
         let lists = usize::from(cores);
         World {
-            cores: (0..cores).map(make).collect(),
+            config: Arc::clone(config),
+            disks: None,
+            starts: 0,
+            cores: (0..cores).map(|core| make(CoreId(core), now)).collect(),
             outputs: (0..cores).map(|_| Outputs::new(cores)).collect(),
             sockets: Vec::new(),
             by_place: BTreeMap::new(),
@@ -107,6 +120,28 @@ impl World {
 
     pub fn elapsed(&self) -> Duration {
         self.now.monotonic.since(Mono(MONO_START))
+    }
+
+    pub(super) fn now(&self) -> Now {
+        self.now
+    }
+
+    /// The broker's end of a socket is gone with the broker.
+    pub(super) fn lose_socket(&mut self, index: usize) {
+        if self.sockets[index].place.take().is_some() {
+            self.note_closed(index);
+        }
+    }
+
+    /// What was on its way is lost, and the cores begin anew, so many of them.
+    pub(super) fn forget_mail(&mut self, cores: u16) {
+        let lists = usize::from(cores);
+        self.by_place.clear();
+        (self.generations, self.free) = (vec![Vec::new(); lists], vec![Vec::new(); lists]);
+        self.mail = (0..cores).map(|_| VecDeque::new()).collect();
+        self.handovers.clear();
+        self.closed.clear();
+        self.acceptor = 0;
     }
 
     pub fn wall(&self) -> Wall {
@@ -283,6 +318,7 @@ impl World {
             } else {
                 worked |= self.take_single_turns();
             }
+            worked = worked || self.step_disks();
             if !worked {
                 return;
             }
@@ -407,6 +443,7 @@ impl World {
             }
         }
         self.answers.extend(out.answers);
+        self.serve_storage(core, out.storage);
         self.questions.extend(out.questions.into_iter().map(|question| Asked { core, question }));
     }
 
