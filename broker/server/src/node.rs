@@ -11,6 +11,8 @@ use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use broker_core::Core;
 use broker_core::config::{Config, ConfigError};
 use broker_core::counters::Counters;
@@ -277,6 +279,11 @@ impl Node {
                 listeners: self.places.iter().map(listener).collect(),
                 started_ms: Clock::wall().0,
                 env: configuration.cluster.env.to_string(),
+                node_id: STANDARD.encode(sys::random().unwrap_or_default().to_be_bytes()),
+                address: match &self.places[0].1 {
+                    Door::Address(address) => (address.ip().to_string(), address.port()),
+                    Door::Path(path) => (path.display().to_string(), 0),
+                },
                 roles: configuration.roles.names(),
             },
             settings: configuration.admin.clone(),

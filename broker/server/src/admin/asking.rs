@@ -114,6 +114,11 @@ impl Cores {
         (0..u16::try_from(self.unanswered.len()).unwrap_or(u16::MAX)).map(CoreId)
     }
 
+    /// How many there are.
+    pub(crate) fn len(&self) -> usize {
+        self.unanswered.len()
+    }
+
     /// Asks a core.
     pub(crate) async fn ask(&self, core: CoreId, what: What) -> Result<Reply, Unanswered> {
         let late = Unanswered(core);

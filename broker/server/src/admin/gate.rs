@@ -13,6 +13,7 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use subtle::ConstantTimeEq;
+use utoipa::ToSchema;
 
 use super::AdminError;
 use super::asking::Unanswered;
@@ -70,15 +71,20 @@ pub(super) struct Problem {
     message: String,
 }
 
-#[derive(Serialize)]
-struct Body<'a> {
-    error: Told<'a>,
+/// The body of every error.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Error)]
+pub(super) struct Body {
+    error: Told,
 }
 
-#[derive(Serialize)]
-struct Told<'a> {
-    code: &'a str,
-    message: &'a str,
+/// What is wrong.
+#[derive(Serialize, ToSchema)]
+struct Told {
+    /// For programs: one of a few words.
+    code: &'static str,
+    /// For people.
+    message: String,
 }
 
 impl Problem {
@@ -89,7 +95,7 @@ impl Problem {
 
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
-        let body = Body { error: Told { code: self.code, message: &self.message } };
+        let body = Body { error: Told { code: self.code, message: self.message } };
         (self.status, Json(body)).into_response()
     }
 }

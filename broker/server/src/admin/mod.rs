@@ -1,6 +1,7 @@
 //! The administration over HTTP: one thread with a runtime of its own, beside the cores and with less right to the CPU
 //! than they have. It touches nothing of a core; it asks (`asking.rs`), and a core answers a small page at a time.
 
+mod api;
 mod asking;
 mod exposition;
 mod gate;
@@ -20,13 +21,15 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
 use axum::Router;
+use axum::http::StatusCode;
 use axum::routing::get;
 use broker_core::config::Config;
+use broker_core::identity::CoreId;
 
 pub(crate) use self::asking::{Answers, FromCore, Incoming, ToCore, channel};
 pub(crate) use self::settings::{Bind, Settings};
 use crate::admin::asking::Cores;
-use crate::admin::gate::Token;
+use crate::admin::gate::{Problem, Token};
 use crate::admin::gather::Gatherer;
 use crate::admission::Gate;
 use crate::clock::Clock;
@@ -128,6 +131,10 @@ pub(crate) struct Facts {
     pub(crate) started_ms: u64,
     /// The cluster's name.
     pub(crate) env: String,
+    /// The node's id, in base64.
+    pub(crate) node_id: String,
+    /// Of its first listener, with 0 for a port if it has none.
+    pub(crate) address: (String, u16),
     /// The services that the node takes part in.
     pub(crate) roles: Vec<&'static str>,
 }
@@ -143,6 +150,14 @@ pub(crate) struct State {
     facts: Facts,
     settings: Settings,
     stopping: Arc<AtomicBool>,
+}
+
+impl State {
+    /// A core that somebody else named, if it is one.
+    fn known(&self, core: CoreId) -> Result<CoreId, Problem> {
+        let missing = || Problem::new(StatusCode::BAD_REQUEST, "bad_request", "there is no such core");
+        (core.index() < self.cores.len()).then_some(core).ok_or_else(missing)
+    }
 }
 
 /// The running administration. It ends with the process.
@@ -208,6 +223,7 @@ fn router(state: Arc<State>, token: Option<Token>) -> Router {
     let guarded = Router::new()
         .route("/metrics", get(metrics::answer))
         .route("/status", get(health::status))
+        .merge(api::router())
         .layer(axum::middleware::from_fn_with_state(Arc::new(token), gate::admit));
     Router::new()
         .route("/healthz", get(health::healthz))
