@@ -12,6 +12,7 @@ use crate::admin::Bind;
 use crate::auth::{Anonymous, FileName, passwd::Passwd};
 use crate::configuration::{Configuration, Cores, Data, Filter, Listener};
 use crate::cores::CpuList;
+use crate::storage::inspect::Inspect;
 
 /// Hermod, an MQTT broker: MQTT 3.1, 3.1.1 and 5.0, one thread per CPU.
 ///
@@ -40,6 +41,10 @@ pub(crate) enum Command {
     /// The password is stored as Argon2id; users that mosquitto_passwd has stored stay as they are. A broker
     /// reads the file again on SIGHUP.
     Passwd(Passwd),
+
+    /// Look into the logs of a stopped node's data directory. Nothing is changed.
+    #[command(subcommand)]
+    Wal(Inspect),
 }
 
 /// Checking the machine.
@@ -104,9 +109,16 @@ pub(crate) struct Serve {
 
     /// Directory of the durable store, or `none` (`node.data`).
     ///
-    /// With `none` sessions, queued and retained messages live in memory, and end with the process.
-    #[arg(long, value_name = "DIR", value_parser = data_is_none)]
+    /// It is made if it is not there, and belongs to one process at a time. With `none` everything is kept in
+    /// memory, and ends with the process. Default: ./hermod-data.
+    #[arg(long, value_name = "DIR", value_parser = data)]
     pub(crate) data: Option<Data>,
+
+    /// Start without the ranges of the data directory that are damaged, and say what is missing (`wal.quarantine`).
+    ///
+    /// What these ranges held is given up for good: copy the directory before.
+    #[arg(long)]
+    pub(crate) quarantine: bool,
 
     /// What to log: a level (error, warn, info, debug), or a filter as in `info,hermod=debug` (`log.filter`).
     #[arg(long, value_name = "FILTER")]
@@ -190,7 +202,8 @@ impl Serve {
         if let Some(cores) = &self.cores {
             configuration.node.cores = Cores(Some(cores.clone()));
         }
-        put(&mut configuration.node.data, self.data);
+        put(&mut configuration.node.data, self.data.clone());
+        configuration.wal.quarantine |= self.quarantine;
         put(&mut configuration.node.io, self.io);
         put(&mut configuration.log.filter, self.log.clone());
         put(&mut configuration.auth.password_file, file(&self.password_file));
@@ -352,8 +365,8 @@ impl FromStr for Listen {
     }
 }
 
-fn data_is_none(text: &str) -> Result<Data, &'static str> {
-    text.parse().map_err(|_| "durable storage is not there yet: only 'none' (memory only) can be served")
+fn data(text: &str) -> Result<Data, &'static str> {
+    text.parse().map_err(|_| "names no directory; 'none' is memory only")
 }
 
 #[cfg(test)]
@@ -416,7 +429,8 @@ mod tests {
         let configuration = configured(&[
             "--listen=tcp://[::1]:7",
             "--cores=3",
-            "--data=none",
+            "--data=/d",
+            "--quarantine",
             "--log=warn",
             "--max-connections=7",
             "--connect-timeout-seconds=3",
@@ -436,6 +450,8 @@ mod tests {
         assert_eq!(configuration.listeners[0].bind.to_string(), "tcp://[::1]:7");
         assert_eq!(configuration.node.cores.to_string(), "3");
         assert_eq!(configuration.node.io, Io::Epoll);
+        assert_eq!(configuration.node.data, Data::Directory("/d".into()));
+        assert!(configuration.wal.quarantine);
         assert_eq!(configuration.log.filter.0, "warn");
         let Configuration { limits, default_tenant, auth, admin, listeners, .. } = configuration;
         let file = |name: &str| FileName(Some(name.into()));
@@ -449,11 +465,13 @@ mod tests {
         assert!(serve(&["--log=no=such=filter"]).is_err());
     }
 
-    /// A store that would not store is refused, not ignored.
+    /// A directory, or none: no text that is neither.
     #[test]
-    fn only_memory_is_served() {
+    fn data_is_a_directory_or_none() {
         assert_eq!(serve(&["--data", "none"]).unwrap().data, Some(Data::None));
-        let error = serve(&["--data", "/var/lib/hermod"]).unwrap_err().to_string();
-        assert!(error.contains("not there yet"), "{error}");
+        let directory = Data::Directory("./none".into());
+        assert_eq!(serve(&["--data", "./none"]).unwrap().data, Some(directory));
+        let error = serve(&["--data", ""]).unwrap_err().to_string();
+        assert!(error.contains("names no directory"), "{error}");
     }
 }

@@ -21,6 +21,7 @@ mod node;
 mod poller;
 mod reloading;
 mod signals;
+mod storage;
 mod sys;
 mod transport;
 mod watchdog;
@@ -46,6 +47,7 @@ fn main() -> ExitCode {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => fail(&error),
         },
+        Some(Command::Wal(wanted)) => wanted.run().unwrap_or_else(|error| fail(&error)),
         None => serve(&cli.serve).unwrap_or_else(|error| fail(&*error)),
     }
 }

@@ -18,6 +18,7 @@ use broker_core::config::{Config, ConfigError};
 use broker_core::counters::Counters;
 use broker_core::identity::CoreId;
 use broker_core::sight::Ask;
+use broker_core::storage::StoredLog;
 use broker_core::time::Mono;
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 
@@ -26,14 +27,17 @@ use crate::admission::{Bite, Gate};
 use crate::auth::{self, Authenticator, LoadError, Loaded, OpenDoor, Workers};
 use crate::cli::Io;
 use crate::clock::Clock;
-use crate::configuration::Configuration;
+use crate::configuration::{Configuration, Data};
 use crate::cores::{self, CoresError, CpuList};
-use crate::driver::{Driver, Parts};
+use crate::driver::{Driver, FLUSH_DEADLINE, Parts};
 use crate::listener::{self, BindError, Bound, Place as Door};
 use crate::mailboxes::{self, Mailboxes};
 use crate::poller::{Poller, Waiting};
 use crate::reloading::Reloading;
 use crate::signals::{self, Signal};
+use crate::storage::damage::StorageError;
+use crate::storage::start::{self, Started};
+use crate::storage::{Storage, Stored};
 use crate::sys::{self, EventFd};
 use crate::transport::{self, Protocol, TlsError};
 use crate::watchdog::TurnHistogram;
@@ -46,6 +50,9 @@ const PANIC_DEADLINE: Duration = Duration::from_secs(2);
 
 /// Exit code after a panic on a core: EX_SOFTWARE of sysexits(3).
 const EXIT_PANIC: u8 = 70;
+
+/// Exit code after a log could not be written: EX_IOERR of sysexits(3).
+const EXIT_POISONED: u8 = 74;
 
 /// What a core may be told and not have heard yet.
 const CONTROLS_MAX: usize = 64;
@@ -78,6 +85,8 @@ pub(crate) enum Event {
     Stopped(CoreId),
     /// A core panicked; its thread has ended.
     Panicked(CoreId),
+    /// A log of a core cannot be written: why. It acknowledges nothing any more.
+    Poisoned(CoreId, String),
     /// A signal came.
     Signal(Signal),
 }
@@ -97,6 +106,8 @@ pub(crate) enum StartError {
     Tls(TlsError),
     /// Everybody would be let in.
     Open(OpenDoor),
+    /// The data directory cannot be served.
+    Storage(StorageError),
     /// An address cannot be listened on.
     Bind(BindError),
     /// There can be no administration where it is configured.
@@ -118,6 +129,7 @@ impl fmt::Display for StartError {
             StartError::Auth(error) => error.fmt(f),
             StartError::Tls(error) => error.fmt(f),
             StartError::Open(door) => door.fmt(f),
+            StartError::Storage(error) => error.fmt(f),
             StartError::Bind(error) => error.fmt(f),
             StartError::Admin(error) => error.fmt(f),
             StartError::Core(core, error) => write!(
@@ -132,17 +144,19 @@ impl fmt::Display for StartError {
 }
 
 /// Serves clients until told to stop.
-pub(crate) fn serve(configuration: Configuration, reloading: &Reloading<'_>) -> Result<ExitCode, StartError> {
+pub(crate) fn serve(
+    mut configuration: Configuration,
+    reloading: &Reloading<'_>,
+) -> Result<ExitCode, StartError> {
     let cpus = cores::choose(configuration.node.cores.0.as_ref()).map_err(StartError::Cores)?;
     let count = u16::try_from(cpus.0.len()).map_err(|_| StartError::TooManyCores(cpus.0.len()))?;
-    let config = configuration.core(count, Reloading::notices());
+    let mut config = configuration.core(count, Reloading::notices());
     config.check().map_err(StartError::Config)?;
     let loaded = auth::load(&configuration.auth).map_err(StartError::Auth)?;
     let protocols = transport::load(&configuration.listeners).map_err(StartError::Tls)?;
     let open_files = sys::raise_open_files().map_err(StartError::System)?;
     tracing::info!("hermod {}", env!("CARGO_PKG_VERSION"));
     tracing::info!("cores: {count}, on CPUs {cpus}");
-    tracing::info!("data: none, memory only: sessions and messages end with the process");
     tracing::info!("limits: {open_files} open files, {} connections per core", config.connections_max);
 
     let mut bound = Vec::new();
@@ -155,7 +169,30 @@ pub(crate) fn serve(configuration: Configuration, reloading: &Reloading<'_>) -> 
     auth::check_doors(&configuration, &places).map_err(StartError::Open)?;
     let administration = admin::bind(&configuration.admin).map_err(StartError::Admin)?;
     let (answers, incoming) = admin::channel();
-    let mut node = Node::start(&cpus, config, bound, &configuration, &loaded, &protocols, &answers)?;
+    let clock = Clock::start();
+    let mut started = match &configuration.node.data {
+        Data::None => {
+            start::say_nothing_is_kept();
+            None
+        }
+        Data::Directory(data) => {
+            Some(start::start(data, &configuration.wal, count, clock).map_err(StartError::Storage)?)
+        }
+    };
+    // Which log has which key is the directory's affair, and outlives every configuration.
+    configuration.limits.logs = started.as_ref().map_or(0, |started| started.logs);
+    config.logs = configuration.limits.logs;
+    let beginning = Beginning {
+        clock,
+        config,
+        bound,
+        configuration: &configuration,
+        loaded: &loaded,
+        protocols: &protocols,
+        answers: &answers,
+        started: started.as_mut(),
+    };
+    let mut node = Node::start(&cpus, beginning)?;
     node.wait_started()?;
     let parts = node.administrable(incoming, &configuration, cpus.0.clone());
     node.admin = Admin::start(administration, parts).map_err(StartError::System)?;
@@ -181,6 +218,21 @@ struct Node {
     admin: Admin,
 }
 
+/// All that a node begins with.
+struct Beginning<'a> {
+    clock: Clock,
+    config: Config,
+    bound: Vec<Bound>,
+    configuration: &'a Configuration,
+    /// What the files say that it names.
+    loaded: &'a Loaded,
+    protocols: &'a Arc<[Protocol]>,
+    /// To those who administer.
+    answers: &'a Answers,
+    /// The data directory, if there is one.
+    started: Option<&'a mut Started>,
+}
+
 struct CoreHandle {
     /// Returns what the core has counted, unless it has failed.
     thread: JoinHandle<Option<Counters>>,
@@ -192,20 +244,14 @@ struct CoreHandle {
 }
 
 impl Node {
-    fn start(
-        cpus: &CpuList,
-        config: Config,
-        bound: Vec<Bound>,
-        configuration: &Configuration,
-        loaded: &Loaded,
-        protocols: &Arc<[Protocol]>,
-        answers: &Answers,
-    ) -> Result<Node, StartError> {
+    fn start(cpus: &CpuList, beginning: Beginning<'_>) -> Result<Node, StartError> {
+        let Beginning { clock, config, bound, configuration, loaded, protocols, answers, started } =
+            beginning;
         let places = bound.iter().map(|bound| (bound.listener, bound.place.clone())).collect();
         let gates: Arc<[Gate]> = configuration.listeners.iter().map(|_| Gate::default()).collect();
         let config = Arc::new(config);
-        let clock = Clock::start();
-        let incarnation = Clock::wall().0;
+        let incarnation = started.as_ref().map_or(Clock::wall().0, |it| it.directory.identity.incarnation);
+        let mut stored = started.map(|started| std::mem::take(&mut started.cores).into_iter());
         let (events, incoming) = unbounded();
         signals::start(events.clone()).map_err(StartError::System)?;
         let workers = Workers::start(&configuration.auth, &config, clock).map_err(StartError::System)?;
@@ -228,6 +274,7 @@ impl Node {
                 authenticator,
                 config: Arc::clone(&config),
                 incarnation,
+                stored: stored.as_mut().and_then(Iterator::next),
                 seed: sys::random().map_err(StartError::System)?,
                 clock,
                 mailboxes,
@@ -303,6 +350,7 @@ impl Node {
                 Ok(Event::Panicked(core)) => {
                     return Err(StartError::Core(core, io::Error::other("it panicked")));
                 }
+                Ok(Event::Poisoned(core, why)) => return Err(StartError::Core(core, io::Error::other(why))),
                 // Whoever stops a broker that has not started yet wants it gone.
                 Ok(Event::Signal(Signal::Stop(_))) => {
                     return Err(StartError::System(io::ErrorKind::Interrupted.into()));
@@ -352,6 +400,14 @@ impl Node {
                     code = ExitCode::from(EXIT_PANIC);
                     deadline = Some(self.stop(PANIC_DEADLINE));
                 }
+                Some(Event::Poisoned(core, why)) => {
+                    tracing::error!(
+                        "core {}: {why}: nothing is acknowledged any more, and the node ends",
+                        core.0
+                    );
+                    code = ExitCode::from(EXIT_POISONED);
+                    deadline = deadline.or_else(|| Some(self.stop(STOP_DEADLINE)));
+                }
                 Some(Event::Started(..) | Event::Failed(..)) => {}
                 None => {
                     tracing::warn!("not all clients could be told in time");
@@ -385,7 +441,7 @@ impl Node {
         for core in &self.cores {
             let _ = core.tell(Control::Exit);
         }
-        let deadline = self.clock.monotonic().after(PANIC_DEADLINE);
+        let deadline = self.clock.monotonic().after(FLUSH_DEADLINE);
         let mut counted = Vec::new();
         for (id, core) in self.cores.into_iter().enumerate() {
             // A thread that is stuck in a turn ends with the process.
@@ -463,6 +519,7 @@ struct Place {
     authenticator: Authenticator,
     config: Arc<Config>,
     incarnation: u64,
+    stored: Option<Stored>,
     seed: u64,
     clock: Clock,
     mailboxes: Mailboxes,
@@ -492,12 +549,23 @@ fn run_core(place: Place) -> Option<Counters> {
 }
 
 fn start_core(place: Place) -> io::Result<Counters> {
+    let cpus = sys::affinity()?;
     sys::pin(place.cpu)?;
     let (poller, waiting) = Poller::new(place.io)?;
     let (id, events) = (place.mailboxes.own(), place.events.clone());
-    let core = Core::new(place.config, id, place.incarnation, place.seed, place.clock.now());
+    let (config, incarnation, seed, now) = (place.config, place.incarnation, place.seed, place.clock.now());
+    let (core, storage) = match place.stored {
+        None => (Core::new(config, id, incarnation, seed, now), None),
+        Some(Stored { logs, place: disk }) => {
+            let ids = logs.iter().map(StoredLog::id).collect();
+            let wake = &place.mailboxes.wake().event;
+            let storage = Storage::start(&disk, ids, &poller, (wake, &cpus))?;
+            (Core::open(config, id, incarnation, seed, logs, now), Some(storage))
+        }
+    };
     let parts = Parts {
         core,
+        storage,
         authenticator: place.authenticator,
         clock: place.clock,
         mailboxes: place.mailboxes,

@@ -56,6 +56,13 @@ pub(crate) fn pin(cpu: usize) -> io::Result<()> {
     Ok(sched_setaffinity(None, &set)?)
 }
 
+/// Lets the calling thread run on these CPUs.
+pub(crate) fn allow(cpus: &[usize]) -> io::Result<()> {
+    let mut set = CpuSet::new();
+    cpus.iter().filter(|&&cpu| cpu < CpuSet::MAX_CPU).for_each(|&cpu| set.set(cpu));
+    Ok(sched_setaffinity(None, &set)?)
+}
+
 /// Raises the soft limit of open descriptors to the hard one, and returns it.
 pub(crate) fn raise_open_files() -> io::Result<u64> {
     let mut limit = getrlimit(Resource::Nofile);
@@ -85,7 +92,7 @@ pub(crate) fn random() -> io::Result<u64> {
 mod tests {
     use super::*;
 
-    /// The thread's own mask names at least one CPU, and it can be pinned to each of them.
+    /// The thread's own mask names at least one CPU; it can be pinned to each of them, and be let go again.
     #[test]
     fn pins_to_each_cpu_of_the_mask() {
         let mask = affinity().unwrap();
@@ -94,6 +101,8 @@ mod tests {
             pin(cpu).unwrap();
             assert_eq!(affinity().unwrap(), [cpu]);
         }
+        allow(&mask).unwrap();
+        assert_eq!(affinity().unwrap(), mask);
         assert!(pin(usize::MAX).is_err());
     }
 

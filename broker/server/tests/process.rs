@@ -16,7 +16,8 @@ const DRIVERS: [&str; 2] = ["uring", "epoll"];
 
 /// The program, run to its end.
 fn run(arguments: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_hermod")).args(arguments).output().expect("the binary starts")
+    let mut command = Command::new(env!("CARGO_BIN_EXE_hermod"));
+    command.env("HERMOD__NODE__DATA", "none").args(arguments).output().expect("the binary starts")
 }
 
 fn text(bytes: &[u8]) -> &str {
@@ -243,14 +244,6 @@ fn taken_address_is_named() {
     let output = run(&["--listen", &format!("tcp://{}", broker.address())]);
     assert_eq!(output.status.code(), Some(1), "a second broker on the port of the first");
     broker.stop();
-}
-
-/// A store that does not exist yet is refused, not ignored.
-#[test]
-fn durable_data_is_refused() {
-    let output = run(&["--data", "/var/lib/hermod"]);
-    assert_eq!(output.status.code(), Some(2));
-    assert!(text(&output.stderr).contains("not there yet"), "{}", text(&output.stderr));
 }
 
 /// Help and version go to stdout, and the doctor's report too, with an exit code that is its verdict.

@@ -143,6 +143,13 @@ impl Catalog {
         &self.entries
     }
 
+    /// A range is given up, and another begins in its place, with nothing in it. False if there is none of that
+    /// name.
+    pub fn begin_anew(&mut self, range: RangeId, anew: RangeId) -> bool {
+        let entry = self.entries.iter_mut().find(|entry| entry.range == range);
+        entry.map(|entry| entry.range = anew).is_some()
+    }
+
     /// Hot path. The range a key falls into; none if this node has no replica of it.
     #[must_use]
     pub fn find(&self, service: Service, key: &[u8]) -> Option<&CatalogEntry> {

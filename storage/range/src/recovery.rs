@@ -113,12 +113,12 @@ impl Recovered {
     }
 
     /// The records of one range; none if it is new to the log, and an error if it may only seem so. Who goes
-    /// on without a quarantined range takes it out of the catalog: the next start finds nothing of it, and
-    /// would begin it anew.
+    /// on without a quarantined range takes its name out of the catalog: the next start finds nothing of it,
+    /// and would begin it anew.
     pub fn take(&mut self, range: RangeId) -> Result<Option<ReplicaRecords>, OpenError> {
         let records = self.ranges.remove(&range);
         // A lost record's owner may be unknown, and a range that has nothing left may have been it.
-        let lost = records.is_none() && !self.quarantine.unidentified.is_empty();
+        let lost = records.is_none() && self.quarantine.may_have_lost(range);
         if lost || self.quarantine.contains(range) { Err(OpenError::Quarantined) } else { Ok(records) }
     }
 }
@@ -250,6 +250,8 @@ mod tests {
         recovered.quarantine.unidentified.push((wal::Lsn(5), wal::Lsn(6)));
         assert!(matches!(recovered.take(RangeId(3)), Err(OpenError::Quarantined)));
         assert!(matches!(recovered.take(RangeId(1)), Ok(Some(_))));
+        recovered.quarantine.named_since.push(RangeId(4));
+        assert!(matches!(recovered.take(RangeId(4)), Ok(None)));
     }
 
     /// A hole in the log is an error and not an end.

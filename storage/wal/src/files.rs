@@ -104,16 +104,22 @@ pub fn segment_path(directory: &Path, segment: SegmentId) -> PathBuf {
 
 /// The segments of a log, ascending by name. Removes what an interrupted creation left.
 pub fn list_segments(directory: &Path) -> io::Result<Vec<SegmentId>> {
+    for entry in fs::read_dir(directory)? {
+        let path = entry?.path();
+        if path.extension().is_some_and(|extension| extension == "new") {
+            fs::remove_file(path)?;
+        }
+    }
+    find_segments(directory)
+}
+
+/// The segments of a log, ascending by name. Changes nothing.
+pub fn find_segments(directory: &Path) -> io::Result<Vec<SegmentId>> {
     let mut segments = Vec::new();
     for entry in fs::read_dir(directory)? {
-        let entry = entry?;
-        let name = entry.file_name();
-        let Some(name) = name.to_str() else { continue };
-        if name.ends_with(".new") {
-            fs::remove_file(entry.path())?;
-        } else if let Some(stem) = name.strip_suffix(".seg") {
-            segments.extend(u32::from_str_radix(stem, 16).ok().map(SegmentId));
-        }
+        let name = entry?.file_name();
+        let stem = name.to_str().and_then(|name| name.strip_suffix(".seg"));
+        segments.extend(stem.and_then(|stem| u32::from_str_radix(stem, 16).ok()).map(SegmentId));
     }
     segments.sort_unstable();
     Ok(segments)

@@ -2,8 +2,8 @@
 
 use std::fmt;
 
-use crate::format::{SegmentHeader, segment_table};
-use crate::identity::{LogIdentity, Lsn};
+use crate::format::{RecordHeader, SegmentHeader, segment_table};
+use crate::identity::{LogIdentity, Lsn, RangeId};
 use crate::recovery::{Damage, Quarantine, Records, RecoveryError, RecoveryOptions, SegmentInput, judge};
 
 /// Result of [`verify`]; prints as a report.
@@ -59,12 +59,17 @@ pub fn verify(segments: &[SegmentInput<'_>]) -> Result<Option<Report>, RecoveryE
     }))
 }
 
-/// Writes one line per record, in order, and one per damaged place at the end.
-pub fn dump(segments: &[SegmentInput<'_>], out: &mut impl fmt::Write) -> Result<(), DumpError> {
+/// Writes one line per record, in order, or per record of one range; and one per damaged place at the end.
+pub fn dump(
+    segments: &[SegmentInput<'_>],
+    range: Option<RangeId>,
+    out: &mut impl fmt::Write,
+) -> Result<(), DumpError> {
     let Some(identity) = identity(segments) else { return Ok(()) };
     let options = RecoveryOptions { quarantine: true, ..RecoveryOptions::default() };
     let recovery = judge::judge(&identity, segments, &options).map_err(DumpError::Log)?;
-    for record in Records::all(&recovery) {
+    let wanted = |header: &RecordHeader| range.is_none_or(|range| header.range == range);
+    for record in Records::all(&recovery).filter(|record| wanted(&record.header)) {
         let header = &record.header;
         let what = if header.kind == segment_table::KIND { " segment table" } else { "" };
         writeln!(

@@ -170,7 +170,7 @@ fn garbage_is_judged_and_never_believed() {
             assert!(original, "a record that was never appended");
         }
         inspect::verify(&inputs).expect("a log of ours");
-        inspect::dump(&inputs, &mut String::new()).expect("a log of ours");
+        inspect::dump(&inputs, None, &mut String::new()).expect("a log of ours");
         let table: Vec<u8> = (0..random.below(200)).map(|_| random.below(3).to_le_bytes()[0]).collect();
         if let Some(table) = segment_table::decode(&table) {
             assert!(table.entries.len() * 32 + table.forgotten.len() * 24 < 200);

@@ -262,7 +262,7 @@ fn verify_and_dump_name_the_damage() {
     assert!(text.ends_with("verdict: DAMAGED"), "{text}");
     let mut dumped = String::new();
     let files = host.disk.segments();
-    inspect::dump(&inputs(&files), &mut dumped).expect("a log");
+    inspect::dump(&inputs(&files), None, &mut dumped).expect("a log");
     let lines: Vec<&str> = dumped.lines().collect();
     assert!(lines[0].starts_with("1 ") && lines[0].ends_with("segment table"), "{dumped}");
     assert!(

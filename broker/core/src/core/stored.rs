@@ -46,16 +46,16 @@ impl Core {
         self.storage.by_id(log)
     }
 
-    /// Writes behind all that was appended that it was written, for an orderly stop. The host ends turns until
-    /// [`Core::logs_are_flushed`].
+    /// Writes behind all that was appended that it was written, for an orderly stop. The host calls it, and ends
+    /// turns, until [`Core::logs_are_closed`].
     pub fn close_logs(&mut self, now: Now) {
         self.storage.close(now);
     }
 
-    /// Whether all that was appended is on the disk.
+    /// Whether all that was appended is on the disk, and marked to be, where there was room for that.
     #[must_use]
-    pub fn logs_are_flushed(&self) -> bool {
-        self.storage.is_flushed()
+    pub fn logs_are_closed(&self) -> bool {
+        self.storage.is_closed()
     }
 
     /// A log could not be written. Nothing is acknowledged any more, and the process is to end.

@@ -163,16 +163,14 @@ impl Storage {
         self.logs.iter().map(|log| log.retain().machine().len_of(tenant)).sum()
     }
 
-    /// Ends what is to outlive the process with a mark.
+    /// Ends what is to outlive the process with a mark, as far as there is room for it.
     pub fn close(&mut self, now: Now) {
-        if self.memory.is_none() {
-            self.logs.iter_mut().for_each(|log| log.close(now));
-        }
+        self.logs.iter_mut().for_each(|log| log.close(now));
     }
 
-    /// Whether all that was appended is durable.
-    pub fn is_flushed(&self) -> bool {
-        self.logs.iter().all(StoredLog::is_flushed)
+    /// Whether nothing is left to be written.
+    pub fn is_closed(&self) -> bool {
+        self.logs.iter().all(StoredLog::is_closed)
     }
 
     /// Whether a log acknowledges nothing any more: the process is to end.

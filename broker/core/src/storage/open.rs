@@ -6,9 +6,10 @@ use std::sync::Arc;
 
 use range::catalog::{Catalog, CatalogEntry, Service};
 use range::{Outputs, RangeId, Recovered, Replica, StateMachine};
-use wal::{ClusterId, Log, LogId, LogIdentity, NodeId, Recovery, SegmentBytes, SegmentId};
+use wal::{ClusterId, Log, LogId, LogIdentity, Lsn, NodeId, Recovery, SegmentBytes, SegmentId};
 
 use super::StoredLog;
+use super::stored_log::MARKS_MAX;
 use crate::ranges::inbox::InboxRange;
 use crate::ranges::retain::RetainRange;
 
@@ -142,6 +143,8 @@ impl StoredLog {
             retain_outputs: Outputs::default(),
             asked: Vec::new(),
             moved: Vec::new(),
+            mark: Lsn(0),
+            marks_left: MARKS_MAX,
         }
     }
 }

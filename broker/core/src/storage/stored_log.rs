@@ -2,7 +2,7 @@
 
 use range::{Outputs, Replica, Wall};
 use wal::log::reclaim::ReclaimBudget;
-use wal::{Appended, Log, LogId, Lsn, Position, RangeId, Write};
+use wal::{AppendError, Appended, Log, LogId, Lsn, Position, RangeId, Write};
 
 use super::{StorageAnswer, StorageRequest};
 use crate::ranges::inbox::InboxRange;
@@ -11,6 +11,9 @@ use crate::time::{Mono, Now};
 
 /// What one turn spends on reclaiming.
 const RECLAIM: ReclaimBudget = ReclaimBudget { copy_bytes: 64 << 10, scan_bytes: 256 << 10 };
+
+/// Marks that an end may write: what is applied late may append once more.
+pub(super) const MARKS_MAX: u8 = 4;
 
 /// See the module's documentation.
 pub struct StoredLog {
@@ -23,6 +26,10 @@ pub struct StoredLog {
     /// Scratch.
     pub(super) asked: Vec<wal::Request>,
     pub(super) moved: Vec<(Position, Appended)>,
+    /// The last record that says that all before is durable; 0 if this life of the log has none.
+    pub(super) mark: Lsn,
+    /// How many more of them an end may have.
+    pub(super) marks_left: u8,
 }
 
 impl StoredLog {
@@ -147,17 +154,32 @@ impl StoredLog {
         self.log.next_timeout().map(|at| Mono(at.0))
     }
 
-    /// Says in the log that all before is durable, so that damage to it will be noticed.
+    /// Says in the log that all before is durable, so that damage to it will be noticed. To be called until it is
+    /// [`StoredLog::is_closed`].
     pub(super) fn close(&mut self, now: Now) {
-        if self.log.next_lsn() > Lsn(1) {
-            // Without room the log is whole all the same.
-            let _ = self.log.append_mark(wal::Mono(now.monotonic.0));
-            self.log.hurry();
+        self.log.hurry();
+        // Of what is on its way the mark could not say it.
+        if self.is_marked() || self.log.usage().unflushed_bytes > 0 {
+            return;
         }
+        match self.log.append_mark(wal::Mono(now.monotonic.0)) {
+            Ok(mark) => (self.mark, self.marks_left) = (mark, self.marks_left - 1),
+            // A segment that is being made is worth waiting for.
+            Err(AppendError::SegmentsBehind) => {}
+            // The log is whole all the same.
+            Err(_) => self.marks_left = 0,
+        }
+        self.log.hurry();
     }
 
-    pub(super) fn is_flushed(&self) -> bool {
-        self.log.usage().unflushed_bytes == 0
+    /// Whether all that was appended is durable, and marked to be.
+    pub(super) fn is_closed(&self) -> bool {
+        self.is_marked() && self.log.usage().unflushed_bytes == 0
+    }
+
+    /// Whether nothing came behind the last mark; or it goes on coming, for reclaiming does not end.
+    fn is_marked(&self) -> bool {
+        self.log.next_lsn() == self.mark.next() || self.marks_left == 0
     }
 
     pub(super) fn is_poisoned(&self) -> bool {

@@ -8,7 +8,7 @@ use broker_core::config::{Config, ConfigError, Field, Key, Kind, Settings, Value
 use super::sections::{Cluster, Listener, Log, NAME, Name, Node, Roles};
 use super::tree::{Content, Entry, Table};
 use super::wrong::{Reason, Wrong};
-use super::{Configuration, Refused};
+use super::{Configuration, Refused, Wal};
 use crate::admin;
 use crate::auth::{self, FileName};
 
@@ -16,21 +16,22 @@ use crate::auth::{self, FileName};
 type Wrongs = Vec<Wrong>;
 
 /// The sections there are.
-const SECTIONS: [&str; 9] =
-    ["node", "listeners", "log", "auth", "admin", "limits", "tenants", "cluster", "roles"];
+const SECTIONS: [&str; 10] =
+    ["node", "listeners", "log", "auth", "admin", "limits", "tenants", "wal", "cluster", "roles"];
 
 /// Reads a whole tree over the defaults.
 pub(super) fn apply(table: &Table) -> Result<Configuration, Refused> {
     let mut configuration = Configuration::default();
     let mut wrongs = Wrongs::new();
     for (name, entry) in table {
-        let Configuration { node, log, auth, admin, cluster, roles, limits, .. } = &mut configuration;
+        let Configuration { node, log, auth, admin, cluster, roles, wal, limits, .. } = &mut configuration;
         match name.as_str() {
             "node" => section(entry, name, Node::KEYS, node, &mut wrongs),
             "log" => section(entry, name, Log::KEYS, log, &mut wrongs),
             "auth" => section(entry, name, auth::Settings::KEYS, auth, &mut wrongs),
             "admin" => section(entry, name, admin::Settings::KEYS, admin, &mut wrongs),
             "cluster" => section(entry, name, Cluster::KEYS, cluster, &mut wrongs),
+            "wal" => section(entry, name, Wal::KEYS, wal, &mut wrongs),
             "roles" => apply_roles(entry, roles, &mut wrongs),
             "limits" => section(entry, name, Config::KEYS, limits, &mut wrongs),
             "tenants" => apply_tenants(entry, &mut configuration, &mut wrongs),
@@ -210,6 +211,7 @@ pub(super) fn flatten(configuration: &Configuration) -> BTreeMap<String, (Value,
     list(&mut all, "admin", admin::Settings::KEYS, &configuration.admin);
     list(&mut all, "cluster", Cluster::KEYS, &configuration.cluster);
     list(&mut all, "roles", Roles::KEYS, &configuration.roles);
+    list(&mut all, "wal", Wal::KEYS, &configuration.wal);
     list(&mut all, "limits", Config::KEYS, &configuration.limits);
     list(&mut all, "tenants.default", Settings::KEYS, &configuration.default_tenant);
     for (name, settings) in &configuration.tenants {

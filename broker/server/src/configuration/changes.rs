@@ -69,6 +69,7 @@ impl Configuration {
         limits.connect_bytes_max = self.limits.connect_bytes_max;
         limits.packet_properties_max = self.limits.packet_properties_max;
         limits.match_cache_topics_max = self.limits.match_cache_topics_max;
+        limits.logs = self.limits.logs;
         self.limits = limits;
         self.log = new.log.clone();
         self.auth.reload(&new.auth);
@@ -192,6 +193,15 @@ mod tests {
             changes.iter().all(|(key, effect)| key.starts_with("listeners.1.") && *effect == Effect::Restart)
         );
         assert_eq!((changes.len(), reloaded), (Listener::KEYS.len(), old));
+    }
+
+    /// The number of logs is no key: it is the data directory's, and stays what it was at the start.
+    #[test]
+    fn logs_stay_as_many_as_there_are() {
+        let mut old = Configuration::default();
+        old.limits.logs = 3;
+        let (changes, reloaded) = effects(&old, &Configuration::default());
+        assert_eq!((changes, reloaded.core(2, false).logs()), (Vec::new(), 3));
     }
 
     /// The keys that the list of fixed limits names are there.

@@ -8,6 +8,7 @@ mod apply;
 mod changes;
 mod sections;
 mod tree;
+mod wal;
 mod wrong;
 
 #[cfg(test)]
@@ -26,6 +27,7 @@ pub(crate) use changes::Effect;
 pub(crate) use sections::{
     ClientCertificates, Cluster, Cores, Data, Filter, Listener, Log, Name, Node, Roles,
 };
+pub(crate) use wal::{Append, Wal};
 use wrong::{Reason, Wrong};
 
 use crate::admin;
@@ -41,6 +43,7 @@ pub(crate) struct Configuration {
     pub(crate) admin: admin::Settings,
     pub(crate) cluster: Cluster,
     pub(crate) roles: Roles,
+    pub(crate) wal: Wal,
     pub(crate) listeners: Vec<Listener>,
     /// `[limits]`, in the fields that are keys.
     pub(crate) limits: Config,
@@ -75,6 +78,7 @@ impl Default for Configuration {
             admin: admin::Settings::default(),
             cluster: Cluster::default(),
             roles: Roles::default(),
+            wal: Wal::default(),
             listeners: vec![Listener::default()],
             limits: Config::default(),
             default_tenant: Settings::default(),

@@ -46,10 +46,7 @@ fn unfit_values() {
             "tenants.default.queue_drop: must be one of \"newest\", \"oldest\", not \"all\"",
         ),
         ("[tenants.a]\nqos_max = 3", "tenants.a.qos_max: must be a whole number from 0 to 2, not 3"),
-        (
-            "[node]\ndata = '/var/lib/hermod'",
-            "node.data: must be \"none\" (durable storage is not there yet), not \"/var/lib/hermod\"",
-        ),
+        ("[node]\ndata = ''", "node.data: must be a directory, or \"none\", not \"\""),
         (
             "[node]\ncores = '3-1'",
             "node.cores: must be \"auto\" or a list of CPUs such as \"0-3,6\", not \"3-1\"",

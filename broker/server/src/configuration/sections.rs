@@ -147,7 +147,7 @@ impl Listener {
 
 impl Default for Node {
     fn default() -> Node {
-        Node { cores: Cores(None), data: Data::None, io: Io::Auto }
+        Node { cores: Cores(None), data: Data::Directory("./hermod-data".into()), io: Io::Auto }
     }
 }
 
@@ -229,10 +229,12 @@ impl fmt::Display for ClientCertificates {
 pub(crate) struct Cores(pub(crate) Option<CpuList>);
 
 /// Where sessions and messages are kept.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Data {
     /// In memory, until the process ends.
     None,
+    /// In this directory.
+    Directory(PathBuf),
 }
 
 /// What to log, in the syntax of `tracing`.
@@ -278,13 +280,20 @@ impl FromStr for Data {
     type Err = Unfit;
 
     fn from_str(text: &str) -> Result<Data, Unfit> {
-        if text == "none" { Ok(Data::None) } else { Err(Unfit) }
+        match text {
+            "" => Err(Unfit),
+            "none" => Ok(Data::None),
+            path => Ok(Data::Directory(path.into())),
+        }
     }
 }
 
 impl fmt::Display for Data {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("none")
+        match self {
+            Data::None => f.write_str("none"),
+            Data::Directory(path) => path.display().fmt(f),
+        }
     }
 }
 
@@ -407,9 +416,11 @@ macro_rules! text_field {
     };
 }
 
+pub(super) use text_field;
+
 text_field!(
     Cores: Kind::Text("\"auto\" or a list of CPUs such as \"0-3,6\""),
-    Data: Kind::Text("\"none\" (durable storage is not there yet)"),
+    Data: Kind::Text("a directory, or \"none\""),
     Io: Kind::Word(&["auto", "uring", "epoll"]),
     Filter: Kind::Text("a level (\"error\", \"warn\", \"info\", \"debug\") or a filter such as \"info,hermod=debug\""),
     ClientCertificates: Kind::Word(&["required", "optional"]),

@@ -15,6 +15,7 @@
 mod inputs;
 mod layered;
 mod outputs;
+mod stored;
 
 use std::collections::VecDeque;
 use std::io;
@@ -31,6 +32,7 @@ use crossbeam_channel::{Receiver, Sender};
 
 use self::inputs::Listener;
 use self::outputs::Work;
+pub(crate) use self::stored::FLUSH_DEADLINE;
 use crate::admin::Answers;
 use crate::admission::Gate;
 use crate::auth::Authenticator;
@@ -40,6 +42,7 @@ use crate::mailboxes::Mailboxes;
 use crate::memory;
 use crate::node::{Control, Event};
 use crate::poller::{Poller, Report, Source};
+use crate::storage::Storage;
 use crate::transport::Protocol;
 use crate::watchdog::{TurnHistogram, Watchdog};
 
@@ -64,6 +67,8 @@ const SLEEP_MAX: Duration = Duration::from_secs(3600);
 /// What a driver is made of.
 pub(crate) struct Parts {
     pub(crate) core: Core,
+    /// The disk of its logs; None if they are in memory.
+    pub(crate) storage: Option<Storage>,
     pub(crate) authenticator: Authenticator,
     pub(crate) clock: Clock,
     pub(crate) mailboxes: Mailboxes,
@@ -83,7 +88,15 @@ pub(crate) struct Parts {
 /// One core's driver. Lives on its thread, and owns all that the core owns.
 pub(crate) struct Driver {
     id: CoreId,
+    /// Dropped before the core is: its ring writes from the memory of the core's logs.
+    poller: Poller,
+    /// What it has reported since the last turn.
+    reports: Vec<Report>,
+
     core: Core,
+    storage: Option<Storage>,
+    /// The node knows that a log cannot be written any more.
+    is_poison_told: bool,
     authenticator: Authenticator,
     clock: Clock,
     now: Now,
@@ -92,10 +105,6 @@ pub(crate) struct Driver {
     work: Work,
     /// Inputs were given since the last `end_turn`.
     unended: bool,
-
-    poller: Poller,
-    /// What it has reported since the last turn.
-    reports: Vec<Report>,
 
     connections: Connections,
     /// Connections that have ended since memory was given back.
@@ -148,22 +157,24 @@ enum Stop {
 impl Driver {
     /// On the thread that has made the poller.
     pub(crate) fn new(parts: Parts, mut poller: Poller) -> io::Result<Driver> {
-        let Parts { core, authenticator, clock, mailboxes, listeners, protocols, gates, .. } = parts;
-        let Parts { control, events, histogram, answers, .. } = parts;
+        let Parts { core, storage, authenticator, clock, mailboxes, listeners, .. } = parts;
+        let Parts { protocols, gates, control, events, histogram, answers, .. } = parts;
         poller.watch(Source::Wake, mailboxes.wake().event.as_fd())?;
         let listeners = inputs::start_listeners(&mut poller, listeners)?;
         let now = clock.now();
         Ok(Driver {
             id: mailboxes.own(),
+            poller,
+            reports: Vec::new(),
             core,
+            storage,
+            is_poison_told: false,
             authenticator,
             clock,
             now,
             outputs: Outputs::new(u16::try_from(mailboxes.cores().count()).unwrap_or(u16::MAX)),
             work: Work::default(),
             unended: false,
-            poller,
-            reports: Vec::new(),
             connections: Connections::default(),
             ended: 0,
             ready: VecDeque::new(),
@@ -195,6 +206,7 @@ impl Driver {
         loop {
             let rest = self.turn();
             if self.stop == Stop::Exit {
+                self.close_logs();
                 return self.core.counters().clone();
             }
             if rest {
@@ -213,6 +225,7 @@ impl Driver {
         self.take_reports();
         self.take_control();
         self.take_answers();
+        self.take_stored();
         let mail_left = self.take_mail();
         let accept_left = self.accept();
         self.reading = self.core.wants_clients();

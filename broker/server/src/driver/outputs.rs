@@ -61,7 +61,7 @@ pub(super) enum Sent {
 }
 
 impl Driver {
-    /// Whether there is anything to do for clients. Messages to other cores are gathered over the turn.
+    /// Whether there is anything to do for clients or logs. Messages to other cores are gathered over the turn.
     pub(super) fn has_outputs(&self) -> bool {
         let outputs = &self.outputs;
         !(outputs.close.is_empty()
@@ -71,11 +71,15 @@ impl Driver {
             && outputs.resumed.is_empty()
             && outputs.questions.is_empty()
             && outputs.answers.is_empty()
+            && outputs.storage.is_empty()
             && self.sendable.is_empty())
     }
 
     /// Does what has been decided so far. What this causes in turn is gathered anew.
     pub(super) fn act(&mut self) {
+        if !self.outputs.storage.is_empty() {
+            self.serve_logs();
+        }
         let mut work = mem::take(&mut self.work);
         mem::swap(&mut work.close, &mut self.outputs.close);
         mem::swap(&mut work.handover, &mut self.outputs.handover);

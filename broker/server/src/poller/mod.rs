@@ -6,6 +6,7 @@
 //!
 //! Hot path: no allocation per report, no system call to begin waiting again.
 
+mod commits;
 mod epoll;
 mod ring;
 
@@ -14,7 +15,9 @@ use std::os::fd::BorrowedFd;
 use std::time::Duration;
 
 use broker_core::identity::ConnectionId;
+use wal::{CommitNumber, LogId};
 
+pub(crate) use self::commits::Flushed;
 use self::epoll::Epoll;
 use self::ring::Ring;
 use crate::cli::Io;
@@ -119,6 +122,40 @@ impl Poller {
         }
     }
 
+    /// Whether commits can be written by it.
+    pub(crate) fn is_ring(&self) -> bool {
+        matches!(self, Poller::Ring(_))
+    }
+
+    /// Begins a write of a commit and the fdatasync that is linked to it. A commit that consists of several is
+    /// begun as a whole before anything else is asked of this poller. It has to be a ring.
+    ///
+    /// # Safety
+    /// Until the commit is answered by [`Poller::next_flushed`], or this poller is dropped, the bytes stay in
+    /// place and the file stays open.
+    #[expect(unsafe_code, reason = "the kernel is handed a pointer")]
+    pub(crate) unsafe fn write_and_sync(
+        &mut self,
+        (log, number): (LogId, CommitNumber),
+        file: BorrowedFd<'_>,
+        offset: u64,
+        bytes: &[u8],
+    ) {
+        match self {
+            // SAFETY: the caller's promise.
+            Poller::Ring(ring) => unsafe { ring.write_and_sync((log, number), file, offset, bytes) },
+            Poller::Epoll(_) => unreachable!("a thread writes where there is no ring"),
+        }
+    }
+
+    /// The next commit that has ended, of those that [`Poller::poll`] has brought.
+    pub(crate) fn next_flushed(&mut self) -> Option<Flushed> {
+        match self {
+            Poller::Ring(ring) => ring.next_flushed(),
+            Poller::Epoll(_) => None,
+        }
+    }
+
     /// Sleeps until something happens, or for as long as `timeout`; then adds what has happened to
     /// `reports`, in order.
     pub(crate) fn poll(&mut self, timeout: Duration, reports: &mut Vec<Report>) {
@@ -151,6 +188,8 @@ enum Kind {
     Writable,
     Listener,
     Wake,
+    /// A write of a commit, or its sync: the generation says which.
+    Commit,
     /// An operation whose end nobody waits for.
     Nobody,
 }
@@ -185,23 +224,30 @@ impl Token {
             kind if kind == Kind::Writable as u64 => Kind::Writable,
             kind if kind == Kind::Listener as u64 => Kind::Listener,
             kind if kind == Kind::Wake as u64 => Kind::Wake,
+            kind if kind == Kind::Commit as u64 => Kind::Commit,
             _ => Kind::Nobody,
         }
     }
 
-    /// Whose it is; `None` if nobody's.
+    /// Whose descriptor it is about; `None` if nobody's.
     fn source(self) -> Option<Source> {
-        let slot = (self.0 >> Self::SLOT_SHIFT) & ((1 << Self::SLOT_BITS) - 1);
-        let slot = u32::try_from(slot).unwrap_or_else(|_| unreachable!("29 bits"));
         match self.kind() {
             Kind::Connection | Kind::Writable => {
-                let generation = u32::try_from(self.0 & u64::from(u32::MAX)).unwrap_or_default();
-                Some(Source::Connection(ConnectionId { slot, generation }))
+                Some(Source::Connection(ConnectionId { slot: self.slot(), generation: self.generation() }))
             }
-            Kind::Listener => u16::try_from(slot).ok().map(Source::Listener),
+            Kind::Listener => u16::try_from(self.slot()).ok().map(Source::Listener),
             Kind::Wake => Some(Source::Wake),
-            Kind::Nobody => None,
+            Kind::Commit | Kind::Nobody => None,
         }
+    }
+
+    fn slot(self) -> u32 {
+        let slot = (self.0 >> Self::SLOT_SHIFT) & ((1 << Self::SLOT_BITS) - 1);
+        u32::try_from(slot).unwrap_or_else(|_| unreachable!("29 bits"))
+    }
+
+    fn generation(self) -> u32 {
+        u32::try_from(self.0 & u64::from(u32::MAX)).unwrap_or_default()
     }
 }
 

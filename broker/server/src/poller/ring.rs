@@ -6,8 +6,8 @@
 //!                                                └──► forgotten, under a name that is not used again
 //! ```
 //!
-//! Whatever else a core wants of the kernel goes the same way: an entry for [`Ring::queue`], under a token of
-//! a kind of its own.
+//! The commits of the core's logs go the same way ([`commits`](super::commits)): entries under tokens of a kind
+//! of their own.
 //!
 //! Hot path.
 
@@ -19,10 +19,12 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 use std::time::Duration;
 
 use broker_core::identity::ConnectionId;
-use io_uring::squeue::Entry;
-use io_uring::types::{Fd, SubmitArgs, Timespec};
+use io_uring::squeue::{Entry, Flags};
+use io_uring::types::{Fd, FsyncFlags, SubmitArgs, Timespec};
 use io_uring::{IoUring, cqueue, opcode};
+use wal::{CommitNumber, LogId};
 
+use super::commits::{Commits, Flushed};
 use super::{Kind, Readiness, Report, Source, Token, What};
 
 /// Entries told to the kernel in one call; a turn rarely has as many.
@@ -47,6 +49,9 @@ pub(crate) struct Ring {
     /// What the kernel has not been told yet, in order. A poll whose descriptor is closed meanwhile is
     /// followed by its cancellation, so it does not matter whom the number belongs to by then.
     unsubmitted: VecDeque<Entry>,
+    /// The same for writes of commits, each with its sync and its slot.
+    linked: VecDeque<([Entry; 2], u32)>,
+    commits: Commits,
 }
 
 impl Ring {
@@ -64,7 +69,8 @@ impl Ring {
             .setup_taskrun_flag()
             .setup_cqsize(completions)
             .build(SUBMISSIONS.min(completions))?;
-        Ok(Ring { ring, unsubmitted: VecDeque::new() })
+        let (unsubmitted, linked) = (VecDeque::new(), VecDeque::new());
+        Ok(Ring { ring, unsubmitted, linked, commits: Commits::default() })
     }
 
     pub(super) fn watch(&mut self, source: Source, descriptor: BorrowedFd<'_>) {
@@ -87,13 +93,63 @@ impl Ring {
         self.unsubmitted.push_back(entry.user_data(token.0));
     }
 
+    /// See [`Poller::write_and_sync`](super::Poller::write_and_sync). The kernel is told at once: the disk works
+    /// while the turn goes on.
+    ///
+    /// # Safety
+    /// As there.
+    pub(super) unsafe fn write_and_sync(
+        &mut self,
+        (log, number): (LogId, CommitNumber),
+        file: BorrowedFd<'_>,
+        offset: u64,
+        bytes: &[u8],
+    ) {
+        let asked = u32::try_from(bytes.len()).expect("writes are below 4 GiB");
+        let slot = self.commits.begin(log, number, asked);
+        let [write, sync] = Commits::tokens(slot);
+        let file = Fd(file.as_raw_fd());
+        let write = opcode::Write::new(file, bytes.as_ptr(), asked).offset(offset).build().user_data(write.0);
+        let sync = opcode::Fsync::new(file).flags(FsyncFlags::DATASYNC).build().user_data(sync.0);
+        self.linked.push_back(([write.flags(Flags::IO_LINK), sync], slot));
+        self.submit_linked();
+    }
+
+    /// A link holds only between entries that the kernel takes in one call. So they are alone in the queue, and
+    /// if one of two is left there, the link is cut.
+    fn submit_linked(&mut self) {
+        while let Some((pair, slot)) = self.linked.pop_front() {
+            if !self.ring.submission().is_empty() {
+                let _ = self.ring.submit();
+            }
+            if !self.ring.submission().is_empty() {
+                // No memory: again with the next poll.
+                self.linked.push_front((pair, slot));
+                return;
+            }
+            // SAFETY: whoever began the write keeps its bytes in place and its file open.
+            unsafe { self.ring.submission().push_multiple(&pair) }.expect("the queue is empty");
+            let _ = self.ring.submit();
+            if self.ring.submission().len() == 1 {
+                self.commits.cut(slot);
+            }
+        }
+    }
+
+    pub(super) fn next_flushed(&mut self) -> Option<Flushed> {
+        self.commits.next()
+    }
+
     pub(super) fn poll(&mut self, timeout: Duration, reports: &mut Vec<Report>) {
         // An error (no memory, no room for completions) leaves entries for the next turn, which comes at once:
         // nobody sleeps over them, because sleeping begins by submitting.
         let _ = self.submit_and_sleep(timeout);
         for _ in 0..ROUNDS_MAX {
             for completion in self.ring.completion() {
-                reports.extend(read(&completion));
+                match read(&completion) {
+                    Some(report) => reports.push(report),
+                    None => self.commits.on_completion(&completion),
+                }
             }
             if !self.has_more_to_bring() || self.ring.submit().is_err() {
                 break;
@@ -102,6 +158,9 @@ impl Ring {
     }
 
     fn submit_and_sleep(&mut self, timeout: Duration) -> io::Result<()> {
+        if !self.linked.is_empty() {
+            self.submit_linked();
+        }
         while !self.fill() {
             self.ring.submit()?;
         }
@@ -132,6 +191,18 @@ impl Ring {
     fn has_more_to_bring(&mut self) -> bool {
         let queue = self.ring.submission();
         queue.taskrun() || queue.cq_overflow()
+    }
+}
+
+impl Drop for Ring {
+    /// The kernel reads the logs' memory until the last completion of a commit.
+    fn drop(&mut self) {
+        self.submit_linked();
+        while !self.commits.is_idle() && self.ring.submit_and_wait(1).is_ok() {
+            for completion in self.ring.completion() {
+                self.commits.on_completion(&completion);
+            }
+        }
     }
 }
 

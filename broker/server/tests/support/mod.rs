@@ -4,6 +4,8 @@
 #![expect(clippy::disallowed_methods, reason = "tests of a process need the clock")]
 #![allow(dead_code, reason = "each test binary uses its own part")]
 
+pub mod data;
+
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
@@ -64,7 +66,10 @@ impl Broker {
         Broker::run(command)
     }
 
-    fn run(mut command: Command) -> Broker {
+    /// Starts a broker by a command that is complete but for where its log goes.
+    pub fn run(mut command: Command) -> Broker {
+        // Unless its arguments say otherwise.
+        command.env("HERMOD__NODE__DATA", "none");
         let mut process =
             command.stdin(Stdio::null()).stderr(Stdio::piped()).spawn().expect("the binary starts");
         let stderr = BufReader::new(process.stderr.take().expect("it is piped"));
@@ -128,6 +133,12 @@ impl Broker {
         self.process.wait().expect("it is our child")
     }
 
+    /// Ends it as a power failure would, but for what the kernel keeps.
+    pub fn kill(mut self) {
+        self.process.kill().expect("it runs");
+        self.process.wait().expect("it is our child");
+    }
+
     /// Stops it in order, and checks that it says so.
     pub fn stop(mut self) {
         self.signal("TERM");
@@ -153,10 +164,15 @@ impl Drop for Broker {
 
 /// Starts processes to which the kernel refuses io_uring, as default containers do.
 pub fn without_rings<T: Send>(start: impl FnOnce() -> T + Send) -> T {
+    without(libc::SYS_io_uring_setup, libc::EPERM, start)
+}
+
+/// Starts processes for which a system call always fails.
+pub fn without<T: Send>(call: libc::c_long, errno: i32, start: impl FnOnce() -> T + Send) -> T {
     let filter = SeccompFilter::new(
-        BTreeMap::from([(libc::SYS_io_uring_setup, Vec::new())]),
+        BTreeMap::from([(call, Vec::new())]),
         SeccompAction::Allow,
-        SeccompAction::Errno(libc::EPERM.cast_unsigned()),
+        SeccompAction::Errno(errno.cast_unsigned()),
         std::env::consts::ARCH.try_into().expect("an architecture that has system call filters"),
     );
     let filter = BpfProgram::try_from(filter.expect("a valid filter")).expect("a filter that compiles");

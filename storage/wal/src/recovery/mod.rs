@@ -85,6 +85,8 @@ pub struct Quarantine {
     pub suspected: Vec<RangeId>,
     /// Lost LSNs whose owner is unknown. A range of which nothing else is left may have been among them.
     pub unidentified: Vec<(Lsn, Lsn)>,
+    /// Ranges that were named after the damage: nothing of theirs is lost.
+    pub named_since: Vec<RangeId>,
 }
 
 impl Quarantine {
@@ -92,6 +94,12 @@ impl Quarantine {
     #[must_use]
     pub fn contains(&self, range: RangeId) -> bool {
         self.touched.binary_search(&range).is_ok() || self.suspected.binary_search(&range).is_ok()
+    }
+
+    /// May records of a range be lost of which none is left?
+    #[must_use]
+    pub fn may_have_lost(&self, range: RangeId) -> bool {
+        !self.unidentified.is_empty() && !self.named_since.contains(&range)
     }
 }
 
@@ -215,6 +223,11 @@ impl<'a> Recovery<'a> {
     pub(crate) fn is_left_out(&self, range: RangeId, lsn: Lsn) -> bool {
         let forgotten = self.forgotten.binary_search_by_key(&range, |forgotten| forgotten.range);
         forgotten.is_ok_and(|at| lsn <= self.forgotten[at].last) || self.quarantine.contains(range)
+    }
+
+    /// A range is named only now, in the place of one that is given up: of what is lost nothing was its.
+    pub fn name_range(&mut self, range: RangeId) {
+        self.quarantine.named_since.push(range);
     }
 
     /// The ranges left out.

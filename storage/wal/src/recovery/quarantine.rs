@@ -28,7 +28,8 @@ pub(super) fn name(recovery: &Recovery<'_>, lost: &[Damage], broken: &[RecordHea
     touched.remove(&RangeId::LOG);
     suspected.remove(&RangeId::LOG);
     let suspected = suspected.difference(&touched).copied().collect();
-    Quarantine { touched: touched.into_iter().collect(), suspected, unidentified }
+    let touched = touched.into_iter().collect();
+    Quarantine { touched, suspected, unidentified, named_since: Vec::new() }
 }
 
 /// Lost LSNs that nobody claimed, as ascending intervals.

@@ -1,0 +1,170 @@
+//! `hermod wal`: what is in a stopped node's logs, and whether all of it is. It changes nothing.
+
+use std::fmt;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use clap::Subcommand;
+use wal::files::{self, DirectoryLock, OpenError};
+use wal::inspect::{self, DumpError};
+use wal::{LogId, RangeId, RecoveryError, SegmentBytes, SegmentId, SegmentInput};
+
+use super::damage::recovery_error;
+
+/// Looking into the logs of a stopped node.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Inspect {
+    /// Read every record of every log, and say what is missing.
+    ///
+    /// Exits with 0 if nothing is, with 1 if something is, or if the directory cannot be read.
+    Verify {
+        /// The data directory.
+        dir: PathBuf,
+    },
+
+    /// Print a line for each record, in order, and one for each damaged place.
+    Dump {
+        /// The data directory.
+        dir: PathBuf,
+
+        /// One log, by its number. Default: all.
+        #[arg(long, value_name = "NUMBER")]
+        log: Option<u16>,
+
+        /// Records of one range, by its hexadecimal name. Default: all, the log's own (range 0) included.
+        #[arg(long, value_name = "RANGE", value_parser = range_name)]
+        range: Option<RangeId>,
+    },
+}
+
+fn range_name(text: &str) -> Result<RangeId, std::num::ParseIntError> {
+    u128::from_str_radix(text, 16).map(RangeId)
+}
+
+/// Why logs cannot be looked into.
+#[derive(Debug)]
+pub(crate) enum InspectError {
+    /// It is none, or is in use, or has another format.
+    Directory(PathBuf, OpenError),
+    /// There is no such log in it.
+    NoLog(LogId),
+    /// A log's files cannot be read.
+    Files(LogId, io::Error),
+    /// What is in them is not one log.
+    Log(LogId, RecoveryError),
+}
+
+impl std::error::Error for InspectError {}
+
+impl fmt::Display for InspectError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            InspectError::Directory(path, error) => {
+                let path = path.display();
+                match error {
+                    OpenError::InUse => write!(f, "{path} is in use by another process: stop the node first"),
+                    OpenError::Format(found) => {
+                        write!(f, "{path} has another format than this version knows: {:?}", found.trim_end())
+                    }
+                    OpenError::Io(error) => write!(f, "{path} is no data directory: {error}"),
+                }
+            }
+            InspectError::NoLog(log) => write!(f, "there is no log {}", log.0),
+            InspectError::Files(log, error) => write!(f, "log {} cannot be read: {error}", log.0),
+            InspectError::Log(log, error) => write!(f, "log {} {}", log.0, recovery_error(error)),
+        }
+    }
+}
+
+impl Inspect {
+    /// Does what is asked for, to standard output.
+    pub(crate) fn run(&self) -> Result<ExitCode, InspectError> {
+        let mut out = Text(io::stdout().lock());
+        match self {
+            Inspect::Verify { dir } => verify(dir, &mut out),
+            Inspect::Dump { dir, log, range } => {
+                dump(dir, log.map(LogId), *range, &mut out).map(|()| ExitCode::SUCCESS)
+            }
+        }
+    }
+}
+
+fn verify(dir: &Path, out: &mut impl fmt::Write) -> Result<ExitCode, InspectError> {
+    let (_lock, logs) = open(dir)?;
+    let mut is_whole = true;
+    for log in logs {
+        let segments = read(dir, log)?;
+        let report = inspect::verify(&inputs(&segments)).map_err(|error| InspectError::Log(log, error))?;
+        // Whoever closes the pipe has read enough.
+        let _ = match report {
+            None => writeln!(out, "log {}: nothing was ever written\n", log.0),
+            Some(report) => {
+                is_whole &= report.damage.is_empty();
+                writeln!(out, "{report}\n")
+            }
+        };
+    }
+    Ok(if is_whole { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn dump(
+    dir: &Path,
+    wanted: Option<LogId>,
+    range: Option<RangeId>,
+    out: &mut impl fmt::Write,
+) -> Result<(), InspectError> {
+    let (_lock, mut logs) = open(dir)?;
+    if let Some(wanted) = wanted {
+        logs.retain(|log| *log == wanted);
+        if logs.is_empty() {
+            return Err(InspectError::NoLog(wanted));
+        }
+    }
+    for log in logs {
+        let segments = read(dir, log)?;
+        if writeln!(out, "log {}", log.0).is_err() {
+            return Ok(());
+        }
+        match inspect::dump(&inputs(&segments), range, out) {
+            Ok(()) => {}
+            Err(DumpError::Output(_)) => return Ok(()),
+            Err(DumpError::Log(error)) => return Err(InspectError::Log(log, error)),
+        }
+    }
+    Ok(())
+}
+
+/// Locks a data directory that is there already.
+fn open(dir: &Path) -> Result<(DirectoryLock, Vec<LogId>), InspectError> {
+    let error = |error| InspectError::Directory(dir.to_owned(), error);
+    std::fs::metadata(dir.join("format")).map_err(|no| error(OpenError::Io(no)))?;
+    let lock = files::open_directory(dir).map_err(error)?;
+    let logs = files::list_logs(dir).map_err(|no| error(OpenError::Io(no)))?;
+    Ok((lock, logs))
+}
+
+type Segments = Vec<(SegmentId, Arc<SegmentBytes>)>;
+
+fn read(dir: &Path, log: LogId) -> Result<Segments, InspectError> {
+    let segments = || -> io::Result<Segments> {
+        let directory = files::log_directory(dir, log)?;
+        let map = |segment| Ok((segment, files::map_segment(&directory, segment)?));
+        files::find_segments(&directory)?.into_iter().map(map).collect()
+    };
+    segments().map_err(|error| InspectError::Files(log, error))
+}
+
+fn inputs(segments: &Segments) -> Vec<SegmentInput<'_>> {
+    segments.iter().map(|(segment, bytes)| SegmentInput { segment: *segment, bytes }).collect()
+}
+
+/// Text to where bytes go.
+struct Text<W>(W);
+
+impl<W: Write> fmt::Write for Text<W> {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        self.0.write_all(text.as_bytes()).map_err(|_| fmt::Error)
+    }
+}

@@ -1,0 +1,231 @@
+//! The data directory, with real processes: whose it is, how it is found again after any end of the process, and
+//! what happens when it is damaged or the disk is full.
+
+mod support;
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use support::Broker;
+use support::data::Data;
+
+/// The ways of writing: a ring, a thread, stores.
+const WAYS: [&[&str]; 3] = [&["--io", "uring"], &["--io", "epoll"], &["--config"]];
+
+/// Arguments of a way; the last one needs a file.
+fn arguments(way: &[&'static str], folder: &Path) -> Vec<String> {
+    let mut arguments: Vec<_> = way.iter().map(|argument| (*argument).to_owned()).collect();
+    if way == ["--config"] {
+        let file = folder.join("mapped.toml");
+        fs::write(&file, "[wal]\nappend = 'mapped'\n").expect("the folder can be written to");
+        arguments.push(file.to_str().expect("UTF-8").to_owned());
+    }
+    arguments
+}
+
+fn text(bytes: &[u8]) -> &str {
+    std::str::from_utf8(bytes).expect("it writes UTF-8")
+}
+
+/// The lines of `hermod wal dump`, without the log's own records.
+fn records(data: &Data, log: &str) -> Vec<String> {
+    let (code, text) = data.wal("dump", &["--log", log]);
+    assert_eq!(code, Some(0), "{text}");
+    let of_ranges = |line: &&str| line.contains(" range ") && !line.ends_with("segment table");
+    text.lines().filter(of_ranges).map(str::to_owned).collect()
+}
+
+/// A start says where data is kept; the directory belongs to that process until it ends, and each start counts.
+#[test]
+fn a_directory_is_one_process_at_a_time() {
+    let data = Data::new();
+    let mut broker = data.start(&["--cores", "0"]);
+    broker.wait_for_log(&format!("data: {}, 1 logs, start 1", data.path().display()));
+    let output = data.refused(&["--cores", "0"]);
+    assert_eq!(output.status.code(), Some(1));
+    let expected = format!("the data directory {} is in use by another process", data.path().display());
+    assert!(text(&output.stderr).contains(&expected), "{}", text(&output.stderr));
+    let (code, text) = data.wal("verify", &[]);
+    assert!(code == Some(1) && text.contains("stop the node first"), "{text}");
+    broker.stop();
+    data.start(&["--cores", "0"]).wait_for_log("1 logs, start 2");
+}
+
+/// `--data none` says that nothing is kept, and writes nothing.
+#[test]
+fn nothing_is_kept_where_that_is_asked_for() {
+    let folder = tempfile::tempdir().expect("a directory");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_hermod"));
+    command.args(["--listen", "tcp://127.0.0.1:0", "--data", "none"]).current_dir(folder.path());
+    let mut broker = Broker::run(command);
+    broker.wait_for_log("data: none, memory only");
+    broker.stop();
+    assert_eq!(fs::read_dir(folder.path()).expect("readable").count(), 0);
+}
+
+/// Whatever the number of cores is at a later start, all logs are there: log i at core i modulo cores.
+#[test]
+fn another_number_of_cores_serves_everything() {
+    let data = Data::new();
+    let ranges = |log: &str| -> BTreeSet<String> {
+        let records = records(&data, log);
+        records.iter().map(|record| record.split(' ').nth(3).expect("a range").to_owned()).collect()
+    };
+    data.start_and_write(&["--cores", "0,1"]).stop();
+    let before: [BTreeSet<String>; 2] = [ranges("0"), ranges("1")];
+    assert!(
+        before.iter().all(|ranges| !ranges.is_empty()) && before[0].is_disjoint(&before[1]),
+        "{before:?}"
+    );
+    for (start, cores) in [(2, "0"), (3, "1"), (4, "0,1")] {
+        let mut broker = data.start(&["--cores", cores]);
+        broker.wait_for_log(&format!("2 logs, start {start}"));
+        broker.stop();
+    }
+    for (log, before) in ["0", "1"].iter().zip(before) {
+        assert_eq!(ranges(log), before, "log {log}");
+    }
+}
+
+/// `kill -9` at any moment of a start or later leaves a directory that the next start serves, whatever writes the
+/// log; and an orderly stop leaves one that is whole to its last record.
+#[test]
+fn kill_9_leaves_a_log_that_is_whole() {
+    let folder = tempfile::tempdir().expect("a directory");
+    for way in WAYS {
+        let data = Data::new();
+        let arguments = arguments(way, folder.path());
+        let arguments: Vec<_> = arguments.iter().map(String::as_str).collect();
+        for _ in 0..5 {
+            data.start(&arguments).kill();
+            let (code, report) = data.wal("verify", &[]);
+            assert_eq!(code, Some(0), "{way:?}: {report}");
+        }
+        data.start_and_write(&arguments).stop();
+        let (code, report) = data.wal("verify", &[]);
+        assert!(code == Some(0) && report.contains("verdict: whole"), "{way:?}: {report}");
+        for report in report.split_terminator("\n\n") {
+            let last = |what: &str| {
+                let line = report.lines().find(|line| line.contains(what)).expect("a line of the report");
+                line.rsplit_once("LSN ").expect("an LSN").1.parse::<u64>().expect("a number")
+            };
+            // The mark at the end says of all before that it is on the disk.
+            assert_eq!(last("known to be flushed") + 1, last("records: "), "{way:?}: {report}");
+        }
+    }
+}
+
+/// A byte that has changed is refused, with its place and what to do; `--quarantine` gives up the range it belongs
+/// to, says so, and later starts go on without it.
+#[test]
+fn a_damaged_byte_is_refused_and_quarantined() {
+    let data = Data::new();
+    data.start_and_write(&["--cores", "0"]).stop();
+    let record = records(&data, "0").first().expect("the range's first state").clone();
+    let fields: Vec<_> = record.split(' ').collect();
+    let (place, range) = (fields[1], fields[3]);
+    data.damage(0, place, 70);
+    let output = data.refused(&["--cores", "0"]);
+    assert_eq!(output.status.code(), Some(1));
+    let error = text(&output.stderr);
+    assert!(error.contains("is damaged:\n  lost: LSN ") && error.contains("--quarantine"), "{error}");
+    let (code, report) = data.wal("verify", &[]);
+    assert!(code == Some(1) && report.contains("verdict: DAMAGED"), "{report}");
+    assert!(report.contains(&format!("range {range} has lost records")), "{report}");
+    let mut broker = data.start(&["--cores", "0", "--quarantine"]);
+    broker.wait_for_log("quarantine: log 0: lost: LSN ");
+    broker.wait_for_log(&format!("quarantine: range {range} is given up: the sessions, "));
+    broker.stop();
+    let mut broker = data.start(&["--cores", "0"]);
+    broker.wait_for_log("listening on");
+    broker.stop();
+    let name = u128::from_str_radix(range, 16).expect("a name").to_le_bytes();
+    let catalog = fs::read(data.path().join("catalog")).expect("readable");
+    assert!(!catalog.windows(name.len()).any(|bytes| bytes == name), "it does not come back");
+    let (code, report) = data.wal("verify", &[]);
+    assert!(code == Some(0) && report.contains("(accepted by an earlier start)"), "{report}");
+}
+
+/// A log whose directory is gone is not begun anew.
+#[test]
+fn a_missing_log_is_refused() {
+    let data = Data::new();
+    data.start_and_write(&["--cores", "0,1"]).stop();
+    fs::remove_dir_all(data.path().join("log-0001")).expect("it was there");
+    let output = data.refused(&["--cores", "0,1"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(text(&output.stderr).contains("its directory log-0001 is missing"), "{}", text(&output.stderr));
+}
+
+/// An fdatasync that fails ends the process in order: nothing is acknowledged any more, and nothing is tried
+/// again. Method: the thread that writes where there is no ring has the call refused.
+#[test]
+fn a_failed_sync_ends_the_process() {
+    let data = Data::new();
+    let command = || {
+        let mut command = data.command(&["--cores", "0", "--io", "epoll"]);
+        command.stderr(std::process::Stdio::piped());
+        command.spawn().expect("the binary starts").wait_with_output().expect("it ends by itself")
+    };
+    let output = support::without(libc::SYS_fdatasync, libc::EIO, command);
+    let log = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(74), "{log}");
+    assert!(log.contains("log 0 cannot be written: fdatasync: Input/output error"), "{log}");
+    assert!(log.contains("stopped"), "{log}");
+    data.start(&["--cores", "0"]).stop();
+}
+
+/// A file system of its own in memory, gone at its end.
+struct Small(tempfile::TempDir);
+
+impl Small {
+    /// None where the test may not mount.
+    fn new(bytes: u32) -> Option<Small> {
+        let directory = tempfile::tempdir().expect("a directory");
+        let mut mount = Command::new("mount");
+        mount.args(["-t", "tmpfs", "-o", &format!("size={bytes}"), "tmpfs"]).arg(directory.path());
+        mount.output().is_ok_and(|output| output.status.success()).then_some(Small(directory))
+    }
+
+    fn path(&self) -> &Path {
+        self.0.path()
+    }
+}
+
+impl Drop for Small {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("--lazy").arg(self.path()).output();
+    }
+}
+
+/// Below the watermark the logs are told that the disk is full, and that it is not when there is space again; a disk
+/// that is full at a first start keeps the log waiting, and no longer than it is.
+#[test]
+#[expect(clippy::print_stderr, reason = "a test that cannot be made says so")]
+fn a_full_disk_is_waited_out() {
+    let Some(small) = Small::new(4 << 20) else {
+        return eprintln!("skipped: this needs the right to mount a tmpfs");
+    };
+    let filler = small.path().join("filler");
+    fs::write(&filler, vec![1; (4 << 20) - (128 << 10)]).expect("that is less than there is");
+    let data = Data::inside(small.path());
+    let mut broker = data.start(&["--cores", "0"]);
+    broker.wait_for_log("log 0: segments cannot be made: ");
+    fs::remove_file(&filler).expect("it is there");
+    broker.wait_for_log("log 0: segments can be made again");
+    broker.stop();
+    let command = || {
+        let mut command = data.command(&["--cores", "0"]);
+        command.env("HERMOD__WAL__SPACE_FREE_BYTES", "2097152");
+        command
+    };
+    let mut broker = Broker::run(command());
+    fs::write(&filler, vec![1; 2 << 20]).expect("that is less than there is");
+    broker.wait_for_log("disk full: ");
+    fs::remove_file(&filler).expect("it is there");
+    broker.wait_for_log("bytes are free again");
+    broker.stop();
+    assert_eq!(data.wal("verify", &[]).0, Some(0));
+}
