@@ -4,7 +4,7 @@
 //! range and applied once it is committed, on every replica with the same result; effects are for the
 //! leader's host alone. What a command needs is in its bytes: no clock, no setting, no chance.
 //!
-//! The core does not host their replicas yet: until then sessions live in memory alone, in `inbox`.
+//! The core does not propose to the replicas of `inbox` yet: until then sessions live in memory alone.
 
 pub mod archived;
 pub mod inbox;
