@@ -47,7 +47,7 @@ fn main() -> ExitCode {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => fail(&error),
         },
-        Some(Command::Wal(wanted)) => wanted.run().unwrap_or_else(|error| fail(&error)),
+        Some(Command::Wal(wanted)) => wanted.run().unwrap_or_else(|error| fail(&*error)),
         None => serve(&cli.serve).unwrap_or_else(|error| fail(&*error)),
     }
 }

@@ -1,21 +1,9 @@
-//! The log's files on a real file system, and whole logs on them through every way of writing.
-
-#[path = "../examples/writers/mod.rs"]
-mod writers;
+//! The log's files on a real file system.
 
 use std::fs;
-use std::path::Path;
-use std::sync::Arc;
 
-use wal::log::append::Class;
 use wal::recovery::Unproven;
-use wal::{
-    AppendError, ClusterId, Config, Log, LogId, LogIdentity, Mono, NewRecord, NodeId, RangeId,
-    RecoveryOptions, Request, SegmentId, SegmentInput, files, recover,
-};
-use writers::Writer;
-
-const IDENTITY: LogIdentity = LogIdentity { cluster: ClusterId(1), node: NodeId(2), log: LogId(3) };
+use wal::{LogId, SegmentId, files};
 
 /// A directory serves one process at a time, and says so.
 #[test]
@@ -105,104 +93,4 @@ fn settling_changes_nothing() {
     let unproven = [Unproven { segment: SegmentId(1), offset: 4096, bytes: 8192 }];
     files::settle(directory.path(), &unproven).expect("settled");
     assert_eq!(fs::read(&path).expect("readable"), content);
-}
-
-/// Three lives of a log on real files: what was acknowledged in each is read back in the next, and segments
-/// are recycled on the way.
-fn survives_restarts(writer: impl Fn(&Path) -> Writer) {
-    let data = tempfile::tempdir().expect("a directory");
-    let directory = files::log_directory(data.path(), IDENTITY.log).expect("created");
-    let config = Config { segment_bytes: 64 << 10, linger_ns_max: 0, ..Config::new(IDENTITY) };
-    let mut expected: Vec<Vec<u8>> = Vec::new();
-    for life in 0..3_u8 {
-        let names = files::list_segments(&directory).expect("readable");
-        let maps = names.iter().map(|name| files::map_segment(&directory, *name).expect("a segment"));
-        let maps: Vec<_> = names.iter().copied().zip(maps).collect();
-        let inputs: Vec<SegmentInput<'_>> =
-            maps.iter().map(|(segment, bytes)| SegmentInput { segment: *segment, bytes }).collect();
-        let recovery = recover(&IDENTITY, &inputs, &RecoveryOptions::default()).expect("whole");
-        files::settle(&directory, &recovery.unproven()).expect("settled");
-        let found: Vec<_> = recovery.records().map(|record| record.payload.to_vec()).collect();
-        assert_eq!(
-            found.iter().filter(|payload| payload[1] == 1).collect::<Vec<_>>(),
-            expected.iter().collect::<Vec<_>>()
-        );
-        let shared = maps.iter().map(|(segment, bytes)| (*segment, Arc::clone(bytes))).collect();
-        let mut log = Log::resume(config, recovery.resume(), shared);
-        for record in recovery.records().filter(|record| record.payload[1] == 1) {
-            log.live(record.position, record.bytes);
-        }
-        log.start_reclaiming();
-        drop(maps);
-        let mut writer = writer(&directory);
-        for turn in 0..200_u8 {
-            let lives = u8::from(turn % 50 == 0);
-            let payload = [&[life, lives, turn][..], &[turn; 900]].concat();
-            append(&mut log, &mut writer, &directory, &payload, lives == 1);
-            if lives == 1 {
-                expected.push(payload);
-            }
-        }
-        assert_eq!(log.durable().next(), log.next_lsn(), "every turn waited for its commit");
-    }
-}
-
-/// One turn with one record, which dies at once unless it `lives`; waits for its commit.
-fn append(log: &mut Log, writer: &mut Writer, directory: &Path, payload: &[u8], lives: bool) {
-    let record = NewRecord { range: RangeId(1), kind: 1, version: 1, metadata: &[], payload };
-    loop {
-        match log.append(Mono(1), Class::Ordinary, &record) {
-            Ok(appended) if lives => {
-                assert!(appended.lsn == log.next_lsn().previous());
-                break;
-            }
-            Ok(appended) => break log.dead(appended.position, appended.bytes),
-            Err(AppendError::SegmentsBehind) => turn(log, writer, directory),
-            Err(error) => panic!("{error:?}"),
-        }
-    }
-    log.hurry();
-    turn(log, writer, directory);
-}
-
-fn turn(log: &mut Log, writer: &mut Writer, directory: &Path) {
-    let (mut requests, mut answers) = (Vec::new(), Vec::new());
-    log.flush(Mono(1), &mut requests);
-    for request in requests {
-        match request {
-            Request::Flush(commit) => {
-                writer.submit(&commit, log).expect("submitted");
-                writer.close_before(commit.writes[0].segment);
-                writer.reap(true, &mut answers).expect("reaped");
-            }
-            Request::AllocateSegment { segment, bytes, recycle } => {
-                files::allocate_segment(directory, segment, bytes, recycle).expect("space");
-                log.on_segment_ready(segment, 77 * u64::from(segment.0));
-            }
-            Request::RemoveSegment(segment) => files::remove_segment(directory, segment).expect("there"),
-            Request::MapSegment(segment) => {
-                log.on_mapped(segment, files::map_segment(directory, segment).expect("there"));
-            }
-            Request::Prefetch(segment) => log.on_prefetched(segment),
-        }
-    }
-    for (number, result) in answers {
-        assert_eq!(result, Ok(()));
-        log.on_flushed(Mono(1), number, result);
-    }
-}
-
-#[test]
-fn a_log_written_by_the_ring_survives_restarts() {
-    survives_restarts(|directory| Writer::ring(directory).expect("io_uring"));
-}
-
-#[test]
-fn a_log_written_by_a_thread_survives_restarts() {
-    survives_restarts(Writer::thread);
-}
-
-#[test]
-fn a_log_written_by_stores_survives_restarts() {
-    survives_restarts(Writer::mapped);
 }

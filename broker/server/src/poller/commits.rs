@@ -115,3 +115,79 @@ impl Write {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs::{File, OpenOptions};
+    use std::io::Write as _;
+    use std::os::fd::AsFd;
+    use std::os::unix::fs::FileExt;
+    use std::os::unix::net::UnixStream;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::cli::Io;
+    use crate::poller::Poller;
+
+    /// Begins these writes as one commit, and waits for what becomes of it.
+    fn commit(number: u64, file: impl AsFd, writes: &[(u64, &[u8])]) -> Result<(), FlushError> {
+        let mut poller = Poller::new(Io::Uring).unwrap().0;
+        for (offset, bytes) in writes {
+            let name = (LogId(7), CommitNumber(number));
+            // SAFETY: the poller is dropped before this returns, and file and bytes stay for longer.
+            #[expect(unsafe_code, reason = "the kernel is handed a pointer")]
+            unsafe {
+                poller.write_and_sync(name, file.as_fd(), *offset, bytes);
+            }
+        }
+        loop {
+            poller.poll(Duration::from_secs(60), &mut Vec::new());
+            if let Some(flushed) = poller.next_flushed() {
+                assert_eq!((flushed.log, flushed.number), (LogId(7), CommitNumber(number)));
+                assert_eq!(poller.next_flushed(), None, "answered once");
+                return flushed.result;
+            }
+        }
+    }
+
+    /// A commit of two writes is answered once, when both are there.
+    #[test]
+    fn a_commit_is_answered_as_a_whole() {
+        let file = tempfile::tempfile().unwrap();
+        assert_eq!(commit(1, &file, &[(0, &[1; 8192]), (65_536, &[2; 4096])]), Ok(()));
+        let mut byte = [0; 2];
+        file.read_exact_at(&mut byte[..1], 8191).unwrap();
+        file.read_exact_at(&mut byte[1..], 65_536 + 4095).unwrap();
+        assert_eq!(byte, [1, 2]);
+    }
+
+    /// Each failure is told by name: of the write, of the sync, and of a write that ended early.
+    #[test]
+    fn failures_are_told_apart() {
+        let open = |path: &str| OpenOptions::new().write(true).open(path).unwrap();
+        let not_writable = File::open("/dev/null").unwrap();
+        assert_eq!(commit(1, not_writable, &[(0, &[0; 4096])]), Err(FlushError::Write(libc::EBADF)));
+        assert_eq!(commit(2, open("/dev/full"), &[(0, &[0; 4096])]), Err(FlushError::Write(libc::ENOSPC)));
+        assert_eq!(commit(3, open("/dev/null"), &[(0, &[0; 4096])]), Err(FlushError::Sync(libc::EINVAL)));
+        let (mut end, _other) = UnixStream::pair().unwrap();
+        end.set_nonblocking(true).unwrap();
+        let room = 1 << 22;
+        let result = commit(4, &end, &[(0, &vec![0; room])]);
+        let Err(FlushError::Short { written, asked }) = result else { panic!("{result:?}") };
+        assert!(written < asked && asked as usize == room);
+        assert!(end.write(&[0]).is_err(), "it is full");
+    }
+
+    /// A link that was cut is a failure, though both of its ends succeeded.
+    #[test]
+    fn a_cut_link_is_a_failure() {
+        let mut commits = Commits::default();
+        let slot = commits.begin(LogId(0), CommitNumber(1), 0);
+        commits.cut(slot);
+        let write = commits.writes[slot as usize].as_mut().unwrap();
+        (write.written, write.synced) = (Some(0), Some(0));
+        commits.answer(LogId(0), CommitNumber(1));
+        assert_eq!(commits.next().map(|it| it.result), Some(Err(FlushError::Sync(libc::EAGAIN))));
+        assert!(commits.is_idle());
+    }
+}

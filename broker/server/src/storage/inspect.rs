@@ -1,10 +1,12 @@
-//! `hermod wal`: what is in a stopped node's logs, and whether all of it is. It changes nothing.
+//! `hermod wal`: what is in a stopped node's logs, and whether all of it is; and what a disk can do for a log.
 
+use std::error::Error;
 use std::fmt;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
 use clap::Subcommand;
 use wal::files::{self, DirectoryLock, OpenError};
@@ -12,6 +14,7 @@ use wal::inspect::{self, DumpError};
 use wal::{LogId, RangeId, RecoveryError, SegmentBytes, SegmentId, SegmentInput};
 
 use super::damage::recovery_error;
+use super::rate::{self, Wanted};
 
 /// Looking into the logs of a stopped node.
 #[derive(Debug, Subcommand)]
@@ -37,6 +40,22 @@ pub(crate) enum Inspect {
         #[arg(long, value_name = "RANGE", value_parser = range_name)]
         range: Option<RangeId>,
     },
+
+    /// Measure the commits a second that a disk takes, by each way of writing, beside its own limit.
+    ///
+    /// 16 MiB files are written in a folder of its own, and removed.
+    Rate {
+        /// A directory on the disk.
+        dir: PathBuf,
+
+        /// Tenths of a second that each line is measured for, and each round.
+        #[arg(long, value_name = "TENTHS", default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=600))]
+        tenths: u64,
+
+        /// How often: the best is shown.
+        #[arg(long, value_name = "COUNT", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=100))]
+        rounds: u32,
+    },
 }
 
 fn range_name(text: &str) -> Result<RangeId, std::num::ParseIntError> {
@@ -56,7 +75,7 @@ pub(crate) enum InspectError {
     Log(LogId, RecoveryError),
 }
 
-impl std::error::Error for InspectError {}
+impl Error for InspectError {}
 
 impl fmt::Display for InspectError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -80,12 +99,18 @@ impl fmt::Display for InspectError {
 
 impl Inspect {
     /// Does what is asked for, to standard output.
-    pub(crate) fn run(&self) -> Result<ExitCode, InspectError> {
+    pub(crate) fn run(&self) -> Result<ExitCode, Box<dyn Error>> {
         let mut out = Text(io::stdout().lock());
         match self {
-            Inspect::Verify { dir } => verify(dir, &mut out),
+            Inspect::Rate { dir, tenths, rounds } => {
+                let length = Duration::from_millis(tenths * 100);
+                rate::run(&Wanted { dir, length, rounds: *rounds }, &mut out.0)?;
+                Ok(ExitCode::SUCCESS)
+            }
+            Inspect::Verify { dir } => Ok(verify(dir, &mut out)?),
             Inspect::Dump { dir, log, range } => {
-                dump(dir, log.map(LogId), *range, &mut out).map(|()| ExitCode::SUCCESS)
+                dump(dir, log.map(LogId), *range, &mut out)?;
+                Ok(ExitCode::SUCCESS)
             }
         }
     }

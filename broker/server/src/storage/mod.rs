@@ -9,10 +9,12 @@
 //!
 //! `start` opens a data directory and makes the logs from it; `inspect` reads a stopped node's.
 
+mod alone;
 mod background;
 pub(crate) mod damage;
 
 pub(crate) mod inspect;
+mod rate;
 pub(crate) mod start;
 mod writer;
 mod writer_thread;
