@@ -32,10 +32,13 @@ pub enum DropReason {
     Stopping,
     /// There was no space to store it (`wal.space_reserved_bytes`).
     DiskFull,
+    /// It had too many receivers, or its tenant's messages had (`tenant.total_transient_fan_out_bytes_per_second_max` and
+    /// others).
+    FanOut,
 }
 
 /// How many reasons there are.
-pub const DROP_REASONS: usize = DropReason::DiskFull as usize + 1;
+pub const DROP_REASONS: usize = DropReason::FanOut as usize + 1;
 
 impl DropReason {
     /// All reasons, in order.
@@ -53,6 +56,7 @@ impl DropReason {
         DropReason::RetainFull,
         DropReason::Stopping,
         DropReason::DiskFull,
+        DropReason::FanOut,
     ];
 
     /// Its name in metrics and logs.
@@ -72,6 +76,7 @@ impl DropReason {
             DropReason::RetainFull => "retain_full",
             DropReason::Stopping => "stopping",
             DropReason::DiskFull => "disk_full",
+            DropReason::FanOut => "fan_out",
         }
     }
 }
@@ -119,24 +124,36 @@ pub struct Counters {
     pub requests_repeated: u64,
     /// Connections closed because a part of a publish was not answered (`request_timeout_ms`).
     pub answers_overdue: u64,
+    /// Times a 3.x client was sent again what it had not acknowledged (`tenant.resend_seconds`).
+    pub resends: u64,
     /// Times a publisher was slowed because a receiver's queue was filling.
     pub publishers_slowed: u64,
     /// How often a setting refused a client something, by [`Limit`].
-    pub limited: [u64; Limit::ALL.len()],
+    pub limited: ByLimit,
     /// Messages not delivered, by [`DropReason`].
     pub dropped: [u64; DROP_REASONS],
+}
+
+/// A count for each [`Limit`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ByLimit(pub [u64; Limit::ALL.len()]);
+
+impl Default for ByLimit {
+    fn default() -> ByLimit {
+        ByLimit([0; Limit::ALL.len()])
+    }
 }
 
 impl Counters {
     /// Counts that a setting refused a client something.
     pub fn limit(&mut self, limit: Limit) {
-        self.limited[limit as usize] += 1;
+        self.limited.0[limit as usize] += 1;
     }
 
     /// How often this setting did.
     #[must_use]
     pub fn limited(&self, limit: Limit) -> u64 {
-        self.limited[limit as usize]
+        self.limited.0[limit as usize]
     }
 
     /// Counts messages not delivered.
@@ -170,6 +187,7 @@ impl Counters {
             match_misses,
             requests_repeated,
             answers_overdue,
+            resends,
             publishers_slowed,
             limited,
             dropped,
@@ -199,9 +217,10 @@ impl Counters {
             one("match_misses", match_misses),
             one("requests_repeated", requests_repeated),
             one("answers_overdue", answers_overdue),
+            one("resends", resends),
             one("publishers_slowed", publishers_slowed),
         ]);
-        let limited = Limit::ALL.iter().zip(limited);
+        let limited = Limit::ALL.iter().zip(&limited.0);
         named.extend(limited.map(|(limit, count)| (format!("limited_{}", limit.name()), *count)));
         let dropped = DropReason::ALL.iter().zip(dropped);
         named.extend(dropped.map(|(reason, count)| (format!("dropped_{}", reason.name()), *count)));

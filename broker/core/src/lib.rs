@@ -32,6 +32,7 @@ mod dist;
 mod inbox;
 mod message;
 mod placement;
+mod quota;
 mod random;
 mod tenant;
 

@@ -17,6 +17,7 @@ use crate::connection::SlotNumber;
 use crate::dist::{Destinations, GroupKey, Member, Route, Target};
 use crate::identity::{ConnectionId, CoreId, Incarnation};
 use crate::message::Message;
+use crate::quota::TOTALS;
 use crate::ranges::retain::{Page, Position};
 
 /// One message to another core of this node.
@@ -191,6 +192,18 @@ pub(crate) enum Body {
     Matched {
         lookup: u64,
         destinations: Destinations,
+    },
+    /// A route cannot be added: its shared subscription has `shared_members_max`.
+    RouteRefused {
+        /// The change that asked for it.
+        change: u64,
+    },
+    /// What of a tenant's totals a core has.
+    Totals {
+        /// The tenant.
+        tenant: Arc<str>,
+        /// By [`Total`](crate::quota::Total).
+        totals: Box<[u64; TOTALS]>,
     },
     RouteChanged {
         change: u64,

@@ -10,6 +10,7 @@ use crate::config::{Config, Settings};
 use crate::delivery::DeliveryOptions;
 use crate::dist::FanOut;
 use crate::identity::ConnectionId;
+use crate::quota::{Quota, Wanted};
 use crate::sight::Traffic;
 use crate::trie::Trie;
 
@@ -36,12 +37,17 @@ pub struct Tenant {
     pub local: Trie<LocalFilter>,
     /// What its messages came to.
     pub traffic: Traffic,
+    /// What it has and does, for its quotas.
+    pub quota: Quota,
+    /// Which of those it has.
+    pub wanted: Wanted,
 }
 
 impl Tenant {
     /// Copies of this core's own: connections count their use, and cores share no cache line for it.
     fn configure(&mut self, config: &Config) {
         self.settings = Arc::new(Settings::clone(config.settings(&self.name)));
+        self.wanted = Wanted::by(&self.settings);
         self.on_listeners = (0..config.listeners.len())
             .map(|listener| u16::try_from(listener).expect("listeners are numbered so"))
             .map(|listener| config.settings_on(listener, &self.name).map(Arc::new))
@@ -114,6 +120,8 @@ impl LocalFilter {
 pub struct Tenants {
     by_name: HashMap<Arc<str>, TenantIndex, foldhash::fast::FixedState>,
     tenants: Vec<Tenant>,
+    /// What any of them wants.
+    wanted: Wanted,
     seed: u64,
 }
 
@@ -121,7 +129,7 @@ impl Tenants {
     /// None yet.
     pub fn new(seed: u64) -> Tenants {
         let by_name = HashMap::with_hasher(foldhash::fast::FixedState::with_seed(seed));
-        Tenants { by_name, tenants: Vec::new(), seed }
+        Tenants { by_name, tenants: Vec::new(), wanted: Wanted::default(), seed }
     }
 
     /// The place of a tenant, made on first sight.
@@ -136,8 +144,11 @@ impl Tenants {
             on_listeners: Vec::new(),
             local: Trie::new(self.seed),
             traffic: Traffic::default(),
+            quota: Quota::default(),
+            wanted: Wanted::default(),
         };
         tenant.configure(config);
+        self.wanted = self.wanted.or(tenant.wanted);
         self.tenants.push(tenant);
         self.by_name.insert(Arc::clone(name), index);
         index
@@ -145,9 +156,21 @@ impl Tenants {
 
     /// All tenants have other settings from now on.
     pub fn configure(&mut self, config: &Config) {
+        self.wanted = Wanted::default();
         for tenant in &mut self.tenants {
             tenant.configure(config);
+            self.wanted = self.wanted.or(tenant.wanted);
         }
+    }
+
+    /// What quotas any of them has.
+    pub fn wanted(&self) -> Wanted {
+        self.wanted
+    }
+
+    /// The places of all.
+    pub fn indexes(&self) -> impl Iterator<Item = TenantIndex> + use<> {
+        (0..u32::try_from(self.tenants.len()).expect("fewer than 2^32 tenants")).map(TenantIndex)
     }
 
     /// The tenant at a place.

@@ -77,6 +77,60 @@ pub struct Settings {
     pub retained_matches_max: u32,
     /// Retained messages of the tenant on one core.
     pub retained_messages_max: u32,
+    /// Members of one shared subscription.
+    pub shared_members_max: u32,
+    /// Shared subscriptions that one message is for.
+    pub group_fan_out_max: u32,
+    /// Sessions that outlive their connections that one message is for.
+    pub persistent_fan_out_max: u32,
+    /// Bytes of one message, as often as it is for such sessions.
+    pub persistent_fan_out_bytes_max: u64,
+    /// Seconds without progress after which a 3.x client is sent again what it has not acknowledged; 0: never.
+    pub resend_seconds: u16,
+    /// How often in a row.
+    pub resend_times_max: u16,
+    /// Clients that are online, of the whole tenant on this node.
+    pub total_connections_max: u64,
+    /// Bytes that wait for sessions that end with their connections, of the whole tenant on this node.
+    pub total_session_bytes_max: u64,
+    /// Sessions that outlive their connections, of the whole tenant on this node.
+    pub total_persistent_sessions_max: u64,
+    /// Bytes that wait for those, of the whole tenant on this node.
+    pub total_persistent_bytes_max: u64,
+    /// Memberships in shared subscriptions, of the whole tenant on this node.
+    pub total_shared_subscriptions_max: u64,
+    /// Other subscriptions of sessions that end with their connections, of the whole tenant on this node.
+    pub total_transient_subscriptions_max: u64,
+    /// Other subscriptions of sessions that outlive them, of the whole tenant on this node.
+    pub total_persistent_subscriptions_max: u64,
+    /// Retained messages, of the whole tenant on this node.
+    pub total_retained_topics_max: u64,
+    /// Bytes of retained messages, of the whole tenant on this node.
+    pub total_retained_bytes_max: u64,
+    /// CONNECTs in a second, of the whole tenant on this node; 0: any number.
+    pub total_connects_per_second_max: u64,
+    /// Filters subscribed to in a second by sessions that end with their connections, of the whole tenant on this node; 0: any number.
+    pub total_transient_subscribes_per_second_max: u64,
+    /// The same by sessions that outlive them, of the whole tenant on this node; 0: any number.
+    pub total_persistent_subscribes_per_second_max: u64,
+    /// Filters unsubscribed from in a second by sessions that end with their connections, of the whole tenant on this node; 0: any number.
+    pub total_transient_unsubscribes_per_second_max: u64,
+    /// The same by sessions that outlive them, of the whole tenant on this node; 0: any number.
+    pub total_persistent_unsubscribes_per_second_max: u64,
+    /// Bytes from clients in a second, of the whole tenant on this node; 0: any number.
+    pub total_inbound_bytes_per_second_max: u64,
+    /// Bytes in a second for sessions that end with their connections, of the whole tenant on this node; 0: any number.
+    pub total_transient_fan_out_bytes_per_second_max: u64,
+    /// Bytes in a second for sessions that outlive them, of the whole tenant on this node; 0: any number.
+    pub total_persistent_fan_out_bytes_per_second_max: u64,
+    /// Retained messages that change in a second, of the whole tenant on this node; 0: any number.
+    pub total_retains_per_second_max: u64,
+    /// Their bytes, of the whole tenant on this node; 0: any number.
+    pub total_retained_bytes_per_second_max: u64,
+    /// Retained messages sent to new subscriptions in a second, of the whole tenant on this node; 0: any number.
+    pub total_retain_matches_per_second_max: u64,
+    /// Their bytes, of the whole tenant on this node; 0: any number.
+    pub total_retain_match_bytes_per_second_max: u64,
     /// CONNECTs of one client within [`Settings::flapping_window_seconds`] beyond which it is kept out; 0: any number.
     pub flapping_connects_max: u32,
     /// How long CONNECTs are counted.
@@ -155,6 +209,33 @@ impl Default for Settings {
             subscriptions_max: 1_000_000,
             retained_matches_max: u32::MAX,
             retained_messages_max: 10_000_000,
+            shared_members_max: u32::MAX,
+            group_fan_out_max: u32::MAX,
+            persistent_fan_out_max: u32::MAX,
+            persistent_fan_out_bytes_max: u64::MAX >> 1,
+            resend_seconds: 0,
+            resend_times_max: 3,
+            total_connections_max: u64::MAX >> 1,
+            total_session_bytes_max: u64::MAX >> 1,
+            total_persistent_sessions_max: u64::MAX >> 1,
+            total_persistent_bytes_max: u64::MAX >> 1,
+            total_shared_subscriptions_max: u64::MAX >> 1,
+            total_transient_subscriptions_max: u64::MAX >> 1,
+            total_persistent_subscriptions_max: u64::MAX >> 1,
+            total_retained_topics_max: u64::MAX >> 1,
+            total_retained_bytes_max: u64::MAX >> 1,
+            total_connects_per_second_max: 0,
+            total_transient_subscribes_per_second_max: 0,
+            total_persistent_subscribes_per_second_max: 0,
+            total_transient_unsubscribes_per_second_max: 0,
+            total_persistent_unsubscribes_per_second_max: 0,
+            total_inbound_bytes_per_second_max: 0,
+            total_transient_fan_out_bytes_per_second_max: 0,
+            total_persistent_fan_out_bytes_per_second_max: 0,
+            total_retains_per_second_max: 0,
+            total_retained_bytes_per_second_max: 0,
+            total_retain_matches_per_second_max: 0,
+            total_retain_match_bytes_per_second_max: 0,
             flapping_connects_max: 0,
             flapping_window_seconds: 60,
             flapping_ban_seconds: 300,
@@ -202,6 +283,33 @@ impl Settings {
         subscriptions_max,
         retained_matches_max,
         retained_messages_max,
+        shared_members_max in 1..=4_294_967_295,
+        group_fan_out_max,
+        persistent_fan_out_max,
+        persistent_fan_out_bytes_max,
+        resend_seconds,
+        resend_times_max,
+        total_connections_max,
+        total_session_bytes_max,
+        total_persistent_sessions_max,
+        total_persistent_bytes_max,
+        total_shared_subscriptions_max,
+        total_transient_subscriptions_max,
+        total_persistent_subscriptions_max,
+        total_retained_topics_max,
+        total_retained_bytes_max,
+        total_connects_per_second_max,
+        total_transient_subscribes_per_second_max,
+        total_persistent_subscribes_per_second_max,
+        total_transient_unsubscribes_per_second_max,
+        total_persistent_unsubscribes_per_second_max,
+        total_inbound_bytes_per_second_max,
+        total_transient_fan_out_bytes_per_second_max,
+        total_persistent_fan_out_bytes_per_second_max,
+        total_retains_per_second_max,
+        total_retained_bytes_per_second_max,
+        total_retain_matches_per_second_max,
+        total_retain_match_bytes_per_second_max,
         flapping_connects_max,
         flapping_window_seconds in 1..=86_400,
         flapping_ban_seconds in 1..=4_294_967_295,
@@ -231,6 +339,31 @@ impl Settings {
         "queue_qos0",
         "retained_messages_max",
         "stop_publishes_wills",
+        "shared_members_max",
+        "group_fan_out_max",
+        "persistent_fan_out_max",
+        "persistent_fan_out_bytes_max",
+        "total_connections_max",
+        "total_session_bytes_max",
+        "total_persistent_sessions_max",
+        "total_persistent_bytes_max",
+        "total_shared_subscriptions_max",
+        "total_transient_subscriptions_max",
+        "total_persistent_subscriptions_max",
+        "total_retained_topics_max",
+        "total_retained_bytes_max",
+        "total_connects_per_second_max",
+        "total_transient_subscribes_per_second_max",
+        "total_persistent_subscribes_per_second_max",
+        "total_transient_unsubscribes_per_second_max",
+        "total_persistent_unsubscribes_per_second_max",
+        "total_inbound_bytes_per_second_max",
+        "total_transient_fan_out_bytes_per_second_max",
+        "total_persistent_fan_out_bytes_per_second_max",
+        "total_retains_per_second_max",
+        "total_retained_bytes_per_second_max",
+        "total_retain_matches_per_second_max",
+        "total_retain_match_bytes_per_second_max",
     ];
 
     /// Whether a setting is among [`Settings::OF_TENANT`].

@@ -141,6 +141,8 @@ pub struct Extras {
     pub certified_user: Option<Box<str>>,
     /// The tenant of the name under which the client has asked for us, until it is greeted.
     pub tenant_by_name: Option<Arc<str>>,
+    /// How often in a row it was sent again what it has not acknowledged.
+    pub resent: u16,
     /// Method of an enhanced authentication.
     pub authentication_method: Option<Box<str>>,
     /// How fast it may go.

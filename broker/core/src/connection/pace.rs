@@ -77,6 +77,18 @@ impl Pace {
         })
     }
 
+    /// None of its own.
+    pub fn free(now: Mono) -> Pace {
+        let any = || Rate::new(0, now);
+        Pace {
+            publishes: any(),
+            inbound: any(),
+            outbound: any(),
+            outbound_open: u64::MAX,
+            outbound_waits: false,
+        }
+    }
+
     /// A packet has come.
     pub fn on_packet(&mut self, now: Mono, bytes: usize, is_publish: bool) {
         self.inbound.charge(now, bytes as u64);

@@ -4,7 +4,7 @@
 use std::rc::Rc;
 use std::sync::Arc;
 
-use mqtt::QoS;
+use mqtt::{QoS, ReasonCode};
 
 use super::Core;
 use super::deliver::Unqueued;
@@ -44,6 +44,19 @@ impl Core {
             self.counters.drop_messages(DropReason::Expired, 1);
             return Routed { matched, ..Routed::default() };
         }
+        let mut refused = None;
+        let reduced = if self.tenants.wanted().fan_out {
+            self.limit_fan_out(tenant, publication, cached).map(|(reduced, limit, left_out)| {
+                self.counters.limit(limit);
+                self.counters.drop_messages(DropReason::FanOut, left_out as u64);
+                refused = Some(ReasonCode::QUOTA_EXCEEDED);
+                Rc::new(reduced)
+            })
+        } else {
+            None
+        };
+        let cached = reduced.as_ref().unwrap_or(cached);
+        let destinations = &cached.destinations;
         let publisher = reply.map(|reply| reply.connection);
         if self.must_wait(tenant, publication.topic, cached.local.len()) {
             self.counters.drop_messages(DropReason::NoPermission, u64::from(cached.denied));
@@ -76,7 +89,7 @@ impl Core {
             waiting += self.dispatch_shared(now, publication, group, state, reply, out);
         }
         self.slow_publisher(now, publisher, None);
-        Routed { matched, waiting, refused: None }
+        Routed { matched, waiting, refused }
     }
 
     /// To volatile sessions of this core. `denied` more subscribe, and may not receive it.
@@ -89,6 +102,8 @@ impl Core {
         out: &mut Outputs,
     ) {
         self.counters.drop_messages(DropReason::NoPermission, u64::from(denied));
+        let targets =
+            if self.tenants.wanted().fan_out { self.reached(now, publication, targets) } else { targets };
         self.frames.clear();
         let budget = u32::try_from(targets.len()).unwrap_or(u32::MAX);
         self.deliveries_left = self.deliveries_left.saturating_sub(budget);
@@ -164,9 +179,26 @@ impl Core {
         targets: &[Target],
         out: &mut Outputs,
     ) {
-        for target in targets {
+        let mut reached = targets.len();
+        if self.tenants.wanted().fan_out {
+            let tenant = self.tenants.index(publication.tenant, &self.config);
+            reached = self.pay_fan_out(now, tenant, publication, targets.len(), true);
+        }
+        for target in &targets[..reached] {
             self.append_here(now, publication, *target, out);
         }
+    }
+
+    /// Those volatile sessions that the tenant's quotas let a message reach.
+    fn reached<'a>(
+        &mut self,
+        now: Now,
+        publication: &Publication<'_>,
+        targets: &'a [FanOut],
+    ) -> &'a [FanOut] {
+        let tenant = self.tenants.index(publication.tenant, &self.config);
+        let reached = self.pay_fan_out(now, tenant, publication, targets.len(), false);
+        &targets[..reached]
     }
 
     fn append_here(&mut self, now: Now, publication: &Publication<'_>, target: Target, out: &mut Outputs) {

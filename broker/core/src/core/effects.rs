@@ -4,6 +4,7 @@
 use mqtt::ReasonCode;
 
 use super::Core;
+use super::quotas::kind;
 use super::timers::{Timer, due};
 use crate::connection::Connection;
 use crate::counters::DropReason;
@@ -14,6 +15,7 @@ use crate::inbox::{Effect, Ended, InboxSlot, Leftover};
 use crate::input::{Close, Outputs};
 use crate::message::{Message, Publication};
 use crate::notice::{Event, Notice};
+use crate::quota::Total;
 use crate::sight::{Answer, Refusal, Said};
 use crate::time::{Now, Wall};
 
@@ -34,6 +36,7 @@ impl Core {
         let Some(connection) = self.connections.get_mut(id) else { return };
         let (slot, tenant) = (connection.inbox, connection.tenant);
         connection.phase = crate::connection::Phase::Closing;
+        self.leave_total(tenant, Total::Connections, 1);
         self.keep_asked_for(id, slot, out);
         let publishes = self.tenants.get(tenant).settings.stop_publishes_wills;
         let stopping = self.stopping.is_some() && !publishes;
@@ -75,6 +78,9 @@ impl Core {
     /// [MQTT-3.1.4-3]: the former connection is told and closed, before the new one hears anything.
     fn close_taken_over(&mut self, now: Now, id: ConnectionId, out: &mut Outputs) {
         self.counters.take_overs += 1;
+        if let Some(tenant) = self.connections.get(id).map(|connection| connection.tenant) {
+            self.leave_total(tenant, Total::Connections, 1);
+        }
         if self.config.notices {
             let peer = self.connections.get(id).and_then(Connection::peer);
             let event = Event::Closed(ReasonCode::SESSION_TAKEN_OVER);
@@ -93,6 +99,10 @@ impl Core {
 
     fn on_session_ended(&mut self, ended: Box<Ended>, out: &mut Outputs) {
         self.forget_member(ended.incarnation);
+        if ended.durable {
+            let tenant = self.tenants.index(&ended.tenant, &self.config);
+            self.leave_total(tenant, Total::PersistentSessions, 1);
+        }
         self.ending.push_back(ended);
         // At once if it is small.
         self.clear_ended(out);
@@ -123,6 +133,8 @@ impl Core {
 
     fn remove_ended_route(&mut self, ended: &Ended, filter: &str, out: &mut Outputs) {
         let parsed = mqtt::validate_filter(filter).expect("was granted");
+        let tenant = self.tenants.index(&ended.tenant, &self.config);
+        self.leave_total(tenant, kind(parsed.share.is_some(), ended.durable), 1);
         let target = self.target(ended.incarnation, DeliveryOptions::default());
         match (parsed.share, ended.connection) {
             (Some(share), _) => {

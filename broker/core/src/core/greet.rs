@@ -20,6 +20,7 @@ use crate::limit::Limit;
 use crate::message::{Message, Publisher, hash_client};
 use crate::notice::Event;
 use crate::placement::inbox_key;
+use crate::quota::Total;
 use crate::tenant::TenantIndex;
 use crate::time::Now;
 
@@ -52,6 +53,11 @@ impl Core {
             return;
         }
         let expiry_seconds = session_expiry(connect, &settings);
+        let asked_for = (connect.clean_start, expiry_seconds > 0);
+        if let Err(denied) = self.check_quotas(now, tenant, client, asked_for) {
+            self.refuse_denied(now, id, denied, out);
+            return;
+        }
         let properties = ConnAckProperties {
             session_expiry: (expiry_seconds != connect.properties.session_expiry).then_some(expiry_seconds),
             assigned_client_id: assigned.as_deref(),
@@ -74,6 +80,7 @@ impl Core {
         let attached = self.attach(now, id, connect, (client, expiry_seconds), tenant, out);
         let connection = self.connections.get_mut(id).expect("is being admitted");
         connection.phase = Phase::Online;
+        let lasts = self.inboxes.get(attached.slot).is_durable();
         connection.tenant = tenant;
         connection.inbox = attached.slot;
         connection.publisher = Publisher { client_hash: hash_client(client) };
@@ -82,10 +89,16 @@ impl Core {
         connection.recheck = session.queue.len() > 0;
         connection.grant = Some(grant);
         set_limits(connection, connect);
-        connection.start_pace(now);
+        let by_tenant = self.tenants.get(tenant).wanted.inbound;
+        connection.start_pace(now, by_tenant);
         self.wheel.cancel(connection.timer);
         self.arm_keep_alive(now, id);
+        self.arm_resend(now, id);
         self.set_expiry(now, id, identity.expires);
+        self.enter_total(tenant, Total::Connections, 1);
+        if lasts && !attached.session_present {
+            self.enter_total(tenant, Total::PersistentSessions, 1);
+        }
         self.counters.clients_greeted += 1;
         out.greeted.push(id);
         self.greet(now, id, attached, properties, out);

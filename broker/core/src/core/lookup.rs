@@ -61,7 +61,7 @@ impl Core {
     ) -> Routed {
         let mut routed = Routed::default();
         if publication.retain {
-            match self.retain(publication, reply) {
+            match self.retain(now, publication, reply) {
                 Ok(waiting) => routed.waiting += waiting,
                 Err(reason) => routed.refused = Some(reason),
             }
@@ -75,6 +75,7 @@ impl Core {
                 let dispatched = self.dispatch(now, tenant, publication, &cached, reply, out);
                 routed.matched |= dispatched.matched;
                 routed.waiting += dispatched.waiting;
+                routed.refused = routed.refused.or(dispatched.refused);
             }
             None => routed.waiting += 1,
         }
@@ -191,8 +192,9 @@ impl Core {
             let publication = Publication::from(&message);
             let routed = self.dispatch(now, lookup.tenant, &publication, &cached, reply, out);
             if let Some(reply) = reply {
-                let reason =
+                let found =
                     if routed.matched { ReasonCode::SUCCESS } else { ReasonCode::NO_MATCHING_SUBSCRIBERS };
+                let reason = routed.refused.unwrap_or(found);
                 self.on_answer(reply, routed.waiting, reason, out);
             }
         }

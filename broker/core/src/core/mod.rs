@@ -21,8 +21,10 @@ mod pace;
 mod peers;
 mod postponed;
 mod publish;
+mod quotas;
 mod reading;
 mod receive;
+mod resend;
 mod retain_changes;
 mod retain_order;
 mod retained;
@@ -49,7 +51,7 @@ use crate::inbox::{Effect, Ended, Inboxes};
 use crate::input::{Input, Outputs};
 use crate::random::{Random, mix};
 use crate::storage::{Storage, StoredLog};
-use crate::tenant::Tenants;
+use crate::tenant::{TenantIndex, Tenants};
 use crate::time::{Mono, Now};
 use crate::wheel::Wheel;
 
@@ -58,6 +60,7 @@ use effects::ENDINGS_MAX;
 use lookup::Lookups;
 use peers::Peers;
 use postponed::Postponed;
+use quotas::Measuring;
 use reading::ReadingClock;
 use retain_changes::RetainChanges;
 use retain_order::RetainOrder;
@@ -80,6 +83,9 @@ pub struct Core {
     bans: Bans,
     flaps: Flaps,
     sweep: Sweep,
+    measuring: Measuring,
+    /// Tenants whose totals the other cores are to be told.
+    untold_totals: Vec<TenantIndex>,
     tenants: Tenants,
     cache: MatchCache,
     lookups: Lookups,
@@ -167,6 +173,8 @@ impl Core {
             bans: Bans::default(),
             flaps: Flaps::new(random.next()),
             sweep: Sweep::default(),
+            measuring: Measuring::default(),
+            untold_totals: Vec::new(),
             tenants: Tenants::new(random.next()),
             cache: MatchCache::new(random.next(), config.match_cache_topics_max),
             lookups: Lookups::default(),
@@ -231,7 +239,7 @@ impl Core {
             }
             Input::Decided(decided) => self.on_decided(now, decided, out),
             Input::Storage(answer) => self.on_storage(now, answer),
-            Input::Configure(config) => self.configure(config),
+            Input::Configure(config) => self.configure(now, config),
             Input::AccessList(list) => self.access.replace(list),
             Input::Ban(ban) => self.on_ban(now, ban),
             Input::Unban(target) => self.on_unban(&target),
@@ -249,6 +257,7 @@ impl Core {
         self.process_postponed(now, out);
         self.process_backlog(now, out);
         self.go_on_sweeping(now, out);
+        self.go_on_measuring(now);
     }
 
     /// Ends a turn: everything gathered per turn is worked off and leaves. To be called once after the
@@ -260,6 +269,7 @@ impl Core {
         self.on_own_messages(now, out);
         self.end_storage_turn(now, out);
         self.tell_loads();
+        self.tell_totals();
         self.watch_requests(now);
         self.send_posted(out);
         self.reading.end_turn(now.monotonic, self.wants_clients());
@@ -278,7 +288,12 @@ impl Core {
     #[must_use]
     pub fn next_timeout(&self) -> Option<Mono> {
         let left_over = !(self.backlog.is_empty() && self.postponed.is_empty() && self.ending.is_empty());
-        if self.turn_open || left_over || self.sweep.is_going_on() || self.peers.has_own() {
+        if self.turn_open
+            || left_over
+            || self.sweep.is_going_on()
+            || self.measuring.is_going_on()
+            || self.peers.has_own()
+        {
             return Some(Mono(0));
         }
         let timer = self.wheel.next_deadline().map(Mono);
@@ -351,9 +366,10 @@ impl Core {
         self.stopping.is_some() && self.connections.len() == 0
     }
 
-    fn configure(&mut self, config: Arc<Config>) {
+    fn configure(&mut self, now: Now, config: Arc<Config>) {
         self.tenants.configure(&config);
         self.config = config;
+        self.on_quotas_changed(now);
     }
 
     fn new_incarnation(&mut self) -> Incarnation {

@@ -15,9 +15,10 @@ use crate::time::Now;
 const OUTBOUND_PAUSE: u64 = 50_000_000;
 
 impl Connection {
-    /// Begins to count, if its settings have rates.
-    pub(super) fn start_pace(&mut self, now: Now) {
-        if let Some(pace) = Pace::new(self.settings(), now.monotonic) {
+    /// Begins to count, if its settings have rates or its tenant's have.
+    pub(super) fn start_pace(&mut self, now: Now, by_tenant: bool) {
+        let free = || by_tenant.then(|| Pace::free(now.monotonic));
+        if let Some(pace) = Pace::new(self.settings(), now.monotonic).or_else(free) {
             self.extras().pace = Some(Box::new(pace));
             self.paced = true;
         }
@@ -45,9 +46,9 @@ impl Core {
     /// Whether a connection's next packet has to wait; then it goes on by itself when its time has come.
     pub(super) fn hold_back(&mut self, now: Now, id: ConnectionId) -> bool {
         let Some(connection) = self.connections.get_mut(id) else { return false };
-        let Some((until, limit)) = connection.pace().and_then(|pace| pace.inbound_wait(now.monotonic)) else {
-            return false;
-        };
+        let own = connection.pace().and_then(|pace| pace.inbound_wait(now.monotonic));
+        let Some((until, limit)) = own.max(self.tenant_holds_back(now, id)) else { return false };
+        let Some(connection) = self.connections.get_mut(id) else { return false };
         connection.slowed = true;
         self.wheel.arm(until.0, Timer::Slowed(id));
         self.counters.limit(limit);

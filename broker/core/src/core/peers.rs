@@ -164,6 +164,8 @@ impl Core {
                 self.on_route(from, &tenant, &filter, (route, false), change);
             }
             Body::RouteChanged { change, passes } => self.on_route_changed(change, passes, out),
+            Body::RouteRefused { change } => self.on_route_refused(change, out),
+            Body::Totals { tenant, totals } => self.on_totals(from, &tenant, *totals),
             Body::Passed { change } => self.on_passed(change, out),
             Body::Invalidate { tenant, filter, answer } => {
                 let index = self.tenants.index(&tenant, &self.config);

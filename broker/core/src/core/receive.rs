@@ -190,6 +190,7 @@ impl Core {
                     self.deliveries_left = self.deliveries_left.saturating_sub(1);
                     if paced && let Some(connection) = self.connections.get_mut(id) {
                         connection.charge_packet(now, used, matches!(packet, Packet::Publish(_)));
+                        self.pay_inbound(now, id, used);
                     }
                     self.on_packet(now, id, packet, out);
                 }
@@ -254,7 +255,7 @@ impl Core {
             Packet::PubRel(ack) => self.on_pubrel(now, id, &ack, out),
             Packet::PubComp(ack) => self.on_pubcomp(now, id, &ack, out),
             Packet::Subscribe(subscribe) => self.on_subscribe(now, id, &subscribe, out),
-            Packet::Unsubscribe(unsubscribe) => self.on_unsubscribe(id, &unsubscribe, out),
+            Packet::Unsubscribe(unsubscribe) => self.on_unsubscribe(now, id, &unsubscribe, out),
             Packet::PingReq => {
                 self.write(id, out, |tail, _| mqtt::encode::pingresp(tail));
             }

@@ -139,12 +139,13 @@ impl Core {
     /// once; otherwise `source` has its answer later.
     pub(super) fn change_retained(
         &mut self,
+        now: Now,
         slot: LogSlot,
         publication: &Publication<'_>,
         source: Source,
     ) -> Option<ReasonCode> {
         let tried = match self.retain_changes.line(slot).waiting {
-            0 => self.try_change(slot, publication),
+            0 => self.try_change(now, slot, publication),
             _ => Tried::Later,
         };
         let state = match tried {
@@ -162,9 +163,9 @@ impl Core {
     }
 
     /// Proposes a change, if its tenant may have it and its log has room.
-    fn try_change(&mut self, slot: LogSlot, publication: &Publication<'_>) -> Tried {
+    fn try_change(&mut self, now: Now, slot: LogSlot, publication: &Publication<'_>) -> Tried {
         let clears = publication.payload.is_empty();
-        if !clears && let Some(tried) = self.judge_change(slot, publication) {
+        if !clears && let Some(tried) = self.judge_change(now, slot, publication) {
             return tried;
         }
         let line = self.retain_changes.line(slot);
@@ -184,6 +185,9 @@ impl Core {
         match proposed {
             Ok(()) => {
                 self.retain_changes.line(slot).proposed += 1;
+                if !clears {
+                    self.pay_retain(now, publication.tenant, bytes(publication));
+                }
                 Tried::Proposed
             }
             Err(Refused::DiskFull) => {
@@ -197,8 +201,21 @@ impl Core {
 
     /// Why a message may not be kept; None: it may. A command judges its own topic alone, so a tenant's maximum is
     /// judged here, by what is kept and what may come of what is under way.
-    fn judge_change(&mut self, slot: LogSlot, publication: &Publication<'_>) -> Option<Tried> {
+    fn judge_change(&mut self, now: Now, slot: LogSlot, publication: &Publication<'_>) -> Option<Tried> {
         let tenant = &**publication.tenant;
+        if self.tenants.wanted().retained {
+            let former = self.storage.log(slot).retain().machine().topic_bytes(tenant, publication.topic);
+            let index = self.tenants.index(publication.tenant, &self.config);
+            if let Err(limit) = self.check_retain(now, index, bytes(publication), former) {
+                // What is under way may make room, or be what took it.
+                if limit.is_of_retained_totals() && self.retain_changes.proposed() > 0 {
+                    return Some(Tried::Later);
+                }
+                self.counters.limit(limit);
+                self.counters.drop_messages(DropReason::RetainFull, 1);
+                return Some(Tried::Refused(ReasonCode::QUOTA_EXCEEDED));
+            }
+        }
         let max = self.config.settings(tenant).retained_messages_max as usize;
         let proposed = self.retain_changes.proposed();
         if self.storage.retained_of(tenant) + proposed < max {
@@ -241,7 +258,7 @@ impl Core {
     ) {
         let slot = Storage::slot_of(&self.config, retain_key(&message.tenant, &message.topic));
         let source = Source { from, reply, publisher: None, data_bytes };
-        if let Some(reason) = self.change_retained(slot, &Publication::from(message), source) {
+        if let Some(reason) = self.change_retained(now, slot, &Publication::from(message), source) {
             if let Some(reply) = reply {
                 self.post(from, Body::Answer { reply, reason });
             }
@@ -263,7 +280,10 @@ impl Core {
                 self.expire_retained(now, slot);
             }
             self.storage.log_mut(slot).retain_outputs().decided = decided;
-            self.propose_waiting(slot, out);
+            self.propose_waiting(now, slot, out);
+        }
+        if any && self.tenants.wanted().retained {
+            self.enter_retained();
         }
         if any {
             self.answer_early(now);
@@ -310,7 +330,7 @@ impl Core {
     }
 
     /// Tries again what waits for room.
-    fn propose_waiting(&mut self, slot: LogSlot, out: &mut Outputs) {
+    fn propose_waiting(&mut self, now: Now, slot: LogSlot, out: &mut Outputs) {
         loop {
             let line = self.retain_changes.line(slot);
             if line.waiting == 0 {
@@ -319,7 +339,7 @@ impl Core {
             let at = line.changes.len() - line.waiting;
             let State::Waiting(waiting) = &line.changes[at].state else { unreachable!("it waits") };
             let message = Arc::clone(&waiting.message);
-            let state = match self.try_change(slot, &Publication::from(&message)) {
+            let state = match self.try_change(now, slot, &Publication::from(&message)) {
                 Tried::Later => return,
                 Tried::Proposed => State::Proposed,
                 Tried::Refused(reason) => State::Made(reason),
@@ -403,6 +423,11 @@ impl Core {
             self.expire_retained(now, slot);
         }
     }
+}
+
+/// What a message comes to in its tenant's account.
+fn bytes(publication: &Publication<'_>) -> u64 {
+    (publication.topic.len() + publication.properties.len() + publication.payload.len()) as u64
 }
 
 /// What the log is to know of a message.

@@ -29,6 +29,7 @@ impl Core {
     /// A message published with the retain flag. The number of answers to wait for, or why it is not kept.
     pub(super) fn retain(
         &mut self,
+        now: Now,
         publication: &Publication<'_>,
         reply: Option<Reply>,
     ) -> Result<u16, ReasonCode> {
@@ -40,7 +41,7 @@ impl Core {
         if core == self.id {
             let source = Source { from: core, reply, publisher, data_bytes: 0 };
             let slot = Storage::slot_of_log(&self.config, log);
-            if let Some(reason) = self.change_retained(slot, publication, source) {
+            if let Some(reason) = self.change_retained(now, slot, publication, source) {
                 return if reason.is_error() { Err(reason) } else { Ok(0) };
             }
         } else {
@@ -212,6 +213,10 @@ impl Core {
         let inbox = connection.inbox;
         if !self.admit_delivery(inbox, &message.topic) {
             return;
+        }
+        if self.tenants.wanted().retained {
+            let tenant = self.tenants.index(&message.tenant, &self.config);
+            self.pay_retained(now, tenant, message.bytes());
         }
         let qos = message.qos.min(options.qos());
         let subscription_id = options.subscription_id();

@@ -10,6 +10,7 @@ use std::num::NonZeroU64;
 use std::sync::Arc;
 
 use hashbrown::HashMap;
+use mqtt::ReasonCode;
 use smallvec::SmallVec;
 
 use super::Core;
@@ -17,8 +18,10 @@ use super::deadlines::Epoch;
 use crate::dist::Route;
 use crate::identity::CoreId;
 use crate::input::Outputs;
+use crate::limit::Limit;
 use crate::peer::{Body, Change, Forgotten};
 use crate::placement::route_key;
+use crate::quota::Total;
 use crate::tenant::{SubscribeWait, TenantIndex};
 
 /// The range's side.
@@ -63,8 +66,8 @@ struct Waiting {
 pub(super) enum RouteWait {
     /// All that wait for this core's route of a filter.
     Filter(TenantIndex),
-    /// One filter of a SUBSCRIBE.
-    Request(SubscribeWait),
+    /// One filter of a SUBSCRIBE, the one of this number in it.
+    Request(SubscribeWait, u16),
     /// One filter of an UNSUBSCRIBE.
     Removal(SubscribeWait),
 }
@@ -151,7 +154,9 @@ impl Core {
         let tenant = Arc::clone(tenant);
         let body = match waiting.wait {
             RouteWait::Removal(_) => Body::RemoveRoute { tenant, filter, route, change },
-            RouteWait::Filter(..) | RouteWait::Request(_) => Body::AddRoute { tenant, filter, route, change },
+            RouteWait::Filter(..) | RouteWait::Request(..) => {
+                Body::AddRoute { tenant, filter, route, change }
+            }
         };
         self.route_waits.waits.insert(number, waiting);
         self.post(range, body);
@@ -169,7 +174,7 @@ impl Core {
             let (old, Waiting { wait, tenant, filter, route, .. }) = first.remove_entry();
             let index = match wait {
                 RouteWait::Filter(index) => Some(index),
-                RouteWait::Request(_) | RouteWait::Removal(_) => None,
+                RouteWait::Request(..) | RouteWait::Removal(_) => None,
             };
             let number = self.change_route(&tenant, Arc::clone(&filter), route, wait, Some(old));
             if let Some(local) = index.and_then(|index| self.tenants.at(index).local.get_mut(&filter))
@@ -191,6 +196,13 @@ impl Core {
         (route, add): (Route, bool),
         change: Option<Change>,
     ) {
+        if add && self.is_group_full(tenant, &route) {
+            self.counters.limit(Limit::SharedMembers);
+            if let Some(Change { number, .. }) = change {
+                self.post(requester, Body::RouteRefused { change: number.get() });
+            }
+            return;
+        }
         let changed = if add {
             self.routes.add(tenant, filter, route)
         } else {
@@ -225,6 +237,36 @@ impl Core {
             let passes = self.invalidate(tenant, filter, Forgotten::Passed(requester, change));
             self.post(requester, Body::RouteChanged { change, passes });
         }
+    }
+
+    /// Whether a shared subscription takes no further member (`shared_members_max`).
+    fn is_group_full(&mut self, tenant: &Arc<str>, route: &Route) -> bool {
+        let Route::Member(key, member) = route else { return false };
+        let index = self.tenants.index(tenant, &self.config);
+        let max = self.tenants.get(index).settings.shared_members_max as usize;
+        self.routes.group(tenant, key).is_some_and(|group| {
+            let members = &group.members;
+            members.len() >= max && members.iter().all(|other| other.target.session != member.target.session)
+        })
+    }
+
+    /// At the requester: the range takes no further member.
+    pub(super) fn on_route_refused(&mut self, change: u64, out: &mut Outputs) {
+        let Some(waiting) = self.route_waits.waits.remove(&change) else { return };
+        let (Route::Member(key, member), RouteWait::Request(wait, number)) = (waiting.route, waiting.wait)
+        else {
+            return;
+        };
+        // The session has it still, unless it has given it up or ended meanwhile.
+        if let Some(slot) = self.inboxes.find(member.target.session) {
+            let filter = key.subscription();
+            if self.inboxes.unsubscribe(slot, &filter) {
+                let tenant = self.tenants.index(&waiting.tenant, &self.config);
+                self.leave_total(tenant, Total::SharedSubscriptions, 1);
+            }
+        }
+        self.set_reason(wait, number, ReasonCode::QUOTA_EXCEEDED);
+        self.on_request_progress(wait, out);
     }
 
     /// Tells every core that may have answers cached, this one included: the message goes the way of the
@@ -274,7 +316,7 @@ impl Core {
         }
         let Waiting { wait, filter, .. } = waits.remove(&change).expect("looked up above");
         match wait {
-            RouteWait::Request(wait) => self.on_request_progress(wait, out),
+            RouteWait::Request(wait, _) => self.on_request_progress(wait, out),
             // What the cores sent before is here, but perhaps not with the session yet.
             RouteWait::Removal(wait) if self.postponed.make_wait(wait) => {}
             RouteWait::Removal(wait) => self.on_request_progress(wait, out),

@@ -12,6 +12,7 @@ use smallvec::SmallVec;
 use super::Core;
 use super::close::Denied;
 use super::greet::topic_limit;
+use super::quotas::kind;
 use super::route_changes::RouteWait;
 use crate::config::Settings;
 use crate::connection::SubscribeRequest;
@@ -49,19 +50,25 @@ impl Core {
         for filter in subscribe.filters {
             let wait = SubscribeWait { connection: id, request: request.number };
             let reason = match self.judge_filter(id, &filter, subscribe.subscription_id) {
-                Ok(parsed) => self.subscribe(&mut request, wait, &filter, parsed, subscribe.subscription_id),
-                Err(denied) => {
-                    denied.limit.into_iter().for_each(|limit| self.counters.limit(limit));
-                    denied.reason
-                }
+                Ok(parsed) => match self.check_subscribe(now, id, &filter, &parsed) {
+                    Ok(()) => self.subscribe(&mut request, wait, &filter, parsed, subscribe.subscription_id),
+                    Err(denied) => self.count_denied(denied),
+                },
+                Err(denied) => self.count_denied(denied),
             };
             request.reasons.push(reason);
         }
         self.enter_request(id, request, out);
     }
 
+    fn count_denied(&mut self, denied: Denied) -> ReasonCode {
+        denied.limit.into_iter().for_each(|limit| self.counters.limit(limit));
+        denied.reason
+    }
+
     pub(super) fn on_unsubscribe(
         &mut self,
+        now: Now,
         id: ConnectionId,
         unsubscribe: &Unsubscribe<'_>,
         out: &mut Outputs,
@@ -70,9 +77,11 @@ impl Core {
         let mut request = self.begin_request(id, unsubscribe.packet_id, true);
         for filter in unsubscribe.filters {
             let wait = SubscribeWait { connection: id, request: request.number };
-            let reason = match mqtt::validate_filter(filter) {
-                Ok(parsed) => self.unsubscribe(&mut request, wait, filter, parsed, out),
-                Err(_) => ReasonCode::TOPIC_FILTER_INVALID,
+            let reason = match (mqtt::validate_filter(filter), self.check_unsubscribe(now, id)) {
+                (Ok(parsed), Ok(())) => self.unsubscribe(&mut request, wait, filter, parsed, out),
+                (Err(_), _) => ReasonCode::TOPIC_FILTER_INVALID,
+                // 0x97 is not among the codes of UNSUBACK.
+                (_, Err(_)) => ReasonCode::UNSPECIFIED_ERROR,
             };
             request.reasons.push(reason);
         }
@@ -169,14 +178,28 @@ impl Core {
         let new = self.inboxes.subscribe(slot, filter.filter, delivery);
         let session = self.inboxes.get(slot);
         let (target, durable) = (self.target(session.incarnation(), delivery), session.is_durable());
+        if new {
+            self.enter_total(tenant, kind(parsed.share.is_some(), durable), 1);
+        }
+        let number = u16::try_from(request.reasons.len()).expect("as many as subscribe_filters_max");
         match parsed.share {
             Some(share) => {
                 let (key, member) = self.member(share, parsed.filter, target, durable);
-                self.add_route(&name, parsed.filter, Route::Member(key, member), RouteWait::Request(wait));
+                self.add_route(
+                    &name,
+                    parsed.filter,
+                    Route::Member(key, member),
+                    RouteWait::Request(wait, number),
+                );
                 request.waiting += 1;
             }
             None if durable => {
-                self.add_route(&name, parsed.filter, Route::Session(target), RouteWait::Request(wait));
+                self.add_route(
+                    &name,
+                    parsed.filter,
+                    Route::Session(target),
+                    RouteWait::Request(wait, number),
+                );
                 request.waiting += 1;
             }
             None => request.waiting += u32::from(self.add_local(tenant, parsed.filter, delivery, wait)),
@@ -215,6 +238,9 @@ impl Core {
         let session = self.inboxes.get(slot);
         let (target, durable) =
             (self.target(session.incarnation(), DeliveryOptions::default()), session.is_durable());
+        if reason == ReasonCode::SUCCESS {
+            self.leave_total(tenant, kind(parsed.share.is_some(), durable), 1);
+        }
         let route = match parsed.share {
             Some(share) => {
                 let (key, member) = self.member(share, parsed.filter, target, durable);
@@ -294,6 +320,18 @@ impl Core {
             let extras = connection.extras();
             extras.requested_filters += request.reasons.len();
             extras.requests.push_back(request);
+        }
+    }
+
+    /// One filter of a request has another answer than was thought.
+    pub(super) fn set_reason(&mut self, wait: SubscribeWait, number: u16, reason: ReasonCode) {
+        let Some(connection) = self.connections.get_mut(wait.connection) else { return };
+        let Some(extras) = &mut connection.extras else { return };
+        let Ok(at) = extras.requests.binary_search_by_key(&wait.request, |request| request.number) else {
+            return;
+        };
+        if let Some(answer) = extras.requests[at].reasons.get_mut(usize::from(number)) {
+            *answer = reason;
         }
     }
 

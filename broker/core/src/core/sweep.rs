@@ -50,6 +50,20 @@ impl Core {
         self.sweep.slot = Some(0);
     }
 
+    /// Looks at all connections, from the first on.
+    pub(super) fn begin_sweep(&mut self) {
+        self.sweep.slot = Some(0);
+    }
+
+    /// A connection's tenant may have got a rate.
+    fn pace_by_tenant(&mut self, now: Now, id: ConnectionId) {
+        if let Some(connection) = self.connections.get_mut(id).filter(|it| it.is_online() && !it.paced)
+            && self.tenants.get(connection.tenant).wanted.inbound
+        {
+            connection.start_pace(now, true);
+        }
+    }
+
     /// Goes on with a sweep.
     pub(super) fn go_on_sweeping(&mut self, now: Now, out: &mut Outputs) {
         let Some(mut slot) = self.sweep.slot else { return };
@@ -59,6 +73,7 @@ impl Core {
                 return;
             };
             slot = id.slot + 1;
+            self.pace_by_tenant(now, id);
             if let Some(reason) = self.reason_to_leave(now, id) {
                 self.disconnect(now, id, reason, None, out);
             }

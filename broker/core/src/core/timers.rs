@@ -31,6 +31,10 @@ pub(super) enum Timer {
     Session(Incarnation),
     /// A retained message of this log's range may have expired.
     Retained(LogSlot),
+    /// What waits for sessions is to be measured.
+    Measure,
+    /// A 3.x client may have to be sent again what it has not acknowledged.
+    Resend(ConnectionId),
     /// The orderly stop goes on.
     Stop,
 }
@@ -78,6 +82,8 @@ impl Core {
                 self.settle(now, effects, out);
             }
             Timer::Retained(slot) => self.on_retained_timer(now, slot),
+            Timer::Measure => self.on_measure_timer(),
+            Timer::Resend(id) => self.on_resend_timer(now, id, out),
             Timer::Stop => self.on_stop_timer(now, out),
         }
     }

@@ -22,3 +22,11 @@ pub struct GroupKey {
     /// The filter without the share's prefix.
     pub filter: Box<str>,
 }
+
+impl GroupKey {
+    /// As a client subscribes to it.
+    pub fn subscription(&self) -> String {
+        let prefix = if self.ordered { "$oshare" } else { "$share" };
+        format!("{prefix}/{}/{}", self.name, self.filter)
+    }
+}

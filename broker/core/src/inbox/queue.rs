@@ -300,6 +300,11 @@ impl Queue {
         }
     }
 
+    /// Whether anything waits for an acknowledgement.
+    pub fn is_in_flight(&self) -> bool {
+        self.inflight > 0
+    }
+
     /// A connection begins (or ended): everything unfinished is to be sent again.
     pub fn rewind(&mut self) {
         self.cursor = 0;

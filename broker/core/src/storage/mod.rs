@@ -163,6 +163,11 @@ impl Storage {
         self.logs.iter().map(|log| log.retain().machine().len_of(tenant)).sum()
     }
 
+    /// Bytes of a tenant's retained messages.
+    pub fn retained_bytes_of(&self, tenant: &str) -> u64 {
+        self.logs.iter().map(|log| log.retain().machine().bytes_of(tenant)).sum()
+    }
+
     /// Ends what is to outlive the process with a mark, as far as there is room for it.
     pub fn close(&mut self, now: Now) {
         self.logs.iter_mut().for_each(|log| log.close(now));

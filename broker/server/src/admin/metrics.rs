@@ -147,6 +147,7 @@ fn counters(page: &mut Exposition, cores: &[CoreNumbers]) {
         match_misses: "hermod_match_cache_misses_total", "Look-ups of topics that asked the routes.";
         requests_repeated: "hermod_requests_repeated_total", "Requests to other cores repeated (request_timeout_ms).";
         answers_overdue: "hermod_answers_overdue_total", "Connections closed because another core did not answer.";
+        resends: "hermod_resends_total", "Times a 3.x client was sent again what it had not acknowledged.";
         publishers_slowed: "hermod_publishers_slowed_total", "Times a publisher was read later for a full receiver.";
     }
     let mut bytes =

@@ -200,7 +200,7 @@ impl Core {
             let mut empty = Publication::new(&message.tenant, publisher, &message.topic, message.qos);
             empty.retain = true;
             // It is this core's, and nobody waits for it.
-            let _ = self.retain(&empty, None);
+            let _ = self.retain(now, &empty, None);
         }
         Progress { count, next: page.rest.map(|rest| rest.topic().into()) }
     }

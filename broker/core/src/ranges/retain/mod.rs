@@ -83,6 +83,8 @@ const _: () = assert!(size_of::<Topic>() <= 48);
 struct Tenant {
     name: Arc<str>,
     topics: Topics,
+    /// What their messages come to.
+    bytes: u64,
 }
 
 /// What a command did to a topic.
@@ -180,6 +182,8 @@ impl RetainRange {
             }
         }
         let former = std::mem::replace(&mut topic.message, message);
+        let tenant = &mut self.tenants[topic.tenant as usize];
+        tenant.bytes = tenant.bytes - u64::from(topic.bytes) + u64::from(bytes);
         (topic.expires, topic.bytes) = (expires, bytes);
         Change { holds: true, released: Some(former), ..Change::NONE }
     }
@@ -200,6 +204,7 @@ impl RetainRange {
         self.expiring.remove(&(topic.expires, slot));
         let tenant = &mut self.tenants[topic.tenant as usize];
         tenant.topics.remove(&topic.place);
+        tenant.bytes -= u64::from(topic.bytes);
         if tenant.topics.len() == 0 {
             let tenant = self.tenants.remove(topic.tenant as usize);
             self.tenants_by_name.remove(&tenant.name);
@@ -242,7 +247,9 @@ impl RetainRange {
         let slot = u32::try_from(entry.key()).expect("bounded by memory");
         entry.insert(Topic { place: Arc::clone(&place), expires, tenant, bytes, message });
         self.names.insert(digest, slot);
-        self.tenants[tenant as usize].topics.insert(place, slot);
+        let tenant = &mut self.tenants[tenant as usize];
+        tenant.topics.insert(place, slot);
+        tenant.bytes += u64::from(bytes);
         if expires != u64::MAX {
             self.expiring.insert((expires, slot));
         }
@@ -253,7 +260,7 @@ impl RetainRange {
             return *tenant;
         }
         let name: Arc<str> = name.into();
-        let tenant = Tenant { name: Arc::clone(&name), topics: Topics::default() };
+        let tenant = Tenant { name: Arc::clone(&name), topics: Topics::default(), bytes: 0 };
         let tenant = u32::try_from(self.tenants.insert(tenant)).expect("bounded by memory");
         self.tenants_by_name.insert(name, tenant);
         tenant
@@ -306,6 +313,19 @@ impl RetainRange {
     #[must_use]
     pub fn len_of(&self, tenant: &str) -> usize {
         self.tenants_by_name.get(tenant).map_or(0, |tenant| self.tenants[*tenant as usize].topics.len())
+    }
+
+    /// Bytes of a tenant's messages, with topics and properties.
+    #[must_use]
+    pub fn bytes_of(&self, tenant: &str) -> u64 {
+        self.tenants_by_name.get(tenant).map_or(0, |tenant| self.tenants[*tenant as usize].bytes)
+    }
+
+    /// Bytes of a topic's message, if it has one.
+    #[must_use]
+    pub fn topic_bytes(&self, tenant: &str, topic: &str) -> Option<u64> {
+        let digest = write_key(tenant, topic.bytes(), &mut Vec::new());
+        self.find(digest, tenant, topic).map(|slot| u64::from(self.topics[slot as usize].bytes))
     }
 
     /// When the next message expires.
