@@ -12,6 +12,7 @@ use crate::admin::Bind;
 use crate::auth::{Anonymous, FileName, passwd::Passwd};
 use crate::configuration::{Configuration, Cores, Data, Filter, Listener};
 use crate::cores::CpuList;
+use crate::remote::Remote;
 use crate::storage::inspect::Inspect;
 
 /// Hermod, an MQTT broker: MQTT 3.1, 3.1.1 and 5.0, one thread per CPU.
@@ -45,6 +46,8 @@ pub(crate) enum Command {
     /// Look into the logs of a stopped node's data directory. Nothing is changed.
     #[command(subcommand)]
     Wal(Inspect),
+    #[command(flatten)]
+    Remote(Remote),
 }
 
 /// Checking the machine.

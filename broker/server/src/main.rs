@@ -20,6 +20,7 @@ mod memory;
 mod node;
 mod poller;
 mod reloading;
+mod remote;
 mod signals;
 mod storage;
 mod sys;
@@ -48,6 +49,10 @@ fn main() -> ExitCode {
             Err(error) => fail(&error),
         },
         Some(Command::Wal(wanted)) => wanted.run().unwrap_or_else(|error| fail(&*error)),
+        Some(Command::Remote(wanted)) => match wanted.run() {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => fail(&error),
+        },
         None => serve(&cli.serve).unwrap_or_else(|error| fail(&*error)),
     }
 }
