@@ -22,9 +22,10 @@ fn options(broker: &Broker, id: &str) -> MqttOptions {
     options
 }
 
-/// A broker that is administered on a free port.
+/// A broker that is administered on a free port, and publishes nothing by itself.
 fn start(arguments: &[&str]) -> (Broker, std::net::SocketAddr) {
-    let mut broker = Broker::start(&[&["--admin", "127.0.0.1:0"], arguments].concat());
+    let quiet = "export HERMOD__ADMIN__SYS_INTERVAL_SECONDS=0";
+    let mut broker = Broker::start_after(quiet, &[&["--admin", "127.0.0.1:0"], arguments].concat());
     let address = http::address(&mut broker);
     (broker, address)
 }
@@ -124,7 +125,7 @@ async fn tenants_beyond_the_limit_are_added_up() {
     let tenants: String = ["a", "b", "c"].map(|name| format!("[tenants.{name}]\n")).concat();
     let listener = "[[listeners]]\nbind = \"tcp://127.0.0.1:0\"\ntenant_from_username = true\n";
     let file = std::env::temp_dir().join(format!("hermod-sight-{}.toml", std::process::id()));
-    let admin = "[admin]\nmetrics_tenants_max = 1\n";
+    let admin = "[admin]\nmetrics_tenants_max = 1\nsys_interval_seconds = 0\n";
     std::fs::write(&file, format!("{listener}{admin}{tenants}")).unwrap();
     let mut broker = Broker::start_as_configured(file.to_str().unwrap(), &["--admin", "127.0.0.1:0"]);
     let admin = http::address(&mut broker);
@@ -238,5 +239,59 @@ async fn sys_topics_tell_of_the_broker() {
     stranger.subscribe("mine", QoS::AtMostOnce).await;
     stranger.publish("mine", QoS::AtLeastOnce, false, b"only this").await;
     assert_eq!(stranger.message().await.topic, "mine");
+    broker.stop();
+}
+
+/// Names that begin like a metric, each with the labels that stand in braces behind it or in front, after `by`.
+fn queried(expression: &str) -> Vec<(String, Vec<String>)> {
+    let word = |letter: char| letter.is_ascii_alphanumeric() || letter == '_';
+    let mut found = Vec::new();
+    for (at, _) in expression.match_indices("hermod_") {
+        let name: String = expression[at..].chars().take_while(|letter| word(*letter)).collect();
+        let behind = &expression[at + name.len()..];
+        let braces =
+            behind.strip_prefix('{').and_then(|rest| rest.split_once('}')).map_or("", |(inside, _)| inside);
+        let matched = braces.split(',').filter_map(|part| part.split(['=', '!']).next());
+        let by = expression[..at].rsplit_once("by (").and_then(|(_, rest)| rest.split_once(')'));
+        let grouped = by.map_or("", |(inside, _)| inside).split(", ");
+        let labels = matched.chain(grouped).filter(|label| !label.is_empty()).map(ToOwned::to_owned);
+        found.push((name, labels.collect()));
+    }
+    found
+}
+
+/// Everything that the shipped board asks for is there: names, and the labels that it groups and names by.
+#[test]
+fn board_asks_for_what_there_is() {
+    let (broker, admin) = start(&["--cores", "0"]);
+    let samples = parse(&http::get(admin, "/metrics").body);
+    let file = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../conf/grafana.json");
+    let board: serde_json::Value = serde_json::from_str(&std::fs::read_to_string(file).unwrap()).unwrap();
+    let panels = board["panels"].as_array().expect("panels");
+    let mut asked = 0;
+    for target in panels.iter().filter_map(|panel| panel["targets"].as_array()).flatten() {
+        let expression = target["expr"].as_str().expect("a query");
+        let names = queried(expression);
+        assert!(!names.is_empty(), "{expression}");
+        for (name, labels) in names {
+            asked += 1;
+            let sample = samples.keys().find(|sample| sample.split('{').next() == Some(name.as_str()));
+            // Of tenants there are none yet.
+            let is_tenants =
+                name.starts_with("hermod_tenant_") && http::get(admin, "/metrics").body.contains(&name);
+            let Some(sample) = sample else {
+                assert!(is_tenants, "{name} is not there: {expression}");
+                continue;
+            };
+            for label in labels.iter().filter(|label| *label != "instance") {
+                assert!(sample.contains(&format!("{label}=\"")), "{sample} has no {label}: {expression}");
+            }
+        }
+        for label in target["legendFormat"].as_str().unwrap_or_default().split("{{").skip(1) {
+            let label = label.split("}}").next().expect("it ends");
+            assert!(expression.contains(label), "{label} is not in {expression}");
+        }
+    }
+    assert!(asked > 40, "{asked}");
     broker.stop();
 }
