@@ -2,6 +2,7 @@
 //! for it, and never per message.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use mqtt::{ReasonCode, Version};
 
@@ -11,10 +12,12 @@ use crate::limit::Limit;
 /// Something worth a line in a log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Notice {
-    /// Which connection.
-    pub connection: ConnectionId,
+    /// Which connection; None: of a session that has none.
+    pub connection: Option<ConnectionId>,
     /// Its other end.
     pub peer: Option<SocketAddr>,
+    /// Its tenant, once it is known.
+    pub tenant: Option<Arc<str>>,
     /// Its client, once it is known.
     pub client: Option<Box<str>>,
     /// What happened.
@@ -47,6 +50,18 @@ pub enum Event {
     Left(ReasonCode),
     /// The client went without a word.
     Lost,
+    /// A session has begun.
+    SessionStarted,
+    /// A session is no more.
+    SessionEnded,
+    /// A SUBSCRIBE is acknowledged.
+    Subscribed,
+    /// An UNSUBSCRIBE is.
+    Unsubscribed,
+    /// A filter of a SUBSCRIBE is not granted.
+    SubscribeDenied(ReasonCode),
+    /// The will of a client is published.
+    WillPublished,
 }
 
 impl Event {
@@ -63,6 +78,12 @@ impl Event {
             Event::Closed(_) => "closed",
             Event::Left(_) => "left",
             Event::Lost => "lost",
+            Event::SessionStarted => "session_started",
+            Event::SessionEnded => "session_ended",
+            Event::Subscribed => "subscribed",
+            Event::Unsubscribed => "unsubscribed",
+            Event::SubscribeDenied(_) => "subscribe_denied",
+            Event::WillPublished => "will_published",
         }
     }
 
@@ -71,7 +92,13 @@ impl Event {
     pub fn reason(&self) -> ReasonCode {
         match self {
             Event::Refused(reason) | Event::Closed(reason) | Event::Left(reason) => *reason,
-            Event::Greeted { .. } => ReasonCode::SUCCESS,
+            Event::SubscribeDenied(reason) => *reason,
+            Event::Greeted { .. }
+            | Event::SessionStarted
+            | Event::SessionEnded
+            | Event::Subscribed
+            | Event::Unsubscribed
+            | Event::WillPublished => ReasonCode::SUCCESS,
             _ => ReasonCode::UNSPECIFIED_ERROR,
         }
     }

@@ -13,6 +13,7 @@ mod connections;
 mod cores;
 mod doctor;
 mod driver;
+mod events;
 mod listener;
 mod log;
 mod mailboxes;

@@ -30,6 +30,7 @@ use crate::clock::Clock;
 use crate::configuration::{Configuration, Data};
 use crate::cores::{self, CoresError, CpuList};
 use crate::driver::{Driver, FLUSH_DEADLINE, Parts};
+use crate::events::Events;
 use crate::listener::{self, BindError, Bound, Place as Door};
 use crate::mailboxes::{self, Mailboxes};
 use crate::poller::{Poller, Waiting};
@@ -114,6 +115,8 @@ pub(crate) enum StartError {
     Admin(AdminError),
     /// A core cannot run.
     Core(CoreId, io::Error),
+    /// What happens cannot be written down.
+    Events(io::Error),
     /// The kernel refuses something without which no node runs.
     System(io::Error),
 }
@@ -138,6 +141,7 @@ impl fmt::Display for StartError {
                  and a sandbox that allows io_uring; --io epoll needs neither)",
                 core.0
             ),
+            StartError::Events(error) => write!(f, "events.file: {error}"),
             StartError::System(error) => error.fmt(f),
         }
     }
@@ -255,6 +259,7 @@ impl Node {
         let (events, incoming) = unbounded();
         signals::start(events.clone()).map_err(StartError::System)?;
         let workers = Workers::start(&configuration.auth, &config, clock).map_err(StartError::System)?;
+        let journal = Events::start(&configuration.events).map_err(StartError::Events)?;
         let mailboxes = mailboxes::mesh(config.cores).map_err(StartError::System)?;
         let mut bound: Vec<_> = bound.into_iter().map(|b| (b.listener, b.sockets.into_iter())).collect();
         let mut cores = Vec::new();
@@ -286,6 +291,7 @@ impl Node {
                 gates: Arc::clone(&gates),
                 control: controls,
                 events: events.clone(),
+                journal: journal.clone(),
                 histogram: Arc::clone(&histogram),
                 answers: answers.clone(),
             };
@@ -528,6 +534,7 @@ struct Place {
     gates: Arc<[Gate]>,
     control: Receiver<Control>,
     events: Sender<Event>,
+    journal: Option<Events>,
     histogram: Arc<TurnHistogram>,
     answers: Answers,
 }
@@ -574,6 +581,7 @@ fn start_core(place: Place) -> io::Result<Counters> {
         gates: place.gates,
         control: place.control,
         events: place.events,
+        journal: place.journal,
         histogram: place.histogram,
         answers: place.answers,
     };

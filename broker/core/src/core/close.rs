@@ -1,6 +1,7 @@
 //! How a connection ends from our side. The one table of reactions: what a client does wrong is answered
 //! here, in the form its version and phase have for it.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use mqtt::encode;
@@ -59,8 +60,18 @@ impl Core {
             return;
         }
         let Some(connection) = self.connections.get(id) else { return };
-        let client = connection.is_online().then(|| self.inboxes.get(connection.inbox).client().into());
-        out.notices.push(Notice { connection: id, peer: connection.peer(), client, event });
+        let online = connection.is_online();
+        let client = online.then(|| self.inboxes.get(connection.inbox).client().into());
+        let tenant = online.then(|| Arc::clone(&self.tenants.get(connection.tenant).name));
+        out.notices.push(Notice { connection: Some(id), peer: connection.peer(), tenant, client, event });
+    }
+
+    /// The same of a client that may have no connection.
+    pub(super) fn notice_of(&self, tenant: &Arc<str>, client: &str, event: Event, out: &mut Outputs) {
+        if self.config.notices {
+            let (tenant, client) = (Some(Arc::clone(tenant)), Some(client.into()));
+            out.notices.push(Notice { connection: None, peer: None, tenant, client, event });
+        }
     }
 
     /// Appends a DISCONNECT for clients whose version has one from the server.

@@ -55,6 +55,7 @@ impl Core {
                 Effect::TakenOver(connection) => self.close_taken_over(now, connection, out),
                 Effect::Publish { message, client, grant } => {
                     if self.admit_will(&message, &client, grant) {
+                        self.notice_of(&message.tenant, &client, Event::WillPublished, out);
                         self.publish_own(now, message, out);
                     }
                 }
@@ -84,7 +85,8 @@ impl Core {
         if self.config.notices {
             let peer = self.connections.get(id).and_then(Connection::peer);
             let event = Event::Closed(ReasonCode::SESSION_TAKEN_OVER);
-            out.notices.push(Notice { connection: id, peer, client: None, event });
+            let (tenant, client) = (None, None);
+            out.notices.push(Notice { connection: Some(id), peer, tenant, client, event });
         }
         self.write_disconnect(id, ReasonCode::SESSION_TAKEN_OVER, None, out);
         self.linger(now, id, Close::Flush, out);
@@ -99,6 +101,7 @@ impl Core {
 
     fn on_session_ended(&mut self, ended: Box<Ended>, out: &mut Outputs) {
         self.forget_member(ended.incarnation);
+        self.notice_of(&ended.tenant, &ended.client, Event::SessionEnded, out);
         if ended.durable {
             let tenant = self.tenants.index(&ended.tenant, &self.config);
             self.leave_total(tenant, Total::PersistentSessions, 1);

@@ -155,6 +155,9 @@ impl Core {
             let event =
                 Event::Greeted { version: connection.version, session_present: attached.session_present };
             self.notice(id, event, out);
+            if !attached.session_present {
+                self.notice(id, Event::SessionStarted, out);
+            }
         }
         self.pump(now, id, out);
         self.pump_retained(now, id, out);

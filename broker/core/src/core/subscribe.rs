@@ -21,6 +21,7 @@ use crate::dist::Route;
 use crate::identity::ConnectionId;
 use crate::input::Outputs;
 use crate::limit::Limit;
+use crate::notice::Event;
 use crate::sight::{Answer, Refusal, Said};
 use crate::tenant::{RouteWaiting, SubscribeWait, TenantIndex};
 use crate::time::Now;
@@ -52,17 +53,21 @@ impl Core {
             let reason = match self.judge_filter(id, &filter, subscribe.subscription_id) {
                 Ok(parsed) => match self.check_subscribe(now, id, &filter, &parsed) {
                     Ok(()) => self.subscribe(&mut request, wait, &filter, parsed, subscribe.subscription_id),
-                    Err(denied) => self.count_denied(denied),
+                    Err(denied) => self.count_denied(id, denied, out),
                 },
-                Err(denied) => self.count_denied(denied),
+                Err(denied) => self.count_denied(id, denied, out),
             };
             request.reasons.push(reason);
         }
         self.enter_request(id, request, out);
     }
 
-    fn count_denied(&mut self, denied: Denied) -> ReasonCode {
-        denied.limit.into_iter().for_each(|limit| self.counters.limit(limit));
+    fn count_denied(&mut self, id: ConnectionId, denied: Denied, out: &mut Outputs) -> ReasonCode {
+        if let Some(limit) = denied.limit {
+            self.counters.limit(limit);
+            self.notice(id, Event::Limit(limit), out);
+        }
+        self.notice(id, Event::SubscribeDenied(denied.reason), out);
         denied.reason
     }
 
@@ -360,7 +365,11 @@ impl Core {
     fn finish_request(&mut self, id: ConnectionId, request: SubscribeRequest, out: &mut Outputs) {
         match request.asked {
             Some(number) => answer_asked(number, &request, out),
-            None => self.write_suback(id, &request, out),
+            None => {
+                self.write_suback(id, &request, out);
+                let event = if request.unsubscribe { Event::Unsubscribed } else { Event::Subscribed };
+                self.notice(id, event, out);
+            }
         }
         let Some(slot) = self.connections.get(id).map(|connection| connection.inbox) else { return };
         if !request.retained.is_empty() {

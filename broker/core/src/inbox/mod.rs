@@ -95,6 +95,8 @@ pub enum Effect {
 pub struct Ended {
     /// Whose.
     pub tenant: Arc<str>,
+    /// The client's id.
+    pub client: Box<str>,
     /// Which.
     pub incarnation: Incarnation,
     /// Whether it was durable, and so had routes of its own.

@@ -279,6 +279,7 @@ impl Inbox {
     pub(super) fn into_ended(self) -> Ended {
         Ended {
             tenant: self.tenant,
+            client: self.client,
             incarnation: self.incarnation,
             durable: self.durable,
             connection: self.connection,

@@ -11,25 +11,28 @@ use super::wrong::{Reason, Wrong};
 use super::{Configuration, Refused, Wal};
 use crate::admin;
 use crate::auth::{self, FileName};
+use crate::events;
 
 /// What is wrong so far.
 type Wrongs = Vec<Wrong>;
 
 /// The sections there are.
-const SECTIONS: [&str; 10] =
-    ["node", "listeners", "log", "auth", "admin", "limits", "tenants", "wal", "cluster", "roles"];
+const SECTIONS: [&str; 11] =
+    ["node", "listeners", "log", "auth", "admin", "events", "limits", "tenants", "wal", "cluster", "roles"];
 
 /// Reads a whole tree over the defaults.
 pub(super) fn apply(table: &Table) -> Result<Configuration, Refused> {
     let mut configuration = Configuration::default();
     let mut wrongs = Wrongs::new();
     for (name, entry) in table {
-        let Configuration { node, log, auth, admin, cluster, roles, wal, limits, .. } = &mut configuration;
+        let Configuration { node, log, auth, admin, events, cluster, roles, wal, limits, .. } =
+            &mut configuration;
         match name.as_str() {
             "node" => section(entry, name, Node::KEYS, node, &mut wrongs),
             "log" => section(entry, name, Log::KEYS, log, &mut wrongs),
             "auth" => section(entry, name, auth::Settings::KEYS, auth, &mut wrongs),
             "admin" => section(entry, name, admin::Settings::KEYS, admin, &mut wrongs),
+            "events" => section(entry, name, events::Settings::KEYS, events, &mut wrongs),
             "cluster" => section(entry, name, Cluster::KEYS, cluster, &mut wrongs),
             "wal" => section(entry, name, Wal::KEYS, wal, &mut wrongs),
             "roles" => apply_roles(entry, roles, &mut wrongs),
@@ -209,6 +212,7 @@ pub(super) fn flatten(configuration: &Configuration) -> BTreeMap<String, (Value,
     list(&mut all, "log", Log::KEYS, &configuration.log);
     list(&mut all, "auth", auth::Settings::KEYS, &configuration.auth);
     list(&mut all, "admin", admin::Settings::KEYS, &configuration.admin);
+    list(&mut all, "events", events::Settings::KEYS, &configuration.events);
     list(&mut all, "cluster", Cluster::KEYS, &configuration.cluster);
     list(&mut all, "roles", Roles::KEYS, &configuration.roles);
     list(&mut all, "wal", Wal::KEYS, &configuration.wal);

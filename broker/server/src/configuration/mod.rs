@@ -33,6 +33,7 @@ use wrong::{Reason, Wrong};
 use crate::admin;
 use crate::auth;
 use crate::cli::Serve;
+use crate::events;
 
 /// All that can be configured.
 #[derive(Clone, Debug, PartialEq)]
@@ -41,6 +42,7 @@ pub(crate) struct Configuration {
     pub(crate) log: Log,
     pub(crate) auth: auth::Settings,
     pub(crate) admin: admin::Settings,
+    pub(crate) events: events::Settings,
     pub(crate) cluster: Cluster,
     pub(crate) roles: Roles,
     pub(crate) wal: Wal,
@@ -76,6 +78,7 @@ impl Default for Configuration {
             log: Log::default(),
             auth: auth::Settings::default(),
             admin: admin::Settings::default(),
+            events: events::Settings::default(),
             cluster: Cluster::default(),
             roles: Roles::default(),
             wal: Wal::default(),
@@ -137,7 +140,7 @@ impl Configuration {
         let tenant = |(name, settings): (&String, &Settings)| (name.clone(), Arc::new(settings.clone()));
         Config {
             cores,
-            notices,
+            notices: notices || self.events.file.path().is_some(),
             authentication: self.auth.authentication(),
             listeners: self.listeners.iter().map(listener).collect(),
             settings: Arc::new(self.default_tenant.clone()),

@@ -101,7 +101,7 @@ fn reference_says_when_changes_take_effect() {
         };
         // Of sections in which it is the same for all keys, the section says it; and a listener's place is one
         // of those that are bound once.
-        if ["node", "admin", "wal", "cluster", "roles"].contains(&section) {
+        if ["node", "admin", "events", "wal", "cluster", "roles"].contains(&section) {
             assert_eq!(mark, "[restart]", "{key}");
         } else if key == "listeners.0.bind" {
             assert!(comment.ends_with("[restart]"), "{key}");

@@ -38,6 +38,7 @@ use crate::admission::Gate;
 use crate::auth::Authenticator;
 use crate::clock::Clock;
 use crate::connections::Connections;
+use crate::events::Events;
 use crate::mailboxes::Mailboxes;
 use crate::memory;
 use crate::node::{Control, Event};
@@ -61,6 +62,9 @@ const ENDED_MAX: u32 = 1000;
 /// The same when one has ended and nothing happened since: it may have had a large queue.
 const QUIET: Duration = Duration::from_secs(1);
 
+/// How often it is written down what was not delivered.
+const JOURNAL_INTERVAL: Duration = Duration::from_secs(1);
+
 /// The longest sleep: the kernel wants one, and one needless turn an hour costs nothing.
 const SLEEP_MAX: Duration = Duration::from_secs(3600);
 
@@ -80,6 +84,8 @@ pub(crate) struct Parts {
     pub(crate) gates: Arc<[Gate]>,
     pub(crate) control: Receiver<Control>,
     pub(crate) events: Sender<Event>,
+    /// Where what happens is written down.
+    pub(crate) journal: Option<Events>,
     pub(crate) histogram: Arc<TurnHistogram>,
     /// Where answers to the administration go.
     pub(crate) answers: Answers,
@@ -138,6 +144,9 @@ pub(crate) struct Driver {
     mailboxes: Mailboxes,
     control: Receiver<Control>,
     events: Sender<Event>,
+    journal: Option<Events>,
+    /// What had been counted when that was last written down.
+    journaled: (Mono, Counters),
     watchdog: Watchdog,
     histogram: Arc<TurnHistogram>,
     answers: Answers,
@@ -158,7 +167,7 @@ impl Driver {
     /// On the thread that has made the poller.
     pub(crate) fn new(parts: Parts, mut poller: Poller) -> io::Result<Driver> {
         let Parts { core, storage, authenticator, clock, mailboxes, listeners, .. } = parts;
-        let Parts { protocols, gates, control, events, histogram, answers, .. } = parts;
+        let Parts { protocols, gates, control, events, journal, histogram, answers, .. } = parts;
         poller.watch(Source::Wake, mailboxes.wake().event.as_fd())?;
         let listeners = inputs::start_listeners(&mut poller, listeners)?;
         let now = clock.now();
@@ -194,6 +203,8 @@ impl Driver {
             mailboxes,
             control,
             events,
+            journal,
+            journaled: (now.monotonic, Counters::default()),
             watchdog: Watchdog::default(),
             histogram,
             answers,
@@ -207,6 +218,7 @@ impl Driver {
             let rest = self.turn();
             if self.stop == Stop::Exit {
                 self.close_logs();
+                self.journal_dropped(Duration::ZERO);
                 return self.core.counters().clone();
             }
             if rest {
@@ -250,6 +262,7 @@ impl Driver {
             self.stop = Stop::Stopped;
             self.tell(Event::Stopped(self.id));
         }
+        self.journal_dropped(JOURNAL_INTERVAL);
         self.watch_turn();
         let receive_left = self.reading && !self.ready.is_empty();
         // A core answers one question of the administration in a turn.
@@ -298,6 +311,17 @@ impl Driver {
         let retry = self.mailboxes.has_backlog().then(|| self.now.monotonic.after(BACKLOG_RETRY));
         let due = [self.core.next_timeout(), self.next_accept(), retry].into_iter().flatten().min();
         due.map_or(SLEEP_MAX, |due| due.since(self.clock.monotonic()).min(SLEEP_MAX))
+    }
+
+    /// Writes down what was not delivered, a line for each reason and so much time.
+    fn journal_dropped(&mut self, interval: Duration) {
+        let Some(journal) = &self.journal else { return };
+        let (written, before) = &mut self.journaled;
+        if self.now.monotonic.since(*written) >= interval {
+            *written = self.now.monotonic;
+            journal.dropped(self.now.wall, self.id, before, self.core.counters());
+            before.clone_from(self.core.counters());
+        }
     }
 
     /// Measures the turn that ends, and warns of one that was too long.

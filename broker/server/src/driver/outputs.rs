@@ -28,11 +28,19 @@ pub(super) const SENDS_MAX: usize = 16;
 
 /// One line for what happened to a connection, on level debug: at the rate of connections, not of messages.
 fn log(core: CoreId, notice: &Notice) {
-    let Notice { connection, peer, client, event } = notice;
+    let Notice { connection, peer, client, event, .. } = notice;
+    let connection = connection.map_or_else(|| "?".to_owned(), |connection| connection.to_string());
     let peer = peer.map_or_else(|| "?".to_owned(), |peer| peer.to_string());
     let client = client.as_deref().unwrap_or("?");
     let (event, reason) = (event.name(), event.reason().value());
-    tracing::debug!(core = core.0, %connection, peer, client, reason = format_args!("0x{reason:02x}"), "{event}");
+    tracing::debug!(
+        core = core.0,
+        connection,
+        peer,
+        client,
+        reason = format_args!("0x{reason:02x}"),
+        "{event}"
+    );
 }
 
 /// Lists of outputs while they are worked off, kept for their memory.
@@ -111,6 +119,9 @@ impl Driver {
         }
         for notice in self.outputs.notices.drain(..) {
             log(self.id, &notice);
+            if let Some(journal) = &self.journal {
+                journal.notice(self.now.wall, self.id, notice);
+            }
         }
         for question in work.questions.drain(..) {
             if let Some(decided) = self.authenticator.ask(self.now.monotonic, question) {
