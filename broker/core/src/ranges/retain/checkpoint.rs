@@ -37,8 +37,8 @@ impl RetainRange {
         }
         let key_of = |slot: u32| {
             let topic = &self.topics[slot as usize];
-            let mut key = Vec::new();
-            write_key(&self.tenants[topic.tenant as usize].name, spell(&topic.place), &mut key);
+            let (mut key, spelled) = (Vec::new(), spell(&topic.place).collect::<Vec<u8>>());
+            write_key(&self.tenants[topic.tenant as usize].name, &spelled, &mut key);
             key
         };
         for (key, slot) in self.names.after(after, key_of) {
@@ -61,7 +61,7 @@ impl RetainRange {
             split_key(key).ok_or_else(|| Error::new(Unknown { kind: key[0], version: 0 }))?;
         let stored = rkyv::from_bytes::<StoredTopic, Error>(value)?;
         let message = MessageId::new(stored.origin, stored.index, stored.ordinal);
-        let digest = write_key(tenant, topic.bytes(), &mut self.key);
+        let digest = write_key(tenant, topic.as_bytes(), &mut self.key);
         self.insert(tenant, topic, digest, (message, stored.expires, stored.bytes));
         Ok(())
     }

@@ -220,7 +220,7 @@ impl RetainRange {
         topic: &str,
     ) -> Option<(Digest, Option<u32>)> {
         let mut key = std::mem::take(&mut self.key);
-        let digest = write_key(tenant, topic.bytes(), &mut key);
+        let digest = write_key(tenant, topic.as_bytes(), &mut key);
         let contained = committed.contained.is_some_and(|contained| contained(&key));
         self.key = key;
         (!contained).then(|| (digest, self.find(digest, tenant, topic)))
@@ -283,7 +283,7 @@ impl RetainRange {
             let tenant = self.tenants_by_name.get(tenant)?;
             return self.tenants[*tenant as usize].topics.page(filter, after, take);
         }
-        let digest = write_key(tenant, filter.bytes(), &mut Vec::new());
+        let digest = write_key(tenant, filter.as_bytes(), &mut Vec::new());
         if let Some(slot) = self.find(digest, tenant, filter) {
             take(slot);
         }
@@ -293,7 +293,7 @@ impl RetainRange {
     /// Whether a topic has a message.
     #[must_use]
     pub fn contains(&self, tenant: &str, topic: &str) -> bool {
-        let digest = write_key(tenant, topic.bytes(), &mut Vec::new());
+        let digest = write_key(tenant, topic.as_bytes(), &mut Vec::new());
         self.find(digest, tenant, topic).is_some()
     }
 
@@ -324,7 +324,7 @@ impl RetainRange {
     /// Bytes of a topic's message, if it has one.
     #[must_use]
     pub fn topic_bytes(&self, tenant: &str, topic: &str) -> Option<u64> {
-        let digest = write_key(tenant, topic.bytes(), &mut Vec::new());
+        let digest = write_key(tenant, topic.as_bytes(), &mut Vec::new());
         self.find(digest, tenant, topic).map(|slot| u64::from(self.topics[slot as usize].bytes))
     }
 

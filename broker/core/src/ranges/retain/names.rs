@@ -1,17 +1,16 @@
 //! Topics by name, in the order of their keys: `hash (16, big-endian) | tenant | 0 | topic`.
 
-use std::collections::BTreeMap;
-
+use hashbrown::HashMap;
 use smallvec::SmallVec;
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::placement::KeyHash;
 
 /// Slots by the hash of their keys. A few share one, told apart by more of the digest: so a topic costs eight
-/// bytes here, and finding it touches no other.
+/// bytes here, and finding it touches no other. The hashes are few enough to be gone through in their order.
 #[derive(Debug, Default)]
 pub(super) struct Names {
-    by_hash: BTreeMap<KeyHash, SmallVec<[Tagged; 2]>>,
+    by_hash: HashMap<KeyHash, SmallVec<[Tagged; 2]>, foldhash::fast::FixedState>,
 }
 
 /// The digest's lower half, and a slot.
@@ -54,7 +53,8 @@ impl Names {
     ) -> impl Iterator<Item = (Vec<u8>, u32)> {
         let after = after.unwrap_or_default().to_vec();
         let hash = after.first_chunk().map_or(0, |hash| u16::from_be_bytes(*hash));
-        self.by_hash.range(KeyHash(hash)..).flat_map(move |(_, slots)| {
+        let found = (hash..=u16::MAX).filter_map(|hash| self.by_hash.get(&KeyHash(hash)));
+        found.flat_map(move |slots| {
             let keys = slots.iter().map(|(_, slot)| (write(*slot), *slot));
             let mut keys: SmallVec<[(Vec<u8>, u32); 4]> = keys.filter(|(key, _)| *key > after).collect();
             keys.sort_unstable();
@@ -63,13 +63,13 @@ impl Names {
     }
 }
 
-/// Writes a topic's key, given tenant and topic as bytes; answers what the topic is found by.
-pub(super) fn write_key(tenant: &str, topic: impl Iterator<Item = u8>, out: &mut Vec<u8>) -> Digest {
+/// Writes a topic's key; answers what the topic is found by.
+pub(super) fn write_key(tenant: &str, topic: &[u8], out: &mut Vec<u8>) -> Digest {
     out.clear();
     out.extend_from_slice(&[0; 2]);
     out.extend_from_slice(tenant.as_bytes());
     out.push(0); // occurs in no tenant and no topic
-    out.extend(topic);
+    out.extend_from_slice(topic);
     // The same as `placement::retain_key`, and what that does not need.
     let digest = xxh3_64(&out[2..]);
     let hash = (digest >> 48) as u16;
@@ -93,7 +93,7 @@ mod tests {
     fn keys_begin_with_their_hash() {
         let mut key = Vec::new();
         for (tenant, topic) in [("default", "a/b/c"), ("t", "/"), ("", "x")] {
-            let digest = write_key(tenant, topic.bytes(), &mut key);
+            let digest = write_key(tenant, topic.as_bytes(), &mut key);
             assert_eq!(digest.hash, retain_key(tenant, topic));
             assert_eq!(key[..2], retain_key(tenant, topic).0.to_be_bytes());
             assert_eq!(split_key(&key), Some((tenant, topic)));

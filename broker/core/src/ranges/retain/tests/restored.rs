@@ -91,7 +91,7 @@ fn topics_of_one_hash_come_in_order() {
     let mut host = Host::new();
     let mut key = Vec::new();
     let mut of_one_hash = (0..).map(|n| format!("a/{n}/b")).filter(|topic| {
-        write_key("t", topic.bytes(), &mut key);
+        write_key("t", topic.as_bytes(), &mut key);
         key[..2] == [7, 7]
     });
     let topics: Vec<String> = of_one_hash.by_ref().take(4).collect();
