@@ -169,7 +169,7 @@ fn health_status_and_errors() {
 #[test]
 fn token_is_required() {
     let refused = |arguments: &[&str]| {
-        let arguments = [&["--listen", "tcp://127.0.0.1:0"], arguments].concat();
+        let arguments = [&["--data", "none", "--listen", "tcp://127.0.0.1:0"], arguments].concat();
         let output = Command::new(env!("CARGO_BIN_EXE_hermod")).args(arguments).output().expect("it starts");
         assert_eq!(output.status.code(), Some(1));
         String::from_utf8(output.stderr).expect("UTF-8")
@@ -197,12 +197,33 @@ fn token_is_required() {
     broker.stop();
 }
 
+/// The page and its files are there, need no token, and load nothing from anywhere else.
+#[test]
+fn page_is_there() {
+    let (broker, admin) = start(&["--cores", "0"]);
+    let page = http::get(admin, "/");
+    assert_eq!((page.status, page.header("content-type")), (200, Some("text/html; charset=utf-8")));
+    assert!(
+        page.header("content-security-policy").is_some_and(|policy| policy.contains("default-src 'none'"))
+    );
+    let named: Vec<_> =
+        ["src=\"", "href=\"/"].into_iter().flat_map(|name| page.body.split(name).skip(1)).collect();
+    let paths: Vec<_> = named.iter().filter_map(|rest| rest.split('"').next()).collect();
+    assert_eq!(paths.len(), 2, "{paths:?}");
+    for path in paths {
+        let file = http::get(admin, &format!("/{}", path.trim_start_matches('/')));
+        assert_eq!(file.status, 200, "{path}");
+        assert!(!file.body.is_empty() && !file.body.contains("https://"), "{path}");
+    }
+    broker.stop();
+}
+
 /// An address that was asked for and is taken is refused; without one asked for the broker goes on.
 #[test]
 fn taken_address_is_named() {
     let (broker, admin) = start(&["--cores", "0"]);
     let output = Command::new(env!("CARGO_BIN_EXE_hermod"))
-        .args(["--listen", "tcp://127.0.0.1:0", "--admin", &admin.to_string()])
+        .args(["--data", "none", "--listen", "tcp://127.0.0.1:0", "--admin", &admin.to_string()])
         .output()
         .expect("it starts");
     let message = String::from_utf8(output.stderr).expect("UTF-8");

@@ -8,6 +8,7 @@ mod gate;
 mod gather;
 mod health;
 mod metrics;
+mod page;
 mod process;
 mod settings;
 mod sys_topics;
@@ -228,6 +229,7 @@ fn router(state: Arc<State>, token: Option<Token>) -> Router {
     Router::new()
         .route("/healthz", get(health::healthz))
         .route("/readyz", get(health::readyz))
+        .merge(page::router())
         .merge(guarded)
         .fallback(gate::not_found)
         .method_not_allowed_fallback(gate::method_not_allowed)
