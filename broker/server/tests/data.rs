@@ -9,21 +9,7 @@ use std::path::Path;
 use std::process::Command;
 
 use support::Broker;
-use support::data::Data;
-
-/// The ways of writing: a ring, a thread, stores.
-const WAYS: [&[&str]; 3] = [&["--io", "uring"], &["--io", "epoll"], &["--config"]];
-
-/// Arguments of a way; the last one needs a file.
-fn arguments(way: &[&'static str], folder: &Path) -> Vec<String> {
-    let mut arguments: Vec<_> = way.iter().map(|argument| (*argument).to_owned()).collect();
-    if way == ["--config"] {
-        let file = folder.join("mapped.toml");
-        fs::write(&file, "[wal]\nappend = 'mapped'\n").expect("the folder can be written to");
-        arguments.push(file.to_str().expect("UTF-8").to_owned());
-    }
-    arguments
-}
+use support::data::{Data, WAYS};
 
 fn text(bytes: &[u8]) -> &str {
     std::str::from_utf8(bytes).expect("it writes UTF-8")
@@ -73,7 +59,7 @@ fn another_number_of_cores_serves_everything() {
         let records = records(&data, log);
         records.iter().map(|record| record.split(' ').nth(3).expect("a range").to_owned()).collect()
     };
-    data.start_and_write(&["--cores", "0,1"]).stop();
+    data.start_and_write(WAYS[0], &["--cores", "0,1"]).stop();
     let before: [BTreeSet<String>; 2] = [ranges("0"), ranges("1")];
     assert!(
         before.iter().all(|ranges| !ranges.is_empty()) && before[0].is_disjoint(&before[1]),
@@ -93,17 +79,14 @@ fn another_number_of_cores_serves_everything() {
 /// log; and an orderly stop leaves one that is whole to its last record.
 #[test]
 fn kill_9_leaves_a_log_that_is_whole() {
-    let folder = tempfile::tempdir().expect("a directory");
     for way in WAYS {
         let data = Data::new();
-        let arguments = arguments(way, folder.path());
-        let arguments: Vec<_> = arguments.iter().map(String::as_str).collect();
         for _ in 0..5 {
-            data.start(&arguments).kill();
+            data.start_by(way, &[]).kill();
             let (code, report) = data.wal("verify", &[]);
             assert_eq!(code, Some(0), "{way:?}: {report}");
         }
-        data.start_and_write(&arguments).stop();
+        data.start_and_write(way, &[]).stop();
         let (code, report) = data.wal("verify", &[]);
         assert!(code == Some(0) && report.contains("verdict: whole"), "{way:?}: {report}");
         for report in report.split_terminator("\n\n") {
@@ -122,7 +105,7 @@ fn kill_9_leaves_a_log_that_is_whole() {
 #[test]
 fn a_damaged_byte_is_refused_and_quarantined() {
     let data = Data::new();
-    data.start_and_write(&["--cores", "0"]).stop();
+    data.start_and_write(WAYS[0], &["--cores", "0"]).stop();
     let record = records(&data, "0").first().expect("the range's first state").clone();
     let fields: Vec<_> = record.split(' ').collect();
     let (place, range) = (fields[1], fields[3]);
@@ -152,7 +135,7 @@ fn a_damaged_byte_is_refused_and_quarantined() {
 #[test]
 fn a_missing_log_is_refused() {
     let data = Data::new();
-    data.start_and_write(&["--cores", "0,1"]).stop();
+    data.start_and_write(WAYS[0], &["--cores", "0,1"]).stop();
     fs::remove_dir_all(data.path().join("log-0001")).expect("it was there");
     let output = data.refused(&["--cores", "0,1"]);
     assert_eq!(output.status.code(), Some(1));

@@ -14,18 +14,23 @@ pub(crate) const FLUSH_DEADLINE: Duration = Duration::from_secs(10);
 impl Driver {
     /// Takes what the disk has done: as much as there is, for the logs ask for a bounded number of things.
     pub(super) fn take_stored(&mut self) {
-        let Some(mut storage) = self.storage.take() else { return };
         let mut answered = false;
-        while let Some(answer) = storage.next(&mut self.poller) {
+        while let Some(answer) = self.storage.as_mut().and_then(|storage| storage.next(&mut self.poller)) {
             answered = true;
             self.input(Input::Storage(answer));
         }
-        if answered && !self.is_poison_told && self.core.is_poisoned() {
-            self.is_poison_told = true;
-            let why = storage.poison(&self.core).expect("a log of this core");
+        if answered && self.core.is_poisoned() {
+            self.tell_poison();
+        }
+    }
+
+    fn tell_poison(&mut self) {
+        let why = self.storage.as_ref().and_then(|storage| storage.poison(&self.core));
+        if let Some(why) = why
+            && !std::mem::replace(&mut self.is_poison_told, true)
+        {
             self.tell(Event::Poisoned(self.id, why));
         }
-        self.storage = Some(storage);
     }
 
     /// Begins what the logs ask for.

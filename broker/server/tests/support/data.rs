@@ -13,6 +13,9 @@ use tempfile::TempDir;
 
 use super::{Broker, DEADLINE};
 
+/// The ways of writing, as `node.io` and `wal.append`: a ring, a thread, stores.
+pub const WAYS: [[&str; 2]; 3] = [["uring", "ring"], ["epoll", "ring"], ["uring", "mapped"]];
+
 /// A directory of the test's own, gone at its end. Its segments are small, so that starts are quick.
 pub struct Data {
     path: PathBuf,
@@ -48,9 +51,16 @@ impl Data {
         Broker::run(self.command(arguments))
     }
 
-    /// A broker that serves it and has begun each of its logs.
-    pub fn start_and_write(&self, arguments: &[&str]) -> Broker {
-        let broker = self.start(arguments);
+    /// A broker that serves it in one of the ways of writing.
+    pub fn start_by(&self, [io, append]: [&str; 2], arguments: &[&str]) -> Broker {
+        let mut command = self.command(arguments);
+        command.env("HERMOD__NODE__IO", io).env("HERMOD__WAL__APPEND", append);
+        Broker::run(command)
+    }
+
+    /// The same, when each of its logs has begun.
+    pub fn start_and_write(&self, way: [&str; 2], arguments: &[&str]) -> Broker {
+        let broker = self.start_by(way, arguments);
         let deadline = Instant::now() + DEADLINE;
         while !self.logs().iter().all(|log| has_begun(log)) {
             assert!(Instant::now() < deadline, "nothing is written");
