@@ -15,8 +15,12 @@ mod library {
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 
+use rustls::pki_types::PrivateKeyDer;
+use rustls::pki_types::pem::PemObject;
+use rustls::{ServerConfig, ServerConnection, StreamOwned};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -62,8 +66,7 @@ impl Service {
     }
 }
 
-fn answer_all(stream: TcpStream, answers: Answers, asked: &Sender<(String, Value)>) -> Option<()> {
-    let mut writer = stream.try_clone().ok()?;
+fn answer_all(stream: impl Read + Write, answers: Answers, asked: &Sender<(String, Value)>) -> Option<()> {
     let mut reader = BufReader::new(stream);
     loop {
         let (mut line, mut length) = (String::new(), 0);
@@ -83,9 +86,59 @@ fn answer_all(stream: TcpStream, answers: Answers, asked: &Sender<(String, Value
         asked.send((path, question)).ok()?;
         if let Some(answer) = answer {
             let text = answer.to_string();
-            write!(writer, "HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{text}", text.len()).ok()?;
+            let whole = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{text}", text.len());
+            let writer = reader.get_mut();
+            writer.write_all(whole.as_bytes()).and_then(|()| writer.flush()).ok()?;
         }
     }
+}
+
+/// What a service shows under TLS, and the file of whoever is to trust it.
+fn certificate(folder: &TempDir, name: &str) -> (Arc<ServerConfig>, String) {
+    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).expect("a certificate");
+    let key = PrivateKeyDer::from_pem_slice(made.signing_key.serialize_pem().as_bytes()).expect("a key");
+    let config = ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .expect("versions")
+        .with_no_client_auth()
+        .with_single_cert(vec![made.cert.der().clone()], key)
+        .expect("they fit");
+    let file = folder.path().join(name);
+    std::fs::write(&file, made.cert.pem()).expect("the folder can be written to");
+    (Arc::new(config), file.to_str().expect("UTF-8").to_owned())
+}
+
+/// Over TLS a service is asked if its certificate is of an authority that is named, and not told a password if not.
+#[tokio::test]
+async fn service_under_tls() {
+    let folder = TempDir::new().expect("a folder");
+    let (config, trusted) = certificate(&folder, "trusted.pem");
+    let (_, other) = certificate(&folder, "other.pem");
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let port = listener.local_addr().expect("it is bound").port();
+    let (asked, questions) = channel();
+    let serve = move || {
+        for socket in listener.incoming().map_while(Result::ok) {
+            let connection = ServerConnection::new(Arc::clone(&config)).expect("a connection");
+            let stream = StreamOwned::new(connection, socket);
+            let _ = answer_all(stream, |_, _| Some(json!({"result": "allow"})), &asked);
+        }
+    };
+    std::thread::Builder::new().spawn(serve).expect("a thread");
+    let settings = |authority: &str| {
+        format!("webhook_url = 'https://localhost:{port}/'\nwebhook_ca = '{authority}'\nlogin_threads = 1")
+    };
+    let broker = start(&folder, &settings(&other));
+    let refused = connect(&broker, "ann", ("ann", "secret")).await.err();
+    assert_eq!(refused, Some(ConnectReturnCode::ServiceUnavailable));
+    broker.stop();
+    assert!(questions.try_recv().is_err());
+    let broker = start(&folder, &settings(&trusted));
+    for id in ["ann", "bob"] {
+        assert!(connect(&broker, id, (id, "secret")).await.is_ok());
+    }
+    broker.stop();
+    assert_eq!(questions.try_iter().count(), 2);
 }
 
 fn start(folder: &TempDir, settings: &str) -> Broker {
