@@ -122,7 +122,6 @@ fn what_was_acknowledged_survives_any_crash() {
                 node.hold_disks(true);
             }
             let crash = if random.once_in(3) { Crash::Kill } else { Crash::Power };
-            node.hold_disks(false);
             node.restart([1, 2, 3][random.index(3)], crash);
             stories.check(&retained(&node), seed);
         }

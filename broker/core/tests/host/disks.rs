@@ -170,6 +170,7 @@ impl World {
         let config = Arc::new(Config { cores, logs, ..Config::clone(&self.config) });
         let disks = self.disks.as_mut().expect("a node that can be restarted");
         disks.checkpoints.retain(|_, (_, whole)| *whole);
+        disks.held = false;
         disks.disks.iter_mut().for_each(|disk| disk.crash(crash));
         self.starts += 1;
         let opened: Vec<_> = (0..cores).map(|core| disks.open(CoreId(core), cores)).collect();
@@ -227,7 +228,7 @@ impl Node {
         disks.disks.iter_mut().for_each(|disk| disk.set_faults(faults));
     }
 
-    /// Ends without notice, and starts from what the disks have, with so many cores.
+    /// Ends without notice, and starts from what the disks have, with so many cores. Disks that were held go on.
     pub fn restart(&self, cores: u16, crash: Crash) {
         self.world.borrow_mut().restart(cores, crash);
     }
