@@ -26,6 +26,12 @@ impl DeliveryOptions {
         )
     }
 
+    /// The same, with the retain flag passed on.
+    #[must_use]
+    pub fn with_retain_as_published(self) -> DeliveryOptions {
+        DeliveryOptions(self.0 | Self::RETAIN_AS_PUBLISHED)
+    }
+
     /// The packed form, as it is stored.
     #[must_use]
     pub fn to_bits(self) -> u32 {

@@ -19,7 +19,6 @@ pub mod notice;
 pub mod peer;
 pub mod ranges;
 pub mod sight;
-#[expect(dead_code, reason = "sessions and retained messages move in with the next changes")]
 pub mod storage;
 pub mod time;
 pub mod trie;

@@ -7,11 +7,12 @@ use bytes::Bytes;
 use mqtt::QoS;
 
 use crate::random::mix;
+use crate::ranges::inbox::command::{MessageHead, Origin};
 use crate::time::Wall;
 
 /// A message that outlives its receive buffer: queued, retained, or on its way to another core. Shared by
 /// all who hold it, never changed.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Message {
     /// Whose topic space it is in.
     pub tenant: Arc<str>,
@@ -29,6 +30,8 @@ pub struct Message {
     pub qos: QoS,
     /// As it was published.
     pub retain: bool,
+    /// Which QoS 2 publish of which persistent session it is, so that a repeat can be told.
+    pub origin: Option<Box<Origin>>,
 }
 
 /// Who published a message.
@@ -57,7 +60,8 @@ pub struct Publication<'a> {
     pub expires: Option<Wall>,
     pub qos: QoS,
     pub retain: bool,
-    shared: OnceCell<Arc<Message>>,
+    pub origin: Option<Origin>,
+    pub(crate) shared: OnceCell<Arc<Message>>,
 }
 
 impl<'a> Publication<'a> {
@@ -72,6 +76,7 @@ impl<'a> Publication<'a> {
             expires: None,
             qos,
             retain: false,
+            origin: None,
             shared: OnceCell::new(),
         }
     }
@@ -93,8 +98,23 @@ impl<'a> Publication<'a> {
                 expires: self.expires,
                 qos: self.qos,
                 retain: self.retain,
+                origin: self.origin.map(Box::new),
             })
         })
+    }
+
+    /// What a command holds of it; its payload stands beside.
+    pub fn head(&self) -> MessageHead<'_> {
+        MessageHead {
+            tenant: self.tenant,
+            topic: self.topic,
+            properties: self.properties,
+            client_hash: self.publisher.client_hash,
+            expires: self.expires.map_or(u64::MAX, |expires| expires.0),
+            payload_bytes: u32::try_from(self.payload.len()).expect("a packet is below 256 MiB"),
+            qos: self.qos.bits(),
+            retain: self.retain,
+        }
     }
 }
 
@@ -109,12 +129,28 @@ impl<'a> From<&'a Arc<Message>> for Publication<'a> {
             expires: message.expires,
             qos: message.qos,
             retain: message.retain,
+            origin: message.origin.as_deref().copied(),
             shared: OnceCell::from(Arc::clone(message)),
         }
     }
 }
 
 impl Message {
+    /// What a command holds of it; its payload stands beside.
+    #[must_use]
+    pub fn head(&self) -> MessageHead<'_> {
+        MessageHead {
+            tenant: &self.tenant,
+            topic: &self.topic,
+            properties: &self.properties,
+            client_hash: self.publisher.client_hash,
+            expires: self.expires.map_or(u64::MAX, |expires| expires.0),
+            payload_bytes: u32::try_from(self.payload.len()).expect("a packet is below 256 MiB"),
+            qos: self.qos.bits(),
+            retain: self.retain,
+        }
+    }
+
     /// Bytes that count against a queue's limit: what the message itself needs, wherever it is shared.
     #[must_use]
     pub fn bytes(&self) -> u64 {

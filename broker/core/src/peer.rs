@@ -237,6 +237,12 @@ pub(crate) enum Body {
         member: Incarnation,
         busy: bool,
     },
+    /// The routes of the sender's persistent sessions stand.
+    Resumed,
+    /// A persistent session has ended: what it published is not repeated any more.
+    ForgetPublisher {
+        session: Incarnation,
+    },
     /// A member of a shared subscription is no more.
     MemberGone {
         member: Incarnation,

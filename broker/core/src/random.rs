@@ -1,7 +1,7 @@
 //! Everything on a core that looks random, from one seed.
 
 /// SplitMix64 (Steele, Lea and Flood, 2014): passes BigCrush, needs eight bytes. Not for secrets.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Random(u64);
 
 impl Random {

@@ -42,6 +42,8 @@ pub enum Phase {
     Deciding(Box<Greeting>),
     /// The client was sent an AUTH and owes one.
     Authenticating(Box<Greeting>),
+    /// Its session is on its way.
+    Attaching,
     /// Greeted.
     Online,
     /// Its session is detached; the last bytes are leaving.

@@ -48,6 +48,14 @@ impl CompletionWindow {
         self.front
     }
 
+    /// QoS 2 messages: the number, the packet identifier, the answers to come, and the reason so far.
+    pub fn taken(&self) -> impl Iterator<Item = (SlotNumber, PacketId, u16, ReasonCode)> {
+        (self.front..).map(SlotNumber).zip(&self.slots).filter_map(|(number, slot)| match slot.kind {
+            Completion::PubRec(packet_id) => Some((number, packet_id, slot.waiting, slot.reason)),
+            Completion::PubAck(_) | Completion::Nothing => None,
+        })
+    }
+
     /// What is owed, oldest first.
     pub fn completions(&self) -> impl Iterator<Item = Completion> {
         self.slots.iter().map(|slot| slot.kind)

@@ -9,7 +9,7 @@ use super::stored::NOT_STORED;
 use crate::connection::Completion;
 use crate::counters::DropReason;
 use crate::identity::ConnectionId;
-use crate::inbox::Acknowledged;
+use crate::inbox::{Acknowledged, Received};
 use crate::input::Outputs;
 use crate::peer::Reply;
 use crate::time::Now;
@@ -17,11 +17,13 @@ use crate::time::Now;
 impl Core {
     /// An answer to a part of a publish has come; `more` others are to come because of it.
     pub(super) fn on_answer(&mut self, reply: Reply, more: u16, reason: ReasonCode, out: &mut Outputs) {
-        let id = reply.connection;
-        let Some(connection) = self.connections.get_mut(id) else { return };
-        if !connection.is_online() {
+        if self.on_task_answer(reply, more, out) {
             return;
         }
+        let id = reply.connection;
+        let Some(connection) = self.connections.get_mut(id).filter(|it| it.is_online()) else {
+            return self.on_orphan_answer(reply, more, reason, out);
+        };
         connection.window.answer(reply.slot, more, reason);
         while let Some((completion, reason)) =
             self.connections.get_mut(id).and_then(|connection| connection.window.pop_complete())
@@ -40,8 +42,8 @@ impl Core {
         out: &mut Outputs,
     ) {
         let Some(connection) = self.connections.get_mut(id) else { return };
-        if reason == NOT_STORED && connection.version != Version::V5 {
-            return; // an acknowledgement would say that it is
+        if reason == NOT_STORED && connection.version != Version::V5 && completion != Completion::Nothing {
+            return self.give_up_publisher(id, completion, out);
         }
         let reason = if reason == NOT_STORED { ReasonCode::QUOTA_EXCEEDED } else { reason };
         let (kind, packet_id, finished) = match completion {
@@ -51,18 +53,18 @@ impl Core {
                 // A 3.x client is not told of the error, and will go on with PUBREL.
                 let refused = reason.is_error() && connection.version == Version::V5;
                 if refused {
-                    self.inboxes.release(connection.inbox, packet_id); // [MQTT-4.3.3-9]
+                    self.release_taken(id, packet_id, out); // [MQTT-4.3.3-9]
                 }
                 (PacketKind::PubRec, packet_id, refused)
             }
         };
-        if finished {
+        if finished && let Some(connection) = self.connections.get_mut(id) {
             connection.inbound_inflight = connection.inbound_inflight.saturating_sub(1);
         }
         self.write_ack(id, kind, packet_id, reason, out);
     }
 
-    fn write_ack(
+    pub(super) fn write_ack(
         &mut self,
         id: ConnectionId,
         kind: PacketKind,
@@ -76,6 +78,9 @@ impl Core {
 
     /// The client has finished a QoS 2 message of its own.
     pub(super) fn on_pubrel(&mut self, _now: Now, id: ConnectionId, ack: &Ack<'_>, out: &mut Outputs) {
+        if self.release_stored(id, ack.packet_id, out) {
+            return;
+        }
         let Some(connection) = self.connections.get_mut(id) else { return };
         let reason = if self.inboxes.release(connection.inbox, ack.packet_id) {
             connection.inbound_inflight = connection.inbound_inflight.saturating_sub(1);
@@ -91,7 +96,8 @@ impl Core {
         let Some(connection) = self.connections.get_mut(id) else { return };
         connection.last_progress = now.monotonic;
         let slot = connection.inbox;
-        match self.inboxes.at(slot).queue.acknowledge(ack.packet_id) {
+        let stored = self.acknowledge_stored(id, ack.packet_id);
+        match stored.unwrap_or_else(|| self.inboxes.at(slot).queue.acknowledge(ack.packet_id)) {
             Acknowledged::Finished => self.on_finished(now, id, ack.reason, out),
             Acknowledged::WrongKind => self.refuse(now, id, ReasonCode::PROTOCOL_ERROR, out),
             Acknowledged::Received | Acknowledged::Unknown => {}
@@ -103,7 +109,13 @@ impl Core {
         let Some(connection) = self.connections.get_mut(id) else { return };
         connection.last_progress = now.monotonic;
         let (slot, version) = (connection.inbox, connection.version);
-        match self.inboxes.at(slot).queue.receive(ack.packet_id, ack.reason.is_error()) {
+        let refused = ack.reason.is_error();
+        let acknowledged = match self.receive_stored(id, ack.packet_id, refused) {
+            Some(Received::WhenDurable) => return,
+            Some(Received::Now(acknowledged)) => acknowledged,
+            None => self.inboxes.at(slot).queue.receive(ack.packet_id, refused),
+        };
+        match acknowledged {
             Acknowledged::Received => {
                 self.write_ack(id, PacketKind::PubRel, ack.packet_id, ReasonCode::SUCCESS, out);
             }
@@ -123,7 +135,8 @@ impl Core {
         let Some(connection) = self.connections.get_mut(id) else { return };
         connection.last_progress = now.monotonic;
         let slot = connection.inbox;
-        match self.inboxes.at(slot).queue.complete(ack.packet_id) {
+        let stored = self.complete_stored(id, ack.packet_id);
+        match stored.unwrap_or_else(|| self.inboxes.at(slot).queue.complete(ack.packet_id)) {
             Acknowledged::Finished => self.on_finished(now, id, ReasonCode::SUCCESS, out),
             Acknowledged::WrongKind => self.refuse(now, id, ReasonCode::PROTOCOL_ERROR, out),
             Acknowledged::Received | Acknowledged::Unknown => {}

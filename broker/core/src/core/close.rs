@@ -24,7 +24,7 @@ impl Core {
         self.counters.protocol_errors += 1;
         match self.connections.get(id).map(|connection| &connection.phase) {
             Some(Phase::Online) => self.disconnect(now, id, reason, None, out),
-            Some(Phase::Connecting | Phase::Deciding(_) | Phase::Authenticating(_)) => {
+            Some(Phase::Connecting | Phase::Deciding(_) | Phase::Authenticating(_) | Phase::Attaching) => {
                 self.refuse_connect(now, id, reason, None, out);
             }
             Some(Phase::Closing) | None => {}

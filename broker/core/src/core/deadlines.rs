@@ -21,7 +21,6 @@ use mqtt::ReasonCode;
 
 use super::Core;
 use super::timers::Timer;
-use crate::connection::Completion;
 use crate::identity::ConnectionId;
 use crate::input::Outputs;
 use crate::time::Now;
@@ -85,12 +84,7 @@ impl Core {
         if connection.window.front() as u32 != front {
             return self.watch_answers(now, id);
         }
-        let slot = connection.inbox;
-        for completion in connection.window.completions() {
-            if let Completion::PubRec(packet_id) = completion {
-                self.inboxes.release(slot, packet_id); // it may come again
-            }
-        }
+        self.release_unanswered(id);
         self.counters.answers_overdue += 1;
         self.disconnect(now, id, ReasonCode::SERVER_BUSY, None, out);
     }

@@ -95,11 +95,14 @@ impl Core {
         let tenant = self.tenants.index(publication.tenant, &self.config);
         let queued = self.tenants.get(tenant).settings.queue_qos0;
         let session = self.inboxes.get(slot);
-        // What waits in the queue since the client was away must not be overtaken [MQTT-4.6.0-5].
-        if queued && session.queue.has_next() {
+        // What waits in the queue since the client was away must not be overtaken [MQTT-4.6.0-5], nor a retained
+        // message that is on its way there.
+        let copying = session.stored.as_ref().is_some_and(|stored| stored.appending > 0);
+        if queued && self.has_next(slot) || publication.retain && copying {
             return Unqueued::ToQueue;
         }
-        match self.send_unqueued(now, session.connection(), publication, fields, out) {
+        let connection = Some(session.connection());
+        match self.send_unqueued(now, connection, publication, fields, out) {
             Sent::Done if publication.retain => {
                 self.overtake_retained(slot, publication.topic, false);
                 Unqueued::Done
@@ -110,11 +113,11 @@ impl Core {
         }
     }
 
-    /// Puts a message into a session's queue, under its tenant's limits; what is lost is counted. True if
-    /// it is in.
+    /// Puts a message into a volatile session's queue, under its tenant's limits; what is lost is counted. True
+    /// if it is in.
     pub(super) fn enqueue(&mut self, now: Now, slot: InboxSlot, entry: Entry) -> bool {
         let session = self.inboxes.get(slot);
-        let connection = session.connection().and_then(|id| self.connections.get(id));
+        let connection = self.connections.get(session.connection());
         let progressing = connection.is_some_and(|connection| connection.is_progressing(now.monotonic));
         let tenant = match connection {
             Some(connection) => connection.tenant,
@@ -162,7 +165,11 @@ impl Core {
         if !connection.is_online() {
             return;
         }
-        let queue = &mut self.inboxes.at(connection.inbox).queue;
+        let session = self.inboxes.at(connection.inbox);
+        if session.stored.is_some() {
+            return self.pump_stored(now, id, out);
+        }
+        let queue = &mut session.queue;
         if !queue.has_next() {
             return;
         }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use mqtt::{QoS, ReasonCode};
 
 use super::Core;
-use super::deliver::Unqueued;
+use super::append::AnswerTo;
 use super::postponed::{Origin, Recipients};
 use super::publish::Routed;
 use super::receive::mark_dirty;
@@ -17,7 +17,7 @@ use crate::dist::{CachedTopic, FanOut, Target};
 use crate::identity::{ConnectionId, CoreId};
 use crate::inbox::Entry;
 use crate::input::Outputs;
-use crate::message::{Publication, hash_client};
+use crate::message::Publication;
 use crate::peer::{Body, Reply};
 use crate::tenant::TenantIndex;
 use crate::time::Now;
@@ -158,8 +158,10 @@ impl Core {
     ) -> u16 {
         let core = targets[0].core;
         if core == self.id {
-            self.append_all(now, publication, targets, out);
-            return 0;
+            let reply = reply.filter(|_| publication.qos != QoS::AtMostOnce);
+            let answer = self.begin_answer(reply.map(|reply| AnswerTo { core, reply }));
+            self.append_all(now, publication, targets, answer, out);
+            return u16::from(self.end_answer(answer));
         }
         self.counters.messages_crossed += 1;
         let message = Arc::clone(publication.share());
@@ -169,24 +171,6 @@ impl Core {
         let stamp = self.retain_stamp(publication);
         self.post(core, Body::Append { message, targets: targets.to_vec(), reply: wanted, publisher, stamp });
         u16::from(wanted.is_some())
-    }
-
-    /// To durable sessions that are at home here.
-    pub(super) fn append_all(
-        &mut self,
-        now: Now,
-        publication: &Publication<'_>,
-        targets: &[Target],
-        out: &mut Outputs,
-    ) {
-        let mut reached = targets.len();
-        if self.tenants.wanted().fan_out {
-            let tenant = self.tenants.index(publication.tenant, &self.config);
-            reached = self.pay_fan_out(now, tenant, publication, targets.len(), true);
-        }
-        for target in &targets[..reached] {
-            self.append_here(now, publication, *target, out);
-        }
     }
 
     /// Those volatile sessions that the tenant's quotas let a message reach.
@@ -199,40 +183,6 @@ impl Core {
         let tenant = self.tenants.index(publication.tenant, &self.config);
         let reached = self.pay_fan_out(now, tenant, publication, targets.len(), false);
         &targets[..reached]
-    }
-
-    fn append_here(&mut self, now: Now, publication: &Publication<'_>, target: Target, out: &mut Outputs) {
-        self.deliveries_left = self.deliveries_left.saturating_sub(1);
-        let Some(slot) = self.inboxes.find(target.session) else {
-            self.counters.drop_messages(DropReason::UnknownSession, 1);
-            return;
-        };
-        if target.options.no_local()
-            && hash_client(self.inboxes.get(slot).client()) == publication.publisher.client_hash
-        {
-            return; // [MQTT-3.8.3-3]
-        }
-        if !self.admit_delivery(slot, publication.topic) {
-            return;
-        }
-        let (qos, retain) = target.options.apply(publication);
-        let subscription_id = target.options.subscription_id();
-        let connection = self.inboxes.get(slot).connection();
-        if qos == QoS::AtMostOnce {
-            let fields = Fields { packet_id: None, dup: false, qos, retain, subscription_id };
-            match self.send_or_queue(now, slot, publication, fields, out) {
-                Unqueued::Done => return,
-                Unqueued::ToQueue => {}
-                Unqueued::Away => return self.counters.drop_messages(DropReason::Away, 1),
-            }
-        }
-        let entry = Entry::new(Arc::clone(publication.share()), qos, retain, subscription_id);
-        if self.enqueue(now, slot, entry) && publication.retain {
-            self.overtake_retained(slot, publication.topic, true);
-        }
-        if let Some(connection) = connection {
-            self.pump(now, connection, out);
-        }
     }
 
     /// A receiver of the message at hand falls behind: its publisher is read more slowly, wherever it is.

@@ -5,19 +5,18 @@ use mqtt::ReasonCode;
 
 use super::Core;
 use super::quotas::kind;
-use super::timers::{Timer, due};
 use crate::connection::Connection;
 use crate::counters::DropReason;
 use crate::delivery::DeliveryOptions;
 use crate::dist::Route;
-use crate::identity::{ConnectionId, Incarnation};
+use crate::identity::ConnectionId;
 use crate::inbox::{Effect, Ended, InboxSlot, Leftover};
 use crate::input::{Close, Outputs};
 use crate::message::{Message, Publication};
 use crate::notice::{Event, Notice};
 use crate::quota::Total;
 use crate::sight::{Answer, Refusal, Said};
-use crate::time::{Now, Wall};
+use crate::time::Now;
 
 /// Filters and messages of ended sessions that one turn deals with: a session may have had a million.
 pub(super) const ENDINGS_MAX: u32 = 4096;
@@ -40,11 +39,15 @@ impl Core {
         self.keep_asked_for(id, slot, out);
         let publishes = self.tenants.get(tenant).settings.stop_publishes_wills;
         let stopping = self.stopping.is_some() && !publishes;
-        if stopping && keep_will && self.inboxes.get(slot).has_will() {
-            self.counters.drop_messages(DropReason::Stopping, 1);
+        if stopping && keep_will {
+            self.count_stopped_will(slot);
+        }
+        let keep_will = keep_will && !stopping;
+        if self.inboxes.get(slot).stored.is_some() {
+            return self.leave_stored(now, id, slot, keep_will, expiry_seconds, out);
         }
         let mut effects = std::mem::take(&mut self.effects);
-        self.inboxes.detach(slot, keep_will && !stopping, expiry_seconds, now.wall, &mut effects);
+        self.inboxes.detach(slot, keep_will, now.wall, &mut effects);
         self.settle(now, effects, out);
     }
 
@@ -59,25 +62,14 @@ impl Core {
                         self.publish_own(now, message, out);
                     }
                 }
-                Effect::Due(incarnation, at) => self.arm_session(now, incarnation, at),
-                Effect::NothingDue(timer) => {
-                    self.wheel.cancel(timer);
-                }
                 Effect::Ended(ended) => self.on_session_ended(ended, out),
             }
         }
         self.effects = effects;
     }
 
-    /// A session has one timer at most, however often its client comes and goes.
-    fn arm_session(&mut self, now: Now, incarnation: Incarnation, at: Wall) {
-        let Some(slot) = self.inboxes.find(incarnation) else { return };
-        let timer = self.wheel.arm(due(now, at).0, Timer::Session(incarnation));
-        self.inboxes.at(slot).set_timer(timer);
-    }
-
     /// [MQTT-3.1.4-3]: the former connection is told and closed, before the new one hears anything.
-    fn close_taken_over(&mut self, now: Now, id: ConnectionId, out: &mut Outputs) {
+    pub(super) fn close_taken_over(&mut self, now: Now, id: ConnectionId, out: &mut Outputs) {
         self.counters.take_overs += 1;
         if let Some(tenant) = self.connections.get(id).map(|connection| connection.tenant) {
             self.leave_total(tenant, Total::Connections, 1);
@@ -102,10 +94,6 @@ impl Core {
     fn on_session_ended(&mut self, ended: Box<Ended>, out: &mut Outputs) {
         self.forget_member(ended.incarnation);
         self.notice_of(&ended.tenant, &ended.client, Event::SessionEnded, out);
-        if ended.durable {
-            let tenant = self.tenants.index(&ended.tenant, &self.config);
-            self.leave_total(tenant, Total::PersistentSessions, 1);
-        }
         self.ending.push_back(ended);
         // At once if it is small.
         self.clear_ended(out);
@@ -137,18 +125,14 @@ impl Core {
     fn remove_ended_route(&mut self, ended: &Ended, filter: &str, out: &mut Outputs) {
         let parsed = mqtt::validate_filter(filter).expect("was granted");
         let tenant = self.tenants.index(&ended.tenant, &self.config);
-        self.leave_total(tenant, kind(parsed.share.is_some(), ended.durable), 1);
+        self.leave_total(tenant, kind(parsed.share.is_some(), false), 1);
         let target = self.target(ended.incarnation, DeliveryOptions::default());
-        match (parsed.share, ended.connection) {
-            (Some(share), _) => {
-                let (key, member) = self.member(share, parsed.filter, target, ended.durable);
+        match parsed.share {
+            Some(share) => {
+                let (key, member) = self.member(share, parsed.filter, target, false);
                 self.remove_route(&ended.tenant, parsed.filter, Route::Member(key, member), None);
             }
-            (None, _) if ended.durable => {
-                self.remove_route(&ended.tenant, parsed.filter, Route::Session(target), None);
-            }
-            (None, Some(connection)) => self.remove_local(&ended.tenant, parsed.filter, connection, out),
-            (None, None) => unreachable!("a volatile session ends with its connection"),
+            None => self.remove_local(&ended.tenant, parsed.filter, ended.connection, out),
         }
     }
 

@@ -14,7 +14,7 @@ use crate::bans::{Ban, Target};
 use crate::config::Settings;
 use crate::connection::{Connection, OutboundAliases, Phase};
 use crate::identity::ConnectionId;
-use crate::inbox::{Attach, Attached, Effect, Will};
+use crate::inbox::{Attach, InboxSlot, Will};
 use crate::input::Outputs;
 use crate::limit::Limit;
 use crate::message::{Message, Publisher, hash_client};
@@ -22,7 +22,7 @@ use crate::notice::Event;
 use crate::placement::inbox_key;
 use crate::quota::Total;
 use crate::tenant::TenantIndex;
-use crate::time::Now;
+use crate::time::{Now, Wall};
 
 /// Longest will delay or session expiry that counts as such; `u32::MAX` is for ever.
 const FOR_EVER: u32 = u32::MAX;
@@ -58,106 +58,96 @@ impl Core {
             self.refuse_denied(now, id, denied, out);
             return;
         }
-        let properties = ConnAckProperties {
+        let welcome = Welcome {
+            expiry_seconds,
+            expires: identity.expires,
             session_expiry: (expiry_seconds != connect.properties.session_expiry).then_some(expiry_seconds),
-            assigned_client_id: assigned.as_deref(),
             response_information: identity
                 .response_information
-                .as_deref()
+                .clone()
                 .filter(|_| connect.properties.request_response_information),
-            authentication_method: connect.properties.authentication_method,
-            authentication_data,
+            authentication_method: connect.properties.authentication_method.map(Box::from),
+            authentication_data: authentication_data.map(Box::from),
             server_keep_alive: announced_keep_alive(connect, &settings),
-            ..announced(&settings)
+            assigned_client_id: assigned.clone(),
         };
-        if connect.properties.maximum_packet_size.is_some_and(|max| connack_bytes(properties) > max as usize)
-        {
+        let bytes = connack_bytes(welcome.properties(&settings));
+        if connect.properties.maximum_packet_size.is_some_and(|max| bytes > max as usize) {
             self.refuse(now, id, ReasonCode::PACKET_TOO_LARGE, out); // [MQTT-3.1.2-24]
             return;
         }
+        let publisher = Publisher { client_hash: hash_client(client) };
         let connection = self.connections.get_mut(id).expect("is being admitted");
         connection.set_settings(settings);
-        let attached = self.attach(now, id, connect, (client, expiry_seconds), tenant, out);
-        let connection = self.connections.get_mut(id).expect("is being admitted");
-        connection.phase = Phase::Online;
-        let lasts = self.inboxes.get(attached.slot).is_durable();
         connection.tenant = tenant;
-        connection.inbox = attached.slot;
-        connection.publisher = Publisher { client_hash: hash_client(client) };
-        let session = self.inboxes.at(attached.slot);
-        session.grant = Some(Arc::clone(&grant));
-        connection.recheck = session.queue.len() > 0;
+        connection.publisher = publisher;
         connection.grant = Some(grant);
         set_limits(connection, connect);
-        let by_tenant = self.tenants.get(tenant).wanted.inbound;
-        connection.start_pace(now, by_tenant);
+        let name = Arc::clone(&self.tenants.get(tenant).name);
+        let will = connect.will.map(|will| Box::new(make_will(&will, Arc::clone(&name), publisher)));
+        if let Some(slot) = self.log_to_ask(&name, client, expiry_seconds) {
+            self.propose_attach(now, id, slot, connect, (tenant, client), will, welcome, out);
+        } else {
+            let inbox = self.attach_volatile(now, id, (&name, client), will, out);
+            self.settle_in(now, id, inbox, false, &welcome, out);
+        }
+    }
+
+    /// Gives the connection a session that ends with it.
+    pub(super) fn attach_volatile(
+        &mut self,
+        now: Now,
+        id: ConnectionId,
+        (tenant, client): (&Arc<str>, &str),
+        will: Option<Box<Will>>,
+        out: &mut Outputs,
+    ) -> InboxSlot {
+        let incarnation = self.new_incarnation();
+        let mut effects = std::mem::take(&mut self.effects);
+        let attach = Attach { tenant, client, connection: id, will, incarnation };
+        let inbox = self.inboxes.attach(attach, now.wall, &mut effects);
+        self.settle(now, effects, out);
+        inbox
+    }
+
+    /// The connection has its session: the client is greeted, and gets what waits for it.
+    pub(super) fn settle_in(
+        &mut self,
+        now: Now,
+        id: ConnectionId,
+        inbox: InboxSlot,
+        session_present: bool,
+        welcome: &Welcome,
+        out: &mut Outputs,
+    ) {
+        let (waits, heard) = (self.has_next(inbox), self.reading_time(now));
+        let connection = self.connections.get_mut(id).expect("is being admitted");
+        connection.phase = Phase::Online;
+        connection.inbox = inbox;
+        connection.recheck = waits;
+        self.inboxes.at(inbox).grant.clone_from(&connection.grant);
+        let tenant = connection.tenant;
+        connection.start_pace(now, self.tenants.get(tenant).wanted.inbound);
         self.wheel.cancel(connection.timer);
+        connection.last_received = heard;
+        let properties = welcome.properties(connection.settings());
+        let connack = ConnAck { session_present, reason: ReasonCode::SUCCESS, properties };
+        let mut bytes = Vec::new();
+        encode::connack(&mut bytes, connection.version, &connack);
+        let event = Event::Greeted { version: connection.version, session_present };
         self.arm_keep_alive(now, id);
         self.arm_resend(now, id);
-        self.set_expiry(now, id, identity.expires);
+        self.set_expiry(now, id, welcome.expires);
         self.enter_total(tenant, Total::Connections, 1);
-        if lasts && !attached.session_present {
+        if self.inboxes.get(inbox).stored.is_some() && !session_present {
             self.enter_total(tenant, Total::PersistentSessions, 1);
         }
         self.counters.clients_greeted += 1;
         out.greeted.push(id);
-        self.greet(now, id, attached, properties, out);
-    }
-
-    /// Gives the connection its session, which takes it from a former connection.
-    fn attach(
-        &mut self,
-        now: Now,
-        id: ConnectionId,
-        connect: &Connect<'_>,
-        (client, expiry_seconds): (&str, u32),
-        tenant: TenantIndex,
-        out: &mut Outputs,
-    ) -> Attached {
-        let name = Arc::clone(&self.tenants.get(tenant).name);
-        let incarnation = self.new_incarnation();
-        let publisher = Publisher { client_hash: hash_client(client) };
-        let will = connect.will.map(|will| Box::new(make_will(&will, Arc::clone(&name), publisher)));
-        let mut effects = std::mem::take(&mut self.effects);
-        let attach = Attach {
-            tenant: &name,
-            client,
-            connection: id,
-            clean_start: connect.clean_start,
-            expiry_seconds,
-            will,
-            incarnation,
-        };
-        let attached = self.inboxes.attach(attach, now.wall, &mut effects);
-        for effect in &effects {
-            if let Effect::TakenOver(former) = effect
-                && attached.session_present
-            {
-                self.keep_asked_for(*former, attached.slot, out);
-            }
-        }
-        self.settle(now, effects, out);
-        attached
-    }
-
-    fn greet(
-        &mut self,
-        now: Now,
-        id: ConnectionId,
-        attached: Attached,
-        properties: ConnAckProperties<'_>,
-        out: &mut Outputs,
-    ) {
-        let connack =
-            ConnAck { session_present: attached.session_present, reason: ReasonCode::SUCCESS, properties };
-        self.write(id, out, |tail, version| encode::connack(tail, version, &connack));
-        if let Some(connection) = self.connections.get(id) {
-            let event =
-                Event::Greeted { version: connection.version, session_present: attached.session_present };
-            self.notice(id, event, out);
-            if !attached.session_present {
-                self.notice(id, Event::SessionStarted, out);
-            }
+        self.write(id, out, |tail, _| tail.extend_from_slice(&bytes));
+        self.notice(id, event, out);
+        if !session_present {
+            self.notice(id, Event::SessionStarted, out);
         }
         self.pump(now, id, out);
         self.pump_retained(now, id, out);
@@ -242,6 +232,35 @@ impl Core {
     }
 }
 
+/// What a client is greeted with, when it has its session.
+pub(super) struct Welcome {
+    /// Seconds that the session outlives the connection.
+    pub expiry_seconds: u32,
+    /// When what the client has shown runs out.
+    expires: Option<Wall>,
+    /// The rest is in CONNACK.
+    session_expiry: Option<u32>,
+    assigned_client_id: Option<String>,
+    response_information: Option<Arc<str>>,
+    authentication_method: Option<Box<str>>,
+    authentication_data: Option<Box<[u8]>>,
+    server_keep_alive: Option<u16>,
+}
+
+impl Welcome {
+    fn properties<'a>(&'a self, settings: &Settings) -> ConnAckProperties<'a> {
+        ConnAckProperties {
+            session_expiry: self.session_expiry,
+            assigned_client_id: self.assigned_client_id.as_deref(),
+            response_information: self.response_information.as_deref(),
+            authentication_method: self.authentication_method.as_deref(),
+            authentication_data: self.authentication_data.as_deref(),
+            server_keep_alive: self.server_keep_alive,
+            ..announced(settings)
+        }
+    }
+}
+
 fn session_expiry(connect: &Connect<'_>, settings: &Settings) -> u32 {
     let wanted = match connect.version {
         Version::V5 => connect.properties.session_expiry,
@@ -270,6 +289,7 @@ fn make_will(will: &mqtt::Will<'_>, tenant: Arc<str>, publisher: Publisher) -> W
             expires: None,
             qos: will.qos,
             retain: will.retain,
+            origin: None,
         },
         delay_seconds: will.delay_interval,
         expiry_seconds: will.properties.message_expiry,

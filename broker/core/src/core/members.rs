@@ -15,15 +15,18 @@ use mqtt::{QoS, ReasonCode};
 use smallvec::SmallVec;
 
 use super::Core;
+use super::append::AnswerTo;
 use super::deliver::{Unqueued, queue_limits};
-use crate::connection::{Connections, Fields};
+use crate::connection::Fields;
 use crate::counters::DropReason;
-use crate::dist::{GroupKey, Member};
+use crate::dist::{GroupKey, Member, Target};
 use crate::identity::{ConnectionId, CoreId, Incarnation};
-use crate::inbox::{Entry, Inbox, InboxSlot};
+use crate::inbox::{Entry, InboxSlot, QueueLimits};
 use crate::input::Outputs;
 use crate::message::Publication;
 use crate::peer::{Body, MemberLoad, Refusal, SharedDelivery};
+use crate::ranges::inbox::{Limits, command};
+use crate::storage::LogSlot;
 use crate::time::Now;
 
 /// The loads of members elsewhere, as the core that publishes to them knows them. One entry for each member
@@ -95,30 +98,30 @@ impl Refusal {
     }
 }
 
-/// Whether a member is there, and has not so much before it that others are preferred.
-pub(super) fn takes(session: &Inbox, connections: &Connections) -> Result<(), Refusal> {
-    let connection = session.connection().and_then(|id| connections.get(id)).ok_or(Refusal::Away)?;
-    let settings = connection.settings();
-    let full = session.queue.len() >= settings.shared_queue_max
-        || connection.send.len() > settings.send_bytes_max as usize / 2;
-    if full { Err(Refusal::Full) } else { Ok(()) }
-}
-
 impl Core {
+    /// Whether a member that is connected has not so much before it that others are preferred.
+    pub(super) fn takes(&self, inbox: InboxSlot) -> Result<(), Refusal> {
+        let id = self.inboxes.get(inbox).connection();
+        let connection = self.connections.get(id).ok_or(Refusal::Away)?;
+        let settings = connection.settings();
+        let full = self.queued_at(inbox) >= settings.shared_queue_max
+            || connection.send.len() > settings.send_bytes_max as usize / 2;
+        if full { Err(Refusal::Full) } else { Ok(()) }
+    }
+
     /// A message that comes `again` was addressed by what its core knew earlier: the session may have
     /// unsubscribed since, and been told so [MQTT-3.10.4-2].
     pub(super) fn check_member(&self, member: Member, group: &GroupKey, again: bool) -> Result<(), Refusal> {
         if !again {
             return Ok(());
         }
-        let slot = self.inboxes.find(member.target.session).ok_or(Refusal::Gone)?;
         let prefix = if group.ordered { "$oshare" } else { "$share" };
         let filter = format!("{prefix}/{}/{}", group.name, group.filter);
-        let subscribed = self.inboxes.get(slot).subscriptions.contains_key(&*filter);
-        if subscribed { Ok(()) } else { Err(Refusal::Gone) }
+        if self.subscribes(member.target.session, &filter) { Ok(()) } else { Err(Refusal::Gone) }
     }
 
-    /// Gives a message to a member that is at home here.
+    /// Gives a message to a member that is at home here. The number of answers to wait for.
+    #[expect(clippy::too_many_arguments, reason = "a message, its member, and who waits for it")]
     pub(super) fn offer_member(
         &mut self,
         now: Now,
@@ -126,41 +129,121 @@ impl Core {
         group: &Arc<GroupKey>,
         member: Member,
         forced: bool,
+        to: Option<AnswerTo>,
         out: &mut Outputs,
-    ) -> Result<(), Refusal> {
+    ) -> Result<u16, Refusal> {
         self.deliveries_left = self.deliveries_left.saturating_sub(1);
-        let slot = self.inboxes.find(member.target.session).ok_or(Refusal::Gone)?;
+        let Some(slot) = self.inboxes.find(member.target.session) else {
+            return self.offer_away(now, publication, group, member, forced, to, out);
+        };
         if self.access.is_restricted() && !self.inboxes.at(slot).may_receive(&self.access, publication.topic)
         {
             return Err(Refusal::Forbidden);
         }
-        let connection = self.inboxes.get(slot).connection();
+        let session = self.inboxes.get(slot);
+        let (connection, stored) = (session.connection(), session.stored.as_ref().map(|stored| stored.log));
         // One publisher's messages stay with one member: an ordered group waits for it.
         let waits = forced || group.ordered;
         if !waits {
-            takes(self.inboxes.get(slot), &self.connections)?;
+            self.takes(slot)?;
         }
         let (qos, retain) = member.target.options.apply(publication);
         // All have more than half of the bytes before them that may be: their publishers are slowed before some are
         // dropped. A queue slows by itself, from half full on.
-        self.pressure |= forced && connection.is_some() && qos == QoS::AtMostOnce;
+        self.pressure |= forced && qos == QoS::AtMostOnce;
         let subscription_id = member.target.options.subscription_id();
         if qos == QoS::AtMostOnce {
             let fields = Fields { packet_id: None, dup: false, qos, retain, subscription_id };
             match self.send_or_queue(now, slot, publication, fields, out) {
-                Unqueued::Done => return Ok(()),
+                Unqueued::Done => return Ok(0),
                 Unqueued::Away => return Err(Refusal::Away),
                 Unqueued::ToQueue => {}
             }
+        }
+        if let Some(log) = stored {
+            self.press_for(now, slot, publication, out);
+            self.make_stored_room(now, (log, member.target.session), publication, waits, group.ordered)?;
+            return Ok(self.append_shared(log, publication, group, member, to, out));
         }
         self.make_room(now, slot, publication, waits, group.ordered)?;
         let message = Arc::clone(publication.share());
         let entry = Entry::new(message, qos, retain, subscription_id).shared_by(Arc::clone(group));
         self.enqueue(now, slot, entry);
-        if let Some(connection) = connection {
-            self.pump(now, connection, out);
+        self.pump(now, connection, out);
+        Ok(0)
+    }
+
+    /// The same for one whose client is away.
+    #[expect(clippy::too_many_arguments, reason = "a message, its member, and who waits for it")]
+    fn offer_away(
+        &mut self,
+        now: Now,
+        publication: &Publication<'_>,
+        group: &Arc<GroupKey>,
+        member: Member,
+        forced: bool,
+        to: Option<AnswerTo>,
+        out: &mut Outputs,
+    ) -> Result<u16, Refusal> {
+        let session = member.target.session;
+        let log = self.log_of_session(session).ok_or(Refusal::Gone)?;
+        if !self.away_may_receive(log, session, publication.topic) {
+            return Err(Refusal::Forbidden);
         }
-        Ok(())
+        let waits = forced || group.ordered;
+        let (qos, _) = member.target.options.apply(publication);
+        if !waits || qos == QoS::AtMostOnce && !self.queues_qos0(publication) {
+            return Err(Refusal::Away);
+        }
+        self.make_stored_room(now, (log, session), publication, waits, group.ordered)?;
+        Ok(self.append_shared(log, publication, group, member, to, out))
+    }
+
+    /// Into a member's queue. The number of answers to wait for.
+    fn append_shared(
+        &mut self,
+        log: LogSlot,
+        publication: &Publication<'_>,
+        group: &Arc<GroupKey>,
+        member: Member,
+        to: Option<AnswerTo>,
+        out: &mut Outputs,
+    ) -> u16 {
+        let Target { session, options, .. } = member.target;
+        let target = command::Target { incarnation: session.0, options: options.to_bits() };
+        let answer = self.begin_answer(to);
+        self.propose_append(log, publication, Some(group), &[target], answer, Some(session), out);
+        u16::from(self.end_answer(answer))
+    }
+
+    /// Whether the queue of a persistent member takes a message.
+    fn make_stored_room(
+        &mut self,
+        now: Now,
+        (log, session): (LogSlot, Incarnation),
+        publication: &Publication<'_>,
+        forced: bool,
+        ordered: bool,
+    ) -> Result<(), Refusal> {
+        let tenant = self.tenants.index(publication.tenant, &self.config);
+        let QueueLimits { messages, bytes, drop_oldest } = queue_limits(&self.tenants.get(tenant).settings);
+        let limits = Limits { messages, bytes, drop_oldest };
+        let range = self.storage.log(log).inbox().machine();
+        let queue = &range.session(session).ok_or(Refusal::Gone)?.queue;
+        let bytes = u32::try_from(publication.bytes()).expect("a packet is below 256 MiB");
+        // An ordered group loses it rather than its order, and dropping the oldest makes room in any queue.
+        let has_room = queue.has_room(bytes, &limits) || queue.has_room_at(bytes, &limits, now.wall);
+        if has_room || ordered || forced && drop_oldest { Ok(()) } else { Err(Refusal::Full) }
+    }
+
+    /// Whether a session that is at home here has a subscription.
+    fn subscribes(&self, session: Incarnation, filter: &str) -> bool {
+        let Some(inbox) = self.inboxes.find(session) else {
+            let log = self.log_of_session(session).map(|slot| self.storage.log(slot));
+            let state = log.and_then(|log| log.inbox().machine().session(session));
+            return state.is_some_and(|state| state.subscriptions.contains_key(filter));
+        };
+        self.subscribes_at(inbox, filter)
     }
 
     /// Whether a member's queue takes a message.
@@ -195,17 +278,18 @@ impl Core {
     ) {
         let publication = Publication::from(&delivery.message);
         let (member, session) = (delivery.member, delivery.member.target.session);
-        let known = self.inboxes.find(session).is_some();
+        let known = self.queued(session).is_some();
         if delivery.counted && known {
             self.shared.members.on_seen(session, from);
         }
         let group = &delivery.group;
+        let to = delivery.reply.map(|reply| AnswerTo { core: from, reply });
         let offered = self
             .check_member(member, group, delivery.again)
-            .and_then(|()| self.offer_member(now, &publication, group, member, delivery.forced, out));
+            .and_then(|()| self.offer_member(now, &publication, group, member, delivery.forced, to, out));
         match offered {
-            Ok(()) => {
-                if let Some(reply) = delivery.reply {
+            Ok(waiting) => {
+                if let Some(reply) = delivery.reply.filter(|_| waiting == 0) {
                     self.post(from, Body::Answer { reply, reason: ReasonCode::SUCCESS });
                 }
             }
@@ -250,7 +334,7 @@ impl Core {
         if members.watched.contains_key(&member) && members.changed.last() != Some(&member) {
             members.changed.push(member);
         }
-        let relieved = session.queue.len() <= settings.shared_queue_max / 2
+        let relieved = self.queued_at(connection.inbox) <= settings.shared_queue_max / 2
             && connection.send.len() <= settings.send_bytes_max as usize / 4;
         if relieved {
             for core in self.shared.members.told.remove(&member).into_iter().flatten() {
@@ -269,8 +353,7 @@ impl Core {
         changed.dedup();
         let mut told: BTreeMap<CoreId, Vec<MemberLoad>> = BTreeMap::new();
         for member in changed.drain(..) {
-            let Some(slot) = self.inboxes.find(member) else { continue };
-            let queued = self.inboxes.get(slot).queue.len();
+            let Some(queued) = self.queued(member) else { continue };
             for (core, seen) in self.shared.members.watched.get(&member).into_iter().flatten() {
                 told.entry(*core).or_default().push(MemberLoad { member, queued, seen: *seen });
             }

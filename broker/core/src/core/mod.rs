@@ -6,6 +6,8 @@
 
 mod acknowledge;
 mod allow;
+mod append;
+mod attach;
 mod authenticate;
 mod close;
 mod connect;
@@ -13,6 +15,7 @@ mod deadlines;
 mod deliver;
 mod disconnect;
 mod dispatch;
+mod drain;
 mod effects;
 mod greet;
 mod lookup;
@@ -25,6 +28,7 @@ mod quotas;
 mod reading;
 mod receive;
 mod resend;
+mod resume;
 mod retain_changes;
 mod retain_order;
 mod retained;
@@ -34,7 +38,10 @@ mod sight;
 mod stop;
 mod stored;
 mod subscribe;
+mod subscriptions;
 mod sweep;
+mod taken;
+mod tasks;
 mod timers;
 
 use std::collections::VecDeque;
@@ -62,11 +69,13 @@ use peers::Peers;
 use postponed::Postponed;
 use quotas::Measuring;
 use reading::ReadingClock;
+use resume::Resuming;
 use retain_changes::RetainChanges;
 use retain_order::RetainOrder;
 use route_changes::{RouteChanges, RouteWaits};
 use shared::SharedGroups;
 use stop::Stopping;
+use stored::StoredSessions;
 use sweep::Sweep;
 use timers::Timer;
 
@@ -100,6 +109,9 @@ pub struct Core {
     retain_order: RetainOrder,
 
     storage: Storage,
+    stored: StoredSessions,
+    /// There while what the logs hold is being taken up.
+    resuming: Option<Resuming>,
 
     // Between turns.
     wheel: Wheel<Timer>,
@@ -154,7 +166,9 @@ impl Core {
         now: Now,
     ) -> Core {
         let random = Random::new(mix(seed) ^ u64::from(id.0));
-        Core::with_storage(config, id, node_incarnation, (random, Storage::on_disk(logs)), now)
+        let resuming = Some(Resuming::new(config.cores));
+        let storage = (random, Storage::on_disk(logs));
+        Core { resuming, ..Core::with_storage(config, id, node_incarnation, storage, now) }
     }
 
     fn with_storage(
@@ -186,6 +200,8 @@ impl Core {
             retain_changes: RetainChanges::new(storage.slots().count()),
             retain_order: RetainOrder::new(id, config.cores, config.logs()),
             storage,
+            stored: StoredSessions::new(now.wall),
+            resuming: None,
             wheel: Wheel::new(now.monotonic.0),
             peers: Peers::new(config.cores),
             deadlines: Deadlines::default(),
@@ -258,6 +274,7 @@ impl Core {
         self.process_backlog(now, out);
         self.go_on_sweeping(now, out);
         self.go_on_measuring(now);
+        self.go_on_resuming(now, out);
     }
 
     /// Ends a turn: everything gathered per turn is worked off and leaves. To be called once after the
@@ -288,6 +305,7 @@ impl Core {
     #[must_use]
     pub fn next_timeout(&self) -> Option<Mono> {
         let left_over = !(self.backlog.is_empty() && self.postponed.is_empty() && self.ending.is_empty());
+        let left_over = left_over || self.has_tasks() || self.is_resuming_now();
         if self.turn_open
             || left_over
             || self.sweep.is_going_on()
@@ -317,7 +335,7 @@ impl Core {
     /// one sent it. To be asked once a turn; messages from that core end it.
     #[must_use]
     pub fn wants_clients(&self) -> bool {
-        self.peers.have_credit(self.config.mailbox_bytes_max)
+        self.peers.have_credit(self.config.mailbox_bytes_max) && self.logs_keep_up() && self.is_resumed()
     }
 
     /// The connection's unsent bytes that may leave now, in order; empty for a connection that is gone.
@@ -347,7 +365,7 @@ impl Core {
     pub fn usage(&self) -> Usage {
         Usage {
             connections: self.connections.len(),
-            sessions: self.inboxes.len(),
+            sessions: self.inboxes.volatile() + self.storage.sessions(),
             cached_topics: self.cache.len(),
             timers: self.wheel.len(),
             watched_members: self.shared.loads.len(),
@@ -363,7 +381,7 @@ impl Core {
     /// True when an orderly stop has told every client and nothing is left to send.
     #[must_use]
     pub fn is_stopped(&self) -> bool {
-        self.stopping.is_some() && self.connections.len() == 0
+        self.stopping.is_some() && self.connections.len() == 0 && self.is_storage_quiet()
     }
 
     fn configure(&mut self, now: Now, config: Arc<Config>) {

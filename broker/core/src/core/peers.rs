@@ -7,6 +7,7 @@ use std::sync::Arc;
 use mqtt::ReasonCode;
 
 use super::Core;
+use super::append::AnswerTo;
 use super::postponed::{Origin, Recipients};
 use crate::counters::DropReason;
 use crate::dist::Target;
@@ -145,6 +146,8 @@ impl Core {
             Body::Slow { connection } => self.slow(now, connection),
             Body::Busy { member, busy } => self.on_busy(member, busy),
             Body::MemberGone { member } => self.on_member_gone(member),
+            Body::Resumed => self.on_resumed(),
+            Body::ForgetPublisher { session } => self.forget_publisher(session, out),
             Body::Loads { loads } => self.on_loads(loads),
             Body::Credit { bytes } => {
                 let unprocessed = &mut self.peers.unprocessed[from.index()];
@@ -227,8 +230,12 @@ impl Core {
         if self.must_wait(tenant, publication.topic, targets.len()) {
             return self.postpone(tenant, &publication, Recipients::Named(targets), origin);
         }
-        self.append_all(now, &publication, &targets, out);
-        self.answer(origin.core, origin.reply, ReasonCode::SUCCESS);
+        let to = origin.reply.map(|reply| AnswerTo { core: origin.core, reply });
+        let answer = self.begin_answer(to);
+        self.append_all(now, &publication, &targets, answer, out);
+        if !self.end_answer(answer) {
+            self.answer(origin.core, origin.reply, ReasonCode::SUCCESS);
+        }
         self.slow_publisher(now, origin.publisher, Some(origin.core));
     }
 }

@@ -17,6 +17,7 @@ use hashbrown::HashMap;
 use mqtt::ReasonCode;
 
 use super::Core;
+use super::append::{AnswerKey, AnswerTo};
 use crate::counters::DropReason;
 use crate::dist::{CachedTopic, FanOut, Target};
 use crate::identity::{ConnectionId, CoreId};
@@ -50,6 +51,8 @@ struct Delivery {
     /// The first of them who has not got it.
     at: usize,
     origin: Origin,
+    /// What is owed for it.
+    answer: Option<AnswerKey>,
     /// UNSUBACKs that wait for it.
     waits: Vec<SubscribeWait>,
 }
@@ -150,7 +153,10 @@ impl Core {
         *self.postponed.topics.entry((tenant, publication.topic.into())).or_default() += 1;
         let message = Arc::clone(publication.share());
         let generation = self.access.generation();
-        let delivery = Delivery { tenant, message, recipients, generation, at: 0, origin, waits: Vec::new() };
+        let to = origin.reply.map(|reply| AnswerTo { core: origin.core, reply });
+        let answer = self.begin_answer(to);
+        let delivery =
+            Delivery { tenant, message, recipients, generation, at: 0, origin, answer, waits: Vec::new() };
         self.postponed.messages.push_back(delivery);
     }
 
@@ -188,9 +194,11 @@ impl Core {
             }
             Recipients::Durable(cached, part) => {
                 let targets = &cached.destinations.sessions[part.clone()][range];
-                self.append_all(now, &publication, targets, out);
+                self.append_all(now, &publication, targets, delivery.answer, out);
             }
-            Recipients::Named(targets) => self.append_all(now, &publication, &targets[range], out),
+            Recipients::Named(targets) => {
+                self.append_all(now, &publication, &targets[range], delivery.answer, out);
+            }
         }
         let Origin { core, publisher, .. } = delivery.origin;
         self.slow_publisher(now, publisher, (core != self.id).then_some(core));
@@ -198,7 +206,7 @@ impl Core {
 
     /// All have it: what was owed for it is given.
     fn end_postponed(&mut self, delivery: Delivery, out: &mut Outputs) {
-        let Delivery { tenant, message, origin, waits, .. } = delivery;
+        let Delivery { tenant, message, origin, answer, waits, .. } = delivery;
         let topic = (tenant, message.topic.clone());
         if let Some(count) = self.postponed.topics.get_mut(&topic) {
             *count -= 1;
@@ -208,16 +216,11 @@ impl Core {
         }
         if origin.core != self.id {
             self.peers.repay(origin.core, origin.data_bytes);
-            if let Some(reply) = origin.reply {
-                self.post(origin.core, Body::Answer { reply, reason: ReasonCode::SUCCESS });
-            }
-        } else {
-            if let Some(reply) = origin.reply {
-                self.on_answer(reply, 0, ReasonCode::SUCCESS, out);
-            }
-            if let Some(publisher) = origin.publisher {
-                self.release_publisher(publisher);
-            }
+        } else if let Some(publisher) = origin.publisher {
+            self.release_publisher(publisher);
+        }
+        if let Some(reply) = origin.reply.filter(|_| !self.end_answer(answer)) {
+            self.give_answer(AnswerTo { core: origin.core, reply }, ReasonCode::SUCCESS, out);
         }
         for wait in waits {
             self.on_request_progress(wait, out);

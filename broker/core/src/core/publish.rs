@@ -7,6 +7,7 @@ use mqtt::{PacketId, Publish, QoS, ReasonCode, Version};
 use super::Core;
 use super::close::Denied;
 use super::greet::topic_limit;
+use super::taken::Taken;
 use crate::connection::{Completion, Connection};
 use crate::counters::DropReason;
 use crate::identity::ConnectionId;
@@ -98,15 +99,22 @@ impl Core {
             self.refuse_denied(now, id, denied, out);
             return;
         }
+        let mut taken = Taken::New(None);
         if let Some(packet_id) = publish.packet_id {
-            match self.take_packet_id(id, publish.qos, packet_id, rejected.is_some()) {
-                Taken::New => {}
-                Taken::Known => {
+            match self.take_packet_id(id, publish.qos, packet_id, rejected.is_some(), out) {
+                Some(Taken::UnderWay(former)) => {
+                    let waiting = self.adopt(former, self.next_reply(id));
+                    let routed = Routed { waiting, ..Routed::DONE };
+                    self.complete(now, id, Completion::PubRec(packet_id), routed, None, out);
+                    return;
+                }
+                Some(new @ (Taken::New(_) | Taken::Again(_))) => taken = new,
+                Some(Taken::Known) => {
                     // [MQTT-4.3.3-10]: acknowledged again, not published again.
                     self.complete(now, id, Completion::PubRec(packet_id), Routed::DONE, None, out);
                     return;
                 }
-                Taken::TooMany => {
+                None => {
                     let reason = ReasonCode::RECEIVE_MAXIMUM_EXCEEDED; // [MQTT-3.3.4-7]
                     self.refuse_denied(now, id, Denied::by(Limit::ReceiveMaximum, reason), out);
                     return;
@@ -117,8 +125,14 @@ impl Core {
             self.reject(now, id, publish, denied, fatal, out);
             return;
         }
-        let routed = self.route_publish(now, id, tenant, publish, out);
+        let routed = self.route_publish(now, id, tenant, publish, taken, out);
         self.complete(now, id, completion(publish), routed, None, out);
+    }
+
+    /// By which the parts of a connection's next publish are answered.
+    fn next_reply(&self, id: ConnectionId) -> Reply {
+        let connection = self.connections.get(id).expect("is being processed");
+        Reply { connection: id, slot: connection.window.next_number() }
     }
 
     fn route_publish(
@@ -127,10 +141,11 @@ impl Core {
         id: ConnectionId,
         tenant: TenantIndex,
         publish: &Publish<'_>,
+        taken: Taken,
         out: &mut Outputs,
     ) -> Routed {
+        let reply = self.next_reply(id);
         let connection = self.connections.get(id).expect("is being processed");
-        let reply = Reply { connection: id, slot: connection.window.next_number() };
         let publisher = connection.publisher;
         let mut gathered = Vec::new();
         let properties = publish.properties.forwarded().unwrap_or_else(|| {
@@ -144,30 +159,49 @@ impl Core {
         publication.expires =
             publish.properties.message_expiry.map(|seconds| now.wall.after_seconds(seconds));
         publication.retain = publish.retain;
-        self.route(now, tenant, &publication, Some(reply), out)
+        let mut waiting = 0;
+        match taken {
+            Taken::New(Some(here)) => {
+                publication.origin = self.origin(id, here);
+                let packet_id = publish.packet_id.expect("it was taken by it");
+                waiting += self.propose_take(id, packet_id, reply, out);
+            }
+            Taken::Again(here) => publication.origin = self.origin(id, here),
+            Taken::New(None) | Taken::UnderWay(_) | Taken::Known => {}
+        }
+        let routed = self.route(now, tenant, &publication, Some(reply), out);
+        Routed { waiting: routed.waiting + waiting, ..routed }
     }
 
     /// Takes a QoS 1 or 2 message's identifier into account.
-    fn take_packet_id(&mut self, id: ConnectionId, qos: QoS, packet_id: PacketId, rejected: bool) -> Taken {
-        let connection = self.connections.get_mut(id).expect("is being processed");
-        let slot = connection.inbox;
-        if qos == QoS::ExactlyOnce {
+    /// None: there are too many of them.
+    fn take_packet_id(
+        &mut self,
+        id: ConnectionId,
+        qos: QoS,
+        packet_id: PacketId,
+        rejected: bool,
+        out: &mut Outputs,
+    ) -> Option<Taken> {
+        let mut taken = Taken::New(None);
+        if qos == QoS::ExactlyOnce && !rejected {
             // A rejected message is finished with its PUBREC and takes no identifier [MQTT-4.3.3-9].
-            let new = if rejected { true } else { self.inboxes.take(slot, packet_id) };
-            if !new {
-                return Taken::Known;
+            taken = self.take(id, packet_id);
+            if taken == Taken::Known {
+                return Some(taken);
             }
         }
+        let connection = self.connections.get_mut(id).expect("is being processed");
         let max = connection.settings().receive_maximum;
         // A 3.x client was not told of a maximum; the completion window bounds it by slowing it.
         if connection.version == Version::V5 && connection.inbound_inflight >= max {
-            if qos == QoS::ExactlyOnce {
-                self.inboxes.release(slot, packet_id); // it may come again on another connection
+            if qos == QoS::ExactlyOnce && !rejected {
+                self.release_taken(id, packet_id, out); // it may come again on another connection
             }
-            return Taken::TooMany;
+            return None;
         }
         connection.inbound_inflight = connection.inbound_inflight.saturating_add(1);
-        Taken::New
+        Some(taken)
     }
 
     /// A publish that is not to be routed, under the rules of its version and QoS.
@@ -194,9 +228,8 @@ impl Core {
         self.complete(now, id, completion(publish), Routed::DONE, Some(reason), out);
         if publish.qos == QoS::ExactlyOnce && version != Some(Version::V5) {
             // The client will go on with PUBREL.
-            let slot = self.connections.get(id).map(|connection| connection.inbox);
-            if let (Some(slot), Some(packet_id)) = (slot, publish.packet_id) {
-                self.inboxes.take(slot, packet_id);
+            if let Some(packet_id) = publish.packet_id {
+                self.take(id, packet_id);
             }
         }
     }
@@ -223,12 +256,6 @@ impl Core {
             self.watch_answers(now, id);
         }
     }
-}
-
-enum Taken {
-    New,
-    Known,
-    TooMany,
 }
 
 /// What is owed for a publish.

@@ -18,9 +18,6 @@ use crate::quota::{Rate, TOTALS, Total};
 use crate::tenant::TenantIndex;
 use crate::time::Now;
 
-/// Sessions measured in a turn.
-const SESSIONS_MAX: u32 = 4096;
-
 /// How long after one measuring the next begins, nanoseconds.
 const MEASURE_INTERVAL: u64 = 1_000_000_000;
 
@@ -133,13 +130,17 @@ impl Core {
     pub(super) fn go_on_measuring(&mut self, now: Now) {
         let Some(from) = self.measuring.slot else { return };
         let mut bytes = std::mem::take(&mut self.measuring.bytes);
-        let (sessions, next) = self.inboxes.page(from, SESSIONS_MAX);
-        for (_, session) in sessions {
-            let tenant = self.tenants.index(session.tenant(), &self.config).index();
+        let (sessions, next) = self.sessions_from(from);
+        let queued: Vec<_> = sessions
+            .iter()
+            .map(|session| (Arc::clone(session.tenant), session.stored.is_some(), session.queued().1))
+            .collect();
+        for (tenant, durable, queued_bytes) in queued {
+            let tenant = self.tenants.index(&tenant, &self.config).index();
             if bytes.len() <= tenant {
                 bytes.resize(tenant + 1, [0; 2]);
             }
-            bytes[tenant][usize::from(session.is_durable())] += session.queue.bytes();
+            bytes[tenant][usize::from(durable)] += queued_bytes;
         }
         self.measuring.slot = next;
         if next.is_none() {
@@ -183,9 +184,9 @@ impl Core {
         let denied = |limit| Denied::by(limit, ReasonCode::QUOTA_EXCEEDED);
         self.arm_measuring(now);
         let name = &self.tenants.get(tenant).name;
-        let former = self.inboxes.find_client(name, client).map(|slot| self.inboxes.get(slot));
-        let online = former.is_some_and(|session| session.connection().is_some());
-        let resumed = former.is_some_and(|session| session.is_durable() && !clean_start);
+        let former = self.session_of(name, client);
+        let online = former.as_ref().is_some_and(|session| session.inbox.is_some());
+        let resumed = former.is_some_and(|session| session.stored.is_some() && !clean_start);
         if !online {
             self.has_room(tenant, Total::Connections, 1).map_err(denied)?;
         }
@@ -210,8 +211,8 @@ impl Core {
         let denied = |limit| Denied::by(limit, ReasonCode::QUOTA_EXCEEDED);
         let connection = self.connections.get(id).expect("is being processed");
         let (tenant, session) = (connection.tenant, self.inboxes.get(connection.inbox));
-        let (durable, is_shared) = (session.is_durable(), parsed.share.is_some());
-        let new = !session.subscriptions.contains_key(filter.filter);
+        let (durable, is_shared) = (session.stored.is_some(), parsed.share.is_some());
+        let new = !self.subscribes_at(connection.inbox, filter.filter);
         if new {
             self.has_room(tenant, kind(is_shared, durable), 1).map_err(denied)?;
         }
@@ -237,7 +238,7 @@ impl Core {
     pub(super) fn check_unsubscribe(&mut self, now: Now, id: ConnectionId) -> Result<(), Limit> {
         let connection = self.connections.get(id).expect("is being processed");
         let (tenant, version) = (connection.tenant, connection.version);
-        let durable = self.inboxes.get(connection.inbox).is_durable();
+        let durable = self.inboxes.get(connection.inbox).stored.is_some();
         let rate = if durable { Rate::PersistentUnsubscribes } else { Rate::TransientUnsubscribes };
         match self.try_pay(now, tenant, rate, 1) {
             Err(limit) if version == Version::V5 => {

@@ -28,14 +28,18 @@ impl Core {
             (connection.settings().resend_seconds, connection.settings().resend_times_max);
         let quiet = now.monotonic.since(connection.last_progress) >= Duration::from_secs(u64::from(seconds));
         let slot = connection.inbox;
-        let waits = self.inboxes.get(slot).queue.is_in_flight();
+        let session = self.inboxes.get(slot);
+        let waits = match &session.stored {
+            Some(stored) => stored.is_in_flight(),
+            None => session.queue.is_in_flight(),
+        };
         let resent = &mut connection.extras().resent;
         if !quiet {
             *resent = 0;
         } else if waits && *resent < times_max && connection.send.is_empty() {
             connection.extras().resent += 1;
             self.counters.resends += 1;
-            self.inboxes.at(slot).queue.rewind();
+            self.rewind(slot);
             self.pump(now, id, out);
         }
         self.arm_resend(now, id);

@@ -97,7 +97,8 @@ impl Core {
         let Some(slot) = self.inboxes.find(request.session) else { return };
         let session = self.inboxes.at(slot);
         let waited_for = session.owed.as_mut().is_some_and(|owed| owed.on_page(request.number, log, page));
-        if let Some(id) = session.connection().filter(|_| waited_for) {
+        if waited_for {
+            let id = session.connection();
             self.pump_retained(now, id, out);
         }
     }
@@ -138,13 +139,13 @@ impl Core {
         let session = self.inboxes.get(connection.inbox);
         let owed = session.owed.as_ref()?;
         let settings = &self.tenants.get(connection.tenant).settings;
-        let queue = &session.queue;
+        let queued = self.queued_at(connection.inbox);
         let next_bytes = owed.peek().map_or(0, |(message, _)| message.bytes());
         let window = u32::from(connection.outbound_inflight_max).min(settings.queue_messages_max);
         let room = connection.send.len() <= UNSENT_BYTES_MAX.min(settings.send_bytes_max as usize)
-            && !queue.has_next()
-            && queue.len() < window
-            && (queue.len() == 0 || queue.bytes() + next_bytes <= settings.queue_bytes_max);
+            && !self.has_next(connection.inbox)
+            && queued < window
+            && (queued == 0 || self.queued_bytes(connection.inbox) + next_bytes <= settings.queue_bytes_max);
         room.then_some(connection.inbox)
     }
 
@@ -225,10 +226,27 @@ impl Core {
             let fields = Fields { packet_id: None, dup: false, qos, retain: true, subscription_id };
             self.send_unqueued(now, Some(id), &Publication::from(message), fields, out);
         } else {
-            let entry = Entry::new(Arc::clone(message), qos, true, subscription_id);
-            self.enqueue(now, inbox, entry);
-            self.pump(now, id, out);
+            self.queue_copy(now, id, inbox, message, options, out);
         }
         self.slow_publisher(now, None, None); // whoever retained it has long gone on
+    }
+
+    /// A copy that the client is to acknowledge.
+    fn queue_copy(
+        &mut self,
+        now: Now,
+        id: ConnectionId,
+        inbox: InboxSlot,
+        message: &Arc<Message>,
+        options: DeliveryOptions,
+        out: &mut Outputs,
+    ) {
+        if self.inboxes.get(inbox).stored.is_some() {
+            return self.append_copy(inbox, &Publication::from(message), options, out);
+        }
+        let qos = message.qos.min(options.qos());
+        let entry = Entry::new(Arc::clone(message), qos, true, options.subscription_id());
+        self.enqueue(now, inbox, entry);
+        self.pump(now, id, out);
     }
 }

@@ -15,6 +15,7 @@ use smallvec::SmallVec;
 
 use super::Core;
 use super::deadlines::Epoch;
+use super::tasks::StoredRoute;
 use crate::dist::Route;
 use crate::identity::CoreId;
 use crate::input::Outputs;
@@ -70,6 +71,12 @@ pub(super) enum RouteWait {
     Request(SubscribeWait, u16),
     /// One filter of an UNSUBSCRIBE.
     Removal(SubscribeWait),
+    /// Nobody but the start: it stood before.
+    Restored,
+    /// A task of a persistent session.
+    Stored(Box<StoredRoute>),
+    /// The same, for a route that is to go.
+    StoredRemoval(Box<StoredRoute>),
 }
 
 impl RouteWaits {
@@ -153,8 +160,10 @@ impl Core {
         };
         let tenant = Arc::clone(tenant);
         let body = match waiting.wait {
-            RouteWait::Removal(_) => Body::RemoveRoute { tenant, filter, route, change },
-            RouteWait::Filter(..) | RouteWait::Request(..) => {
+            RouteWait::Removal(_) | RouteWait::StoredRemoval(_) => {
+                Body::RemoveRoute { tenant, filter, route, change }
+            }
+            RouteWait::Filter(..) | RouteWait::Request(..) | RouteWait::Stored(_) | RouteWait::Restored => {
                 Body::AddRoute { tenant, filter, route, change }
             }
         };
@@ -174,7 +183,7 @@ impl Core {
             let (old, Waiting { wait, tenant, filter, route, .. }) = first.remove_entry();
             let index = match wait {
                 RouteWait::Filter(index) => Some(index),
-                RouteWait::Request(..) | RouteWait::Removal(_) => None,
+                _ => None,
             };
             let number = self.change_route(&tenant, Arc::clone(&filter), route, wait, Some(old));
             if let Some(local) = index.and_then(|index| self.tenants.at(index).local.get_mut(&filter))
@@ -253,6 +262,9 @@ impl Core {
     /// At the requester: the range takes no further member.
     pub(super) fn on_route_refused(&mut self, change: u64, out: &mut Outputs) {
         let Some(waiting) = self.route_waits.waits.remove(&change) else { return };
+        if let RouteWait::Stored(route) = waiting.wait {
+            return self.on_stored_route_refused(*route, &waiting.tenant, out);
+        }
         let (Route::Member(key, member), RouteWait::Request(wait, number)) = (waiting.route, waiting.wait)
         else {
             return;
@@ -320,6 +332,9 @@ impl Core {
             // What the cores sent before is here, but perhaps not with the session yet.
             RouteWait::Removal(wait) if self.postponed.make_wait(wait) => {}
             RouteWait::Removal(wait) => self.on_request_progress(wait, out),
+            RouteWait::Restored => self.on_route_restored(),
+            RouteWait::Stored(route) => self.on_stored_route(*route, false, out),
+            RouteWait::StoredRemoval(route) => self.on_stored_route(*route, true, out),
             RouteWait::Filter(tenant) => {
                 let Some(local) = self.tenants.at(tenant).local.get_mut(&filter) else { return };
                 let Some(waiting) = local.waiting.take_if(|waiting| waiting.change == change) else { return };

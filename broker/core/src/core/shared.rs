@@ -17,7 +17,8 @@ use mqtt::{QoS, ReasonCode, Share};
 use smallvec::SmallVec;
 
 use super::Core;
-use super::members::{Loads, Members, takes};
+use super::append::AnswerTo;
+use super::members::{Loads, Members};
 use crate::config::SharedStrategy;
 use crate::counters::DropReason;
 use crate::delivery::DeliveryOptions;
@@ -125,11 +126,12 @@ impl Core {
                 return u16::from(attempt.reply.is_some());
             }
             let group = attempt.group;
+            let to = attempt.reply.map(|reply| AnswerTo { core: self.id, reply });
             let offered = self
                 .check_member(member, group, attempt.again)
-                .and_then(|()| self.offer_member(now, publication, group, member, attempt.forced, out));
+                .and_then(|()| self.offer_member(now, publication, group, member, attempt.forced, to, out));
             match offered {
-                Ok(()) => return 0,
+                Ok(waiting) => return waiting,
                 Err(refusal) => attempt.refuse(member, refusal),
             }
         }
@@ -148,9 +150,8 @@ impl Core {
             client_hash: publication.publisher.client_hash,
             topic: publication.topic,
         };
-        let (id, inboxes) = (self.id, &self.inboxes);
+        let mut random = std::mem::take(&mut self.random);
         let (busy, loads) = (&self.shared.busy, &self.shared.loads);
-        let connections = &self.connections;
         let waits = attempt.forced || attempt.group.ordered;
         // Judged before the choice, so that the strategy does not move on from a member that is not free.
         let free = |member: &Member| {
@@ -158,21 +159,19 @@ impl Core {
             if waits || attempt.tried.contains(&session) {
                 return !attempt.tried.contains(&session);
             }
-            if member.target.core == id {
-                inboxes.find(session).is_some_and(|slot| takes(inboxes.get(slot), connections).is_ok())
+            if member.target.core == self.id {
+                self.inboxes.find(session).is_some_and(|slot| self.takes(slot).is_ok())
             } else {
                 !busy.contains(&session)
             }
         };
         let load = |member: &Member| {
             let session = member.target.session;
-            if member.target.core == id {
-                inboxes.find(session).map_or(0, |slot| inboxes.get(slot).queue.len())
-            } else {
-                loads.of(session)
-            }
+            if member.target.core == self.id { self.queued(session).unwrap_or(0) } else { loads.of(session) }
         };
-        choose(state, choice, attempt.members, &mut self.random, free, load)
+        let chosen = choose(state, choice, attempt.members, &mut random, free, load);
+        self.random = random;
+        chosen
     }
 
     /// A member elsewhere could not take a message: the next one is tried.

@@ -14,6 +14,7 @@ use super::close::Denied;
 use super::greet::topic_limit;
 use super::quotas::kind;
 use super::route_changes::RouteWait;
+use super::subscriptions::StoredChanges;
 use crate::config::Settings;
 use crate::connection::SubscribeRequest;
 use crate::delivery::DeliveryOptions;
@@ -48,17 +49,22 @@ impl Core {
         }
         self.charge_filters(subscribe.filters.len());
         let mut request = self.begin_request(id, subscribe.packet_id, false);
+        let mut changes = StoredChanges::new();
         for filter in subscribe.filters {
             let wait = SubscribeWait { connection: id, request: request.number };
             let reason = match self.judge_filter(id, &filter, subscribe.subscription_id) {
                 Ok(parsed) => match self.check_subscribe(now, id, &filter, &parsed) {
-                    Ok(()) => self.subscribe(&mut request, wait, &filter, parsed, subscribe.subscription_id),
+                    Ok(()) => {
+                        let id = subscribe.subscription_id;
+                        self.subscribe(&mut request, wait, &filter, parsed, id, &mut changes)
+                    }
                     Err(denied) => self.count_denied(id, denied, out),
                 },
                 Err(denied) => self.count_denied(id, denied, out),
             };
             request.reasons.push(reason);
         }
+        request.waiting += self.propose_subscriptions(id, request.number, changes, out);
         self.enter_request(id, request, out);
     }
 
@@ -80,10 +86,13 @@ impl Core {
     ) {
         self.charge_filters(unsubscribe.filters.len());
         let mut request = self.begin_request(id, unsubscribe.packet_id, true);
+        let mut changes = StoredChanges::new();
         for filter in unsubscribe.filters {
             let wait = SubscribeWait { connection: id, request: request.number };
             let reason = match (mqtt::validate_filter(filter), self.check_unsubscribe(now, id)) {
-                (Ok(parsed), Ok(())) => self.unsubscribe(&mut request, wait, filter, parsed, out),
+                (Ok(parsed), Ok(())) => {
+                    self.unsubscribe(&mut request, wait, filter, parsed, &mut changes, out)
+                }
                 (Err(_), _) => ReasonCode::TOPIC_FILTER_INVALID,
                 // 0x97 is not among the codes of UNSUBACK.
                 (_, Err(_)) => ReasonCode::UNSPECIFIED_ERROR,
@@ -92,6 +101,7 @@ impl Core {
         }
         let wait = SubscribeWait { connection: id, request: request.number };
         request.waiting += u32::from(self.postponed.make_wait(wait));
+        request.waiting += self.propose_subscriptions(id, request.number, changes, out);
         self.enter_request(id, request, out);
     }
 
@@ -153,12 +163,12 @@ impl Core {
         if !connection.grant.as_ref().is_some_and(|grant| grant.may_subscribe(parsed.filter)) {
             return Err(ReasonCode::NOT_AUTHORIZED.into());
         }
-        let session = self.inboxes.get(connection.inbox);
-        let subscriptions = &session.subscriptions;
+        let inbox = connection.inbox;
         let max = settings.subscriptions_max as usize;
         // A client that takes none of its retained messages may ask for them as often as it may subscribe.
-        let streams = session.owed.as_ref().map_or(0, |owed| owed.len());
-        if streams >= max || subscriptions.len() >= max && !subscriptions.contains_key(filter.filter) {
+        let streams = self.inboxes.get(inbox).owed.as_ref().map_or(0, |owed| owed.len());
+        if streams >= max || self.subscriptions_at(inbox) >= max && !self.subscribes_at(inbox, filter.filter)
+        {
             return Err(Denied::by(Limit::Subscriptions, ReasonCode::QUOTA_EXCEEDED));
         }
         Ok(parsed)
@@ -172,6 +182,7 @@ impl Core {
         filter: &SubscribeFilter<'_>,
         parsed: Filter<'_>,
         subscription_id: Option<u32>,
+        changes: &mut StoredChanges,
     ) -> ReasonCode {
         let connection = self.connections.get(wait.connection).expect("is being processed");
         let (tenant, slot) = (connection.tenant, connection.inbox);
@@ -180,34 +191,27 @@ impl Core {
         let granted = filter.options.qos.min(qos_max);
         let options = SubscriptionOptions { qos: granted, ..filter.options };
         let delivery = DeliveryOptions::new(options, subscription_id);
-        let new = self.inboxes.subscribe(slot, filter.filter, delivery);
-        let session = self.inboxes.get(slot);
-        let (target, durable) = (self.target(session.incarnation(), delivery), session.is_durable());
-        if new {
-            self.enter_total(tenant, kind(parsed.share.is_some(), durable), 1);
-        }
+        let new = !self.subscribes_at(slot, filter.filter);
         let number = u16::try_from(request.reasons.len()).expect("as many as subscribe_filters_max");
+        if self.change_stored((wait, number), slot, filter.filter, Some(delivery), changes) {
+            request.waiting += 1;
+        } else {
+            self.inboxes.subscribe(slot, filter.filter, delivery);
+        }
+        let session = self.inboxes.get(slot);
+        let (target, volatile) = (self.target(session.incarnation(), delivery), session.stored.is_none());
+        if new {
+            self.enter_total(tenant, kind(parsed.share.is_some(), !volatile), 1);
+        }
         match parsed.share {
-            Some(share) => {
-                let (key, member) = self.member(share, parsed.filter, target, durable);
-                self.add_route(
-                    &name,
-                    parsed.filter,
-                    Route::Member(key, member),
-                    RouteWait::Request(wait, number),
-                );
+            Some(share) if volatile => {
+                let (key, member) = self.member(share, parsed.filter, target, false);
+                let wait = RouteWait::Request(wait, number);
+                self.add_route(&name, parsed.filter, Route::Member(key, member), wait);
                 request.waiting += 1;
             }
-            None if durable => {
-                self.add_route(
-                    &name,
-                    parsed.filter,
-                    Route::Session(target),
-                    RouteWait::Request(wait, number),
-                );
-                request.waiting += 1;
-            }
-            None => request.waiting += u32::from(self.add_local(tenant, parsed.filter, delivery, wait)),
+            _ if !volatile => {}
+            _ => request.waiting += u32::from(self.add_local(tenant, parsed.filter, delivery, wait)),
         }
         let wanted = match options.retain_handling {
             RetainHandling::Send => true,
@@ -226,32 +230,38 @@ impl Core {
         wait: SubscribeWait,
         filter: &str,
         parsed: Filter<'_>,
+        changes: &mut StoredChanges,
         out: &mut Outputs,
     ) -> ReasonCode {
         let connection = self.connections.get(wait.connection).expect("is being processed");
         let (tenant, slot) = (connection.tenant, connection.inbox);
         // One that is not there any more may have routes that are still going: the answer waits for them, for after
         // it nothing may be sent by them [MQTT-3.10.4-2].
-        let reason = match self.inboxes.unsubscribe(slot, filter) {
-            true => ReasonCode::SUCCESS,
-            false => ReasonCode::NO_SUBSCRIPTION_EXISTED,
-        };
+        let there = self.subscribes_at(slot, filter);
+        let reason = if there { ReasonCode::SUCCESS } else { ReasonCode::NO_SUBSCRIPTION_EXISTED };
         if parsed.share.is_none() {
             self.give_up_retained(wait.connection, parsed.filter);
         }
-        let name = Arc::clone(&self.tenants.get(tenant).name);
-        let session = self.inboxes.get(slot);
-        let (target, durable) =
-            (self.target(session.incarnation(), DeliveryOptions::default()), session.is_durable());
-        if reason == ReasonCode::SUCCESS {
+        if there {
+            let durable = self.inboxes.get(slot).stored.is_some();
             self.leave_total(tenant, kind(parsed.share.is_some(), durable), 1);
         }
+        if there && self.change_stored((wait, 0), slot, filter, None, changes) {
+            request.waiting += 1;
+            return reason;
+        }
+        let name = Arc::clone(&self.tenants.get(tenant).name);
+        self.inboxes.unsubscribe(slot, filter);
+        let session = self.inboxes.get(slot);
+        let target = self.target(session.incarnation(), DeliveryOptions::default());
         let route = match parsed.share {
+            _ if session.stored.is_some() => {
+                self.stored_route(session.incarnation(), filter, DeliveryOptions::default())
+            }
             Some(share) => {
-                let (key, member) = self.member(share, parsed.filter, target, durable);
+                let (key, member) = self.member(share, parsed.filter, target, false);
                 Route::Member(key, member)
             }
-            None if durable => Route::Session(target),
             None => {
                 if reason == ReasonCode::SUCCESS {
                     self.remove_local(&name, parsed.filter, wait.connection, out);

@@ -35,6 +35,8 @@ pub(super) enum Timer {
     Measure,
     /// A 3.x client may have to be sent again what it has not acknowledged.
     Resend(ConnectionId),
+    /// Publishers may be forgotten.
+    Forget,
     /// The orderly stop goes on.
     Stop,
 }
@@ -76,14 +78,11 @@ impl Core {
             Timer::Outbound(id) => self.on_outbound_timer(now, id, out),
             Timer::Answers(id, front) => self.on_answers_timer(now, id, front, out),
             Timer::Requests => self.on_requests_timer(),
-            Timer::Session(incarnation) => {
-                let mut effects = std::mem::take(&mut self.effects);
-                self.inboxes.on_due(incarnation, now.wall, &mut effects);
-                self.settle(now, effects, out);
-            }
+            Timer::Session(incarnation) => self.on_session_timer(incarnation, out),
             Timer::Retained(slot) => self.on_retained_timer(now, slot),
             Timer::Measure => self.on_measure_timer(),
             Timer::Resend(id) => self.on_resend_timer(now, id, out),
+            Timer::Forget => self.on_forget_timer(now, out),
             Timer::Stop => self.on_stop_timer(now, out),
         }
     }
@@ -98,7 +97,7 @@ impl Core {
                 // What it sends lies in its socket.
                 connection.timer = self.wheel.arm(now.monotonic.after(PAUSED_RETRY).0, Timer::Connection(id));
             }
-            Phase::Connecting | Phase::Deciding(_) | Phase::Authenticating(_) => {
+            Phase::Connecting | Phase::Deciding(_) | Phase::Authenticating(_) | Phase::Attaching => {
                 self.counters.connect_timeouts += 1;
                 self.notice(id, Event::ConnectTimeout, out);
                 self.abort(id, out);

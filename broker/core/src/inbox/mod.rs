@@ -1,16 +1,19 @@
-//! inbox: the sessions that are at home on this core, and what waits for them.
+//! inbox: the sessions of the clients that are connected to this core.
 //!
 //! A deterministic state machine: every method that changes something is one command of plain data, with
 //! the proposer's wall time where time matters; what follows from it for others is appended as
 //! [`Effect`]s. It knows neither packets nor sockets nor the other services.
 //!
 //! A session of a client that will not come back (session expiry 0) is *volatile*: it lives and dies with
-//! its connection. All others are *durable*: they wait for their client until they expire.
+//! its connection, and all of it is here. All others are *persistent*: they wait for their client until they
+//! expire, their state is that of a range ([`crate::ranges::inbox`]), and here is only what concerns their
+//! present connection ([`Stored`]).
 
 mod overtaken;
 mod owed;
 mod queue;
 mod session;
+mod stored;
 
 use hashbrown::{HashMap, HashTable};
 use mqtt::PacketId;
@@ -20,15 +23,15 @@ use std::hash::{BuildHasher, Hash, Hasher};
 use std::sync::Arc;
 
 pub use owed::{Ask, Owed, Step};
-pub use queue::{Acknowledged, Delivery, Entry, Leftover, Next, Pushed, Queue, QueueLimits};
+pub use queue::{Acknowledged, Delivery, Entry, Leftover, Next, Pushed, Queue, QueueLimits, packet_id_at};
 pub use session::{Inbox, Will};
+pub use stored::{NextStored, Progress, Received, Stored, TakenHere};
 
 use crate::access::Grant;
 use crate::delivery::DeliveryOptions;
 use crate::identity::{ConnectionId, Incarnation};
 use crate::message::Message;
 use crate::time::Wall;
-use crate::wheel::TimerId;
 
 /// Where a session stands in its core's table; reused after the session's end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -49,23 +52,10 @@ pub struct Attach<'a> {
     pub client: &'a str,
     /// Its connection.
     pub connection: ConnectionId,
-    /// Forget a former session.
-    pub clean_start: bool,
-    /// How long the session outlives the connection; `u32::MAX` is for ever.
-    pub expiry_seconds: u32,
     /// The will of this connection.
     pub will: Option<Box<Will>>,
-    /// The name of the session if a new one begins.
+    /// The name of the session.
     pub incarnation: Incarnation,
-}
-
-/// What a client found when it connected.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Attached {
-    /// The session's place.
-    pub slot: InboxSlot,
-    /// There was one before.
-    pub session_present: bool,
 }
 
 /// What follows from a command.
@@ -82,15 +72,11 @@ pub enum Effect {
         /// What it may do.
         grant: Option<Arc<Grant>>,
     },
-    /// The session wants to be told of this moment by [`Inboxes::on_due`], and of no other.
-    Due(Incarnation, Wall),
-    /// Nothing is due for a session any more: the timer for it is to be cancelled.
-    NothingDue(TimerId),
     /// A session has ended: its routes and what it left are to be dealt with.
     Ended(Box<Ended>),
 }
 
-/// A session that is no more.
+/// A volatile session that is no more.
 #[derive(Debug)]
 pub struct Ended {
     /// Whose.
@@ -99,23 +85,23 @@ pub struct Ended {
     pub client: Box<str>,
     /// Which.
     pub incarnation: Incarnation,
-    /// Whether it was durable, and so had routes of its own.
-    pub durable: bool,
-    /// The connection it had when it ended, if it was volatile: its place in local fan-out lists.
-    pub connection: Option<ConnectionId>,
+    /// The connection that it had: its place in local fan-out lists.
+    pub connection: ConnectionId,
     /// Its subscriptions, as the client spelled them: a million, perhaps, to be taken out bit by bit.
     pub subscriptions: BTreeMap<Box<str>, DeliveryOptions>,
     /// Its messages.
     pub queue: Queue,
 }
 
-/// All sessions at home on this core.
+/// All sessions of clients that are connected to this core.
 pub struct Inboxes {
     /// Boxed, so that the table never moves them and a free slot costs little.
     sessions: Slab<Box<Inbox>>,
     /// Slots by tenant and client id.
     by_client: HashTable<u32>,
     by_incarnation: HashMap<Incarnation, u32, foldhash::fast::FixedState>,
+    /// How many are persistent.
+    stored: usize,
     hasher: foldhash::fast::FixedState,
 }
 
@@ -127,13 +113,14 @@ impl Inboxes {
             sessions: Slab::new(),
             by_client: HashTable::new(),
             by_incarnation: HashMap::with_hasher(hasher.clone()),
+            stored: 0,
             hasher,
         }
     }
 
-    /// How many sessions there are.
-    pub fn len(&self) -> usize {
-        self.sessions.len()
+    /// How many sessions there are that do not last.
+    pub fn volatile(&self) -> usize {
+        self.sessions.len() - self.stored
     }
 
     /// Some of the sessions, from a place in the table on, each with its place; and where to go on, if that is not the
@@ -159,62 +146,49 @@ impl Inboxes {
         self.by_incarnation.get(&incarnation).map(|slot| InboxSlot(*slot))
     }
 
-    /// A client connects: its session is resumed or begun, its former connection loses it.
-    pub fn attach(&mut self, attach: Attach<'_>, now: Wall, effects: &mut Vec<Effect>) -> Attached {
-        let mut resumed = None;
-        if let Some(slot) = self.find_client(attach.tenant, attach.client) {
-            let session = &mut self.sessions[slot.index()];
-            if let Some(connection) = session.connection() {
-                effects.push(Effect::TakenOver(connection));
-            }
-            if attach.clean_start || session.is_over(now) {
-                self.end(slot, now, effects);
-            } else {
-                session.leave(now, effects);
-                effects.extend(session.take_timer().map(Effect::NothingDue));
-                resumed = Some(slot);
-            }
-        }
-        let session_present = resumed.is_some();
-        let slot = resumed.unwrap_or_else(|| self.begin(&attach));
-        self.sessions[slot.index()].enter(attach.connection, attach.expiry_seconds, attach.will);
-        Attached { slot, session_present }
+    /// A client without a persistent session connects; one that it had before ends, and its connection with it.
+    pub fn attach(&mut self, attach: Attach<'_>, now: Wall, effects: &mut Vec<Effect>) -> InboxSlot {
+        self.end_former(attach.tenant, attach.client, now, effects);
+        let Attach { tenant, client, connection, will, incarnation } = attach;
+        let mut session = Inbox::new(Arc::clone(tenant), client, incarnation, connection);
+        session.enter(0, will);
+        self.insert(session)
     }
 
-    /// A connection has ended. `keep_will` is false after a DISCONNECT that said so [MQTT-3.14.4-3];
-    /// `expiry_seconds` comes from such a packet, if it changed the session expiry.
-    pub fn detach(
+    /// A client with a persistent session has connected. It has no other session here.
+    pub fn attach_stored(
         &mut self,
-        slot: InboxSlot,
-        keep_will: bool,
-        expiry_seconds: Option<u32>,
-        now: Wall,
-        effects: &mut Vec<Effect>,
-    ) {
-        let session = &mut self.sessions[slot.index()];
-        if !keep_will {
-            session.discard_will();
-        }
-        if let Some(seconds) = expiry_seconds {
-            session.set_expiry(seconds);
-        }
-        if session.expiry_seconds() == 0 {
+        (tenant, client): (&Arc<str>, &str),
+        connection: ConnectionId,
+        (incarnation, expiry_seconds): (Incarnation, u32),
+        stored: Stored,
+    ) -> InboxSlot {
+        let mut session = Inbox::new(Arc::clone(tenant), client, incarnation, connection);
+        session.enter(expiry_seconds, None);
+        session.stored = Some(Box::new(stored));
+        self.insert(session)
+    }
+
+    /// The volatile session that a client has here ends, because it connects anew.
+    pub fn end_former(&mut self, tenant: &str, client: &str, now: Wall, effects: &mut Vec<Effect>) {
+        if let Some(slot) = self.find_client(tenant, client) {
+            effects.push(Effect::TakenOver(self.sessions[slot.index()].connection()));
             self.end(slot, now, effects);
-        } else {
-            session.wait(now, effects);
         }
     }
 
-    /// A moment that a session asked for has come: its will is published, or it ends.
-    pub fn on_due(&mut self, incarnation: Incarnation, now: Wall, effects: &mut Vec<Effect>) {
-        let Some(slot) = self.find(incarnation) else { return };
-        if self.sessions[slot.index()].is_expired(now) {
-            self.end(slot, now, effects);
-        } else {
-            let session = &mut self.sessions[slot.index()];
-            session.publish_due_will(now, effects);
-            session.ask_for_due(effects);
+    /// The connection of a volatile session has ended. `keep_will` is false after a DISCONNECT that said so
+    /// [MQTT-3.14.4-3].
+    pub fn detach(&mut self, slot: InboxSlot, keep_will: bool, now: Wall, effects: &mut Vec<Effect>) {
+        if !keep_will {
+            self.sessions[slot.index()].discard_will();
         }
+        self.end(slot, now, effects);
+    }
+
+    /// The connection of a persistent session has ended.
+    pub fn detach_stored(&mut self, slot: InboxSlot) -> Box<Inbox> {
+        self.remove(slot)
     }
 
     /// Adds or changes a subscription; true if it is new.
@@ -237,12 +211,7 @@ impl Inboxes {
         self.sessions[slot.index()].release(packet_id)
     }
 
-    /// Ends a session whose client is away, before its time.
-    pub fn end_away(&mut self, slot: InboxSlot, now: Wall, effects: &mut Vec<Effect>) {
-        self.end(slot, now, effects);
-    }
-
-    /// A client's session.
+    /// The session that a client has here.
     pub fn find_client(&self, tenant: &str, client: &str) -> Option<InboxSlot> {
         let found = self.by_client.find(self.hash(tenant, client), |slot| {
             let session = &self.sessions[*slot as usize];
@@ -251,10 +220,10 @@ impl Inboxes {
         found.map(|slot| InboxSlot(*slot))
     }
 
-    fn begin(&mut self, attach: &Attach<'_>) -> InboxSlot {
-        let durable = attach.expiry_seconds > 0;
-        let session = Inbox::new(Arc::clone(attach.tenant), attach.client, attach.incarnation, durable);
-        let hash = self.hash(attach.tenant, attach.client);
+    fn insert(&mut self, session: Inbox) -> InboxSlot {
+        let hash = self.hash(&session.tenant, &session.client);
+        let incarnation = session.incarnation();
+        self.stored += usize::from(session.stored.is_some());
         let slot =
             u32::try_from(self.sessions.insert(Box::new(session))).expect("bounded by connections_max");
         let (sessions, hasher) = (&self.sessions, &self.hasher);
@@ -262,22 +231,28 @@ impl Inboxes {
             let session = &sessions[*slot as usize];
             hash_client(hasher, &session.tenant, &session.client)
         });
-        let previous = self.by_incarnation.insert(attach.incarnation, slot);
+        let previous = self.by_incarnation.insert(incarnation, slot);
         assert!(previous.is_none(), "incarnations are unique");
         InboxSlot(slot)
     }
 
-    fn end(&mut self, slot: InboxSlot, now: Wall, effects: &mut Vec<Effect>) {
-        let mut session = self.sessions.remove(slot.index());
+    fn remove(&mut self, slot: InboxSlot) -> Box<Inbox> {
+        let session = self.sessions.remove(slot.index());
+        self.stored -= usize::from(session.stored.is_some());
         let hash = self.hash(&session.tenant, &session.client);
         if let Ok(entry) = self.by_client.find_entry(hash, |other| *other == slot.0) {
             entry.remove();
         }
         self.by_incarnation.remove(&session.incarnation());
+        session
+    }
+
+    fn end(&mut self, slot: InboxSlot, now: Wall, effects: &mut Vec<Effect>) {
+        let mut session = self.remove(slot);
+        assert!(session.stored.is_none(), "a persistent session ends in its range");
         if let Some(will) = session.take_will() {
             effects.push(session.publish(*will, now));
         }
-        effects.extend(session.take_timer().map(Effect::NothingDue));
         effects.push(Effect::Ended(Box::new(session.into_ended())));
     }
 

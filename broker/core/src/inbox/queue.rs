@@ -24,7 +24,7 @@ use crate::message::Message;
 use crate::time::Wall;
 
 /// Packet identifiers are 1 to 65 535; the unfinished span must stay below that many.
-const PACKET_IDS: u64 = 65_535;
+pub(super) const PACKET_IDS: u64 = 65_535;
 
 /// One message of a session.
 #[derive(Debug)]
@@ -209,7 +209,7 @@ impl Queue {
     /// answers None.
     pub fn next(&mut self, window: u16, now: Wall) -> Option<Next> {
         while let Some(entry) = self.entries.get_mut(self.cursor) {
-            let packet_id = packet_id(self.first + self.cursor as u64);
+            let packet_id = packet_id_at(self.first + self.cursor as u64);
             match entry.state {
                 State::Done => self.pass(0),
                 State::Received => {
@@ -396,7 +396,7 @@ impl Queue {
 }
 
 /// The packet identifier of a place in the sequence.
-fn packet_id(sequence: u64) -> PacketId {
+pub fn packet_id_at(sequence: u64) -> PacketId {
     let value = u16::try_from(sequence % PACKET_IDS + 1).expect("1 to 65535");
     PacketId::new(value).expect("not 0")
 }

@@ -1,41 +1,52 @@
 //! QoS 2 publishes that this range has applied and that their publishers may repeat.
 
+use std::collections::BTreeMap;
+
+use foldhash::fast::FixedState;
 use hashbrown::HashMap;
 
 use super::inbox::command::ArchivedOrigin;
 use crate::identity::Incarnation;
 
-/// By publishing session: its publishes, ascending by generation, each with the entry that brought it.
+/// By publishing session and generation: whom each publish was for, each with the attempt that reached it. An attempt
+/// may come in several commands: a part of its receivers in each, or a shared subscription's.
 ///
 /// A checkpoint writes all of it, as it stands at the checkpoint's first entry: a replay from there meets each
 /// publish with exactly what was known before it.
 #[derive(Debug)]
 pub(super) struct Seen {
-    publishes: HashMap<Incarnation, Vec<Publish>, foldhash::fast::FixedState>,
+    publishers: HashMap<Incarnation, BTreeMap<u64, Vec<For>>, FixedState>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Publish {
-    generation: u64,
-    /// Of the entry in which it came first.
-    index: u64,
+struct For {
+    /// What tells the receivers of one publish from each other, by the range's own rule.
+    target: u64,
+    attempt: u64,
 }
+
+/// A publish as it stands in a checkpoint: publishing session, generation, target, attempt.
+pub(super) type SeenV1 = (u64, u64, u64, u64);
 
 impl Seen {
     pub(super) fn new(seed: u64) -> Seen {
-        Seen { publishes: HashMap::with_hasher(foldhash::fast::FixedState::with_seed(seed)) }
+        Seen { publishers: HashMap::with_hasher(FixedState::with_seed(seed)) }
     }
 
-    /// Notes a publish: true if an earlier entry brought it. What its publisher cannot repeat any more is
-    /// forgotten.
-    pub(super) fn is_repeat(&mut self, origin: &ArchivedOrigin, index: u64) -> bool {
-        let publishes = self.publishes.entry(Incarnation(origin.incarnation.to_native())).or_default();
+    /// Notes that a publish comes for a receiver: true if another attempt has reached it. What its publisher cannot
+    /// repeat any more is forgotten.
+    pub(super) fn is_repeat(&mut self, origin: &ArchivedOrigin, target: u64) -> bool {
+        let publishes = self.publishers.entry(Incarnation(origin.incarnation.to_native())).or_default();
         let (generation, oldest) = (origin.generation.to_native(), origin.oldest.to_native());
-        publishes.drain(..publishes.partition_point(|publish| publish.generation < oldest));
-        match publishes.binary_search_by_key(&generation, |publish| publish.generation) {
-            Ok(at) => publishes[at].index < index,
+        let attempt = origin.attempt.to_native();
+        while publishes.first_key_value().is_some_and(|(generation, _)| *generation < oldest) {
+            publishes.pop_first();
+        }
+        let targets = publishes.entry(generation).or_default();
+        match targets.binary_search_by_key(&target, |seen| seen.target) {
+            Ok(at) => targets[at].attempt != attempt,
             Err(at) => {
-                publishes.insert(at, Publish { generation, index });
+                targets.insert(at, For { target, attempt });
                 false
             }
         }
@@ -43,30 +54,34 @@ impl Seen {
 
     /// A publisher's session has ended.
     pub(super) fn forget(&mut self, incarnation: Incarnation) {
-        self.publishes.remove(&incarnation);
+        self.publishers.remove(&incarnation);
     }
 
-    /// Everything, in a fixed order: publishing session, generation, entry.
-    pub(super) fn to_list(&self) -> Vec<(u64, u64, u64)> {
-        let all = self.publishes.iter().flat_map(|(incarnation, publishes)| {
-            publishes.iter().map(|publish| (incarnation.0, publish.generation, publish.index))
-        });
-        let mut list: Vec<_> = all.collect();
+    /// Everything, in a fixed order.
+    pub(super) fn to_list(&self) -> Vec<SeenV1> {
+        let mut list = Vec::new();
+        for (incarnation, publishes) in &self.publishers {
+            for (generation, targets) in publishes {
+                list.extend(
+                    targets.iter().map(|seen| (incarnation.0, *generation, seen.target, seen.attempt)),
+                );
+            }
+        }
         list.sort_unstable();
         list
     }
 
     /// Takes what [`Seen::to_list`] gave.
-    pub(super) fn restore(&mut self, list: Vec<(u64, u64, u64)>) {
-        for (incarnation, generation, index) in list {
-            let publishes = self.publishes.entry(Incarnation(incarnation)).or_default();
-            publishes.push(Publish { generation, index });
+    pub(super) fn restore(&mut self, list: Vec<SeenV1>) {
+        for (incarnation, generation, target, attempt) in list {
+            let publishes = self.publishers.entry(Incarnation(incarnation)).or_default();
+            publishes.entry(generation).or_default().push(For { target, attempt });
         }
     }
 
     /// Publishes remembered.
     #[cfg(test)]
     pub(super) fn len(&self) -> usize {
-        self.publishes.values().map(Vec::len).sum()
+        self.publishers.values().map(BTreeMap::len).sum()
     }
 }

@@ -7,6 +7,7 @@
 //! data directory there is the same log on a disk in memory, which the core serves itself.
 
 mod memory;
+mod message;
 mod open;
 mod retained;
 mod stored_log;
@@ -98,6 +99,11 @@ impl Storage {
         &self.logs[usize::from(slot.0)]
     }
 
+    /// The log, if it is one of this core's.
+    pub fn log_if(&self, slot: LogSlot) -> Option<&StoredLog> {
+        self.logs.get(usize::from(slot.0))
+    }
+
     pub fn log_mut(&mut self, slot: LogSlot) -> &mut StoredLog {
         &mut self.logs[usize::from(slot.0)]
     }
@@ -122,6 +128,16 @@ impl Storage {
         for log in &mut self.logs {
             log.flush(now, &mut self.requests);
         }
+    }
+
+    /// How many persistent sessions there are.
+    pub fn sessions(&self) -> usize {
+        self.logs.iter().map(|log| log.inbox.machine().sessions()).sum()
+    }
+
+    /// Whether everything written is durable, and applied.
+    pub fn is_quiet(&self) -> bool {
+        self.logs.iter().all(StoredLog::is_quiet)
     }
 
     /// Does what the logs ask for, if they are in memory: true if they are to have another turn.

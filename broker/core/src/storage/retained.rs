@@ -77,6 +77,7 @@ impl StoredLog {
             expires: (expires != u64::MAX).then_some(Wall(expires)),
             qos: QoS::from_bits(head.qos).expect("written from a QoS"),
             retain: head.retain,
+            origin: None,
         }
     }
 }

@@ -182,6 +182,12 @@ impl StoredLog {
         self.log.next_lsn() == self.mark.next() || self.marks_left == 0
     }
 
+    pub(super) fn is_quiet(&self) -> bool {
+        !self.inbox.is_dirty()
+            && !self.retain.is_dirty()
+            && self.log.durable() == self.log.next_lsn().previous()
+    }
+
     pub(super) fn is_poisoned(&self) -> bool {
         self.log.poison().is_some()
     }

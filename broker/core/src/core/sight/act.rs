@@ -6,7 +6,7 @@ use mqtt::{PacketId, SubscribeFilter};
 
 use super::super::Core;
 use super::super::greet::topic_limit;
-use super::SESSIONS_LOOKS_MAX;
+use super::super::subscriptions::StoredChanges;
 use crate::connection::Connection;
 use crate::identity::ConnectionId;
 use crate::inbox::InboxSlot;
@@ -44,18 +44,17 @@ impl Core {
         from: u32,
         out: &mut Outputs,
     ) -> Progress {
-        let (sessions, mut next) = self.inboxes.page(from, SESSIONS_LOOKS_MAX);
+        let (sessions, mut next) = self.sessions_from(from);
         let mut connections = Vec::new();
-        for (slot, session) in sessions {
-            let Some(connection) = session.connection().filter(|_| **session.tenant() == *tenant) else {
+        for session in &sessions {
+            let Some(connection) = session.connection().filter(|_| **session.tenant == *tenant) else {
                 continue;
             };
-            let name = session.grant.as_ref().map_or("", |grant| grant.user());
-            if user.is_some_and(|user| user != name) {
+            if user.is_some_and(|user| user != self.user_of(session)) {
                 continue;
             }
             if connections.len() == ENDED_MAX {
-                next = Some(slot.0);
+                next = Some(session.place);
                 break;
             }
             connections.push(connection);
@@ -72,8 +71,8 @@ impl Core {
 
     /// A client's session and its connection.
     fn client_online(&self, tenant: &str, client: &str) -> Result<(InboxSlot, ConnectionId), Refusal> {
-        let slot = self.inboxes.find_client(tenant, client).ok_or(Refusal::NoSession)?;
-        let connection = self.inboxes.get(slot).connection();
+        let connection = self.session_of(tenant, client).ok_or(Refusal::NoSession)?.connection();
+        let slot = self.inboxes.find_client(tenant, client).ok_or(Refusal::Away)?;
         let online = |id: &ConnectionId| self.connections.get(*id).is_some_and(Connection::is_online);
         Ok((slot, connection.filter(online).ok_or(Refusal::Away)?))
     }
@@ -108,6 +107,7 @@ impl Core {
             expires: expiry_seconds.map(|seconds| now.wall.after_seconds(seconds)),
             qos,
             retain,
+            origin: None,
         };
         self.publish_own(now, message, out);
         Ok(())
@@ -129,8 +129,10 @@ impl Core {
         let mut request = self.begin_request(id, NO_PACKET, false);
         request.asked = Some(number);
         let wait = SubscribeWait { connection: id, request: request.number };
-        let reason = self.subscribe(&mut request, wait, &filter, parsed, *subscription_id);
+        let mut changes = StoredChanges::new();
+        let reason = self.subscribe(&mut request, wait, &filter, parsed, *subscription_id, &mut changes);
         request.reasons.push(reason);
+        request.waiting += self.propose_subscriptions(id, request.number, changes, out);
         self.enter_request(id, request, out);
         Ok(())
     }
@@ -149,8 +151,10 @@ impl Core {
         let mut request = self.begin_request(id, NO_PACKET, true);
         request.asked = Some(number);
         let wait = SubscribeWait { connection: id, request: request.number };
-        let reason = self.unsubscribe(&mut request, wait, filter, parsed, out);
+        let mut changes = StoredChanges::new();
+        let reason = self.unsubscribe(&mut request, wait, filter, parsed, &mut changes, out);
         request.reasons.push(reason);
+        request.waiting += self.propose_subscriptions(id, request.number, changes, out);
         request.waiting += u32::from(self.postponed.make_wait(wait));
         self.enter_request(id, request, out);
         Ok(())
@@ -164,25 +168,26 @@ impl Core {
         from: u32,
         out: &mut Outputs,
     ) -> Progress {
-        let (sessions, mut next) = self.inboxes.page(from, SESSIONS_LOOKS_MAX);
+        let (sessions, mut next) = self.sessions_from(from);
         let mut ended = Vec::new();
-        for (slot, session) in sessions {
-            let since = session.away().filter(|_| **session.tenant() == *tenant).map(|(since, _)| since);
+        for session in &sessions {
+            let since = self.away_since(session).filter(|_| **session.tenant == *tenant);
             if since.is_none_or(|since| since.after_seconds(away_seconds) > now.wall) {
                 continue;
             }
             if ended.len() == ENDED_MAX {
-                next = Some(slot.0);
+                next = Some(session.place);
                 break;
             }
-            ended.push(slot);
+            ended.extend(
+                session.stored.map(|(slot, _)| (slot, session.tenant.clone(), Box::from(session.client))),
+            );
         }
-        let mut effects = std::mem::take(&mut self.effects);
-        for slot in &ended {
-            self.inboxes.end_away(*slot, now.wall, &mut effects);
+        let count = ended.len() as u32;
+        for (slot, tenant, client) in ended {
+            self.end_away(slot, &tenant, client, out);
         }
-        self.settle(now, effects, out);
-        Progress { count: ended.len() as u32, next }
+        Progress { count, next }
     }
 
     pub(super) fn clear_retained(

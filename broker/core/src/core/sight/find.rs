@@ -1,33 +1,36 @@
 //! Sessions, subscriptions and retained messages, a page at a time.
 
 use std::ops::Bound;
+use std::sync::Arc;
 
 use super::super::Core;
 use super::super::deliver::queue_limits;
 use super::SESSIONS_LOOKS_MAX;
-use crate::inbox::{Inbox, InboxSlot, Will};
+use super::view::View;
+use crate::inbox::Inbox;
+use crate::message::Message;
 use crate::ranges::retain::Position;
 use crate::sight::{
     Away, FindSessions, FindSubscriptions, Online, Page, Place, RetainedMessage, Session, SessionDetails,
     Subscription, WillSummary,
 };
-use crate::time::Now;
+use crate::time::{Now, Wall};
 
 impl Core {
     pub(super) fn find_sessions(&self, find: &FindSessions) -> Page<Session> {
         let FindSessions { tenant, client_contains, user, online, from, max } = find;
-        let (sessions, mut next) = self.inboxes.page(*from, SESSIONS_LOOKS_MAX);
+        let (sessions, mut next) = self.sessions_from(*from);
         let mut items = Vec::new();
-        for (slot, session) in sessions {
-            let found = tenant.as_ref().is_none_or(|tenant| **session.tenant() == **tenant)
-                && online.is_none_or(|online| session.connection().is_some() == online)
-                && client_contains.as_ref().is_none_or(|part| session.client().contains(&**part))
-                && user.as_ref().is_none_or(|user| user_of(session) == &**user);
+        for session in &sessions {
+            let found = tenant.as_ref().is_none_or(|tenant| **session.tenant == **tenant)
+                && online.is_none_or(|online| session.inbox.is_some() == online)
+                && client_contains.as_ref().is_none_or(|part| session.client.contains(&**part))
+                && user.as_ref().is_none_or(|user| self.user_of(session) == &**user);
             if !found {
                 continue;
             }
             if items.len() >= usize::from(*max) {
-                next = Some(slot.0);
+                next = Some(session.place);
                 break;
             }
             items.push(self.describe(session));
@@ -35,12 +38,14 @@ impl Core {
         Page { items, next }
     }
 
-    fn describe(&self, session: &Inbox) -> Session {
+    fn describe(&self, session: &View<'_>) -> Session {
         let connection = session.connection().and_then(|id| self.connections.get(id));
+        let expires = session.expires().filter(|expires| *expires != Wall::MAX);
+        let (queued_messages, queued_bytes) = session.queued();
         Session {
-            tenant: (**session.tenant()).into(),
-            client: session.client().into(),
-            user: user_of(session).into(),
+            tenant: (**session.tenant).into(),
+            client: session.client.into(),
+            user: self.user_of(session).into(),
             online: connection.map(|connection| Online {
                 peer: connection.peer(),
                 listener: connection.listener,
@@ -48,29 +53,49 @@ impl Core {
                 keep_alive_ms: connection.keep_alive_ms,
                 unsent_bytes: connection.send.len() as u64,
             }),
-            away: session.away().map(|(since, expires)| Away { since, expires }),
+            away: self.away_since(session).map(|since| Away { since, expires }),
             expiry_seconds: session.expiry_seconds(),
-            subscriptions: session.subscriptions.len() as u64,
-            queued_messages: session.queue.len(),
-            queued_bytes: session.queue.bytes(),
+            subscriptions: session.subscriptions().map_or(0, |subscriptions| subscriptions.len() as u64),
+            queued_messages,
+            queued_bytes,
         }
     }
 
     pub(super) fn session_details(&mut self, tenant: &str, client: &str) -> Option<Box<SessionDetails>> {
-        let slot = self.inboxes.find_client(tenant, client)?;
-        let name = self.inboxes.get(slot).tenant().clone();
+        let name = Arc::clone(self.session_of(tenant, client)?.tenant);
         let index = self.tenants.index(&name, &self.config);
         let limits = queue_limits(&self.tenants.get(index).settings);
-        let session = self.inboxes.get(slot);
+        let session = self.session_of(tenant, client)?;
+        let owed = session.inbox.is_some_and(|inbox| inbox.owed.is_some());
+        let (unreleased, away_owed) = match (session.stored, session.inbox) {
+            (Some((_, stored)), _) => {
+                let away = self.stored.away.get(&stored.incarnation);
+                (stored.taken.len(), away.is_some_and(|away| away.owed.is_some()))
+            }
+            (None, Some(inbox)) => (inbox.unreleased(), false),
+            (None, None) => (0, false),
+        };
         Some(Box::new(SessionDetails {
-            session: self.describe(session),
-            will: session.will().map(summary),
-            unreleased: u32::try_from(session.unreleased()).unwrap_or(u32::MAX),
-            retained_owed: session.owed.is_some(),
+            session: self.describe(&session),
+            will: self.will_of(&session),
+            unreleased: u32::try_from(unreleased).unwrap_or(u32::MAX),
+            retained_owed: owed || away_owed,
             queue_messages_max: limits.messages,
             queue_bytes_max: limits.bytes,
             drops_oldest: limits.drop_oldest,
         }))
+    }
+
+    fn will_of(&self, session: &View<'_>) -> Option<WillSummary> {
+        let Some((slot, stored)) = session.stored else {
+            return session
+                .inbox
+                .and_then(Inbox::will)
+                .map(|will| summary(&will.message, will.delay_seconds));
+        };
+        let will = stored.will.as_ref()?;
+        let message = self.storage.log(slot).message(will.message).to_message(session.tenant);
+        Some(summary(&message, will.delay_seconds))
     }
 
     /// A subscription is a look, like a session.
@@ -78,63 +103,32 @@ impl Core {
         let FindSubscriptions { tenant, client, from, max, .. } = find;
         // Without its tenant a client is looked for among all.
         if let (Some(tenant), Some(client)) = (tenant, client) {
-            let slot = self.inboxes.find_client(tenant, client);
             let mut page = Page { items: Vec::new(), next: None };
-            if let Some(slot) = slot {
+            if let Some(session) = self.session_of(tenant, client) {
                 let mut looks = SESSIONS_LOOKS_MAX;
                 let after = from.after.as_deref();
-                page.next = self.subscriptions_of(slot, after, find, &mut looks, &mut page.items);
+                page.next = subscriptions_of(&session, after, find, &mut looks, &mut page.items);
             }
             return page;
         }
-        let (sessions, next) = self.inboxes.page(from.slot, SESSIONS_LOOKS_MAX);
+        let (sessions, next) = self.sessions_from(from.slot);
         let (mut items, mut looks) = (Vec::new(), SESSIONS_LOOKS_MAX);
-        for (slot, session) in sessions {
-            let found = tenant.as_ref().is_none_or(|tenant| **session.tenant() == **tenant)
-                && client.as_ref().is_none_or(|client| session.client() == &**client);
+        for session in &sessions {
+            let found = tenant.as_ref().is_none_or(|tenant| **session.tenant == **tenant)
+                && client.as_ref().is_none_or(|client| session.client == &**client);
             if !found {
                 continue;
             }
             if looks == 0 || items.len() >= usize::from(*max) {
-                return Page { items, next: Some(Place { slot: slot.0, after: None }) };
+                return Page { items, next: Some(Place { slot: session.place, after: None }) };
             }
-            let after = from.after.as_deref().filter(|_| slot.0 == from.slot);
-            let rest = self.subscriptions_of(slot, after, find, &mut looks, &mut items);
+            let after = from.after.as_deref().filter(|_| session.place == from.slot);
+            let rest = subscriptions_of(session, after, find, &mut looks, &mut items);
             if rest.is_some() {
                 return Page { items, next: rest };
             }
         }
         Page { items, next: next.map(|slot| Place { slot, after: None }) }
-    }
-
-    /// Adds a session's subscriptions. Where to go on, if that is not behind the last.
-    fn subscriptions_of(
-        &self,
-        slot: InboxSlot,
-        after: Option<&str>,
-        find: &FindSubscriptions,
-        looks: &mut u32,
-        items: &mut Vec<Subscription>,
-    ) -> Option<Place> {
-        let session = self.inboxes.get(slot);
-        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
-        let mut last = after;
-        for (filter, options) in session.subscriptions.range::<str, _>((from, Bound::Unbounded)) {
-            if *looks == 0 || items.len() >= usize::from(find.max) {
-                return Some(Place { slot: slot.0, after: last.map(Into::into) });
-            }
-            *looks -= 1;
-            last = Some(filter);
-            if find.filter_contains.as_ref().is_none_or(|part| filter.contains(&**part)) {
-                items.push(Subscription {
-                    tenant: (**session.tenant()).into(),
-                    client: session.client().into(),
-                    filter: filter.clone(),
-                    options: *options,
-                });
-            }
-        }
-        None
     }
 
     pub(super) fn find_retained(
@@ -151,16 +145,40 @@ impl Core {
     }
 }
 
-fn user_of(session: &Inbox) -> &str {
-    session.grant.as_ref().map_or("", |grant| grant.user())
+/// Adds a session's subscriptions. Where to go on, if that is not behind the last.
+fn subscriptions_of(
+    session: &View<'_>,
+    after: Option<&str>,
+    find: &FindSubscriptions,
+    looks: &mut u32,
+    items: &mut Vec<Subscription>,
+) -> Option<Place> {
+    let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+    let mut last = after;
+    for (filter, options) in session.subscriptions()?.range::<str, _>((from, Bound::Unbounded)) {
+        if *looks == 0 || items.len() >= usize::from(find.max) {
+            return Some(Place { slot: session.place, after: last.map(Into::into) });
+        }
+        *looks -= 1;
+        last = Some(filter);
+        if find.filter_contains.as_ref().is_none_or(|part| filter.contains(&**part)) {
+            items.push(Subscription {
+                tenant: (**session.tenant).into(),
+                client: session.client.into(),
+                filter: filter.clone(),
+                options: *options,
+            });
+        }
+    }
+    None
 }
 
-fn summary(will: &Will) -> WillSummary {
+fn summary(message: &Message, delay_seconds: u32) -> WillSummary {
     WillSummary {
-        topic: will.message.topic.clone(),
-        qos: will.message.qos,
-        retain: will.message.retain,
-        delay_seconds: will.delay_seconds,
-        payload_bytes: will.message.payload.len() as u64,
+        topic: message.topic.clone(),
+        qos: message.qos,
+        retain: message.retain,
+        delay_seconds,
+        payload_bytes: message.payload.len() as u64,
     }
 }

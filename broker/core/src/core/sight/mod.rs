@@ -3,6 +3,7 @@
 
 mod act;
 mod find;
+mod view;
 
 use std::collections::BTreeMap;
 
@@ -80,15 +81,16 @@ impl Core {
 
     fn census(&self, from: u32) -> Page<TenantCensus> {
         let mut by_tenant: BTreeMap<&str, Census> = BTreeMap::new();
-        let (sessions, next) = self.inboxes.page(from, SESSIONS_LOOKS_MAX);
-        for (_, session) in sessions {
-            let online = u64::from(session.connection().is_some());
-            by_tenant.entry(session.tenant()).or_default().add(Census {
+        let (sessions, next) = self.sessions_from(from);
+        for session in &sessions {
+            let online = u64::from(session.inbox.is_some());
+            let (messages, queued_bytes) = session.queued();
+            by_tenant.entry(session.tenant).or_default().add(Census {
                 online,
                 away: 1 - online,
-                subscriptions: session.subscriptions.len() as u64,
-                queued_messages: u64::from(session.queue.len()),
-                queued_bytes: session.queue.bytes(),
+                subscriptions: session.subscriptions().map_or(0, |subscriptions| subscriptions.len() as u64),
+                queued_messages: u64::from(messages),
+                queued_bytes,
             });
         }
         let items = by_tenant

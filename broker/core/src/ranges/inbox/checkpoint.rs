@@ -96,7 +96,7 @@ struct StoredGroup {
 enum StoredWork {
     Route(u64, String, u32),
     Unroute(u64, String),
-    Publish(StoredWill, u64),
+    Publish(u64, StoredWill, u64),
     PassOn(u32, StoredMessage),
     Forget(u64),
 }
@@ -122,7 +122,7 @@ impl InboxRange {
     /// Takes a key as a checkpoint has it; to be called before any entry is applied.
     pub(super) fn restore_key(&mut self, key: &[u8], value: &[u8]) -> Result<(), Error> {
         if key == SEEN_KEY {
-            self.seen.restore(rkyv::from_bytes::<Vec<(u64, u64, u64)>, Error>(value)?);
+            self.seen.restore(rkyv::from_bytes::<Vec<crate::ranges::seen::SeenV1>, Error>(value)?);
             return Ok(());
         }
         let stored = rkyv::from_bytes::<StoredClient, Error>(value)?;
@@ -160,7 +160,7 @@ fn store_client(client: &Client, groups: &Groups) -> StoredClient {
                 StoredWork::Route(session.0, filter.to_string(), options.to_bits())
             }
             Work::Unroute(session, filter) => StoredWork::Unroute(session.0, filter.to_string()),
-            Work::Publish(will, at) => StoredWork::Publish(store_will(will), at.0),
+            Work::Publish(session, will, at) => StoredWork::Publish(session.0, store_will(will), at.0),
             Work::PassOn(group, message) => StoredWork::PassOn(place(*group), store_message(*message)),
             Work::Forget(session) => StoredWork::Forget(session.0),
         };
@@ -252,7 +252,9 @@ fn restore_client(stored: StoredClient, tenant: Arc<str>, groups: &mut Groups) -
                 Work::Route(Incarnation(session), filter.into(), DeliveryOptions::from_bits(options))
             }
             StoredWork::Unroute(session, filter) => Work::Unroute(Incarnation(session), filter.into()),
-            StoredWork::Publish(will, at) => Work::Publish(Box::new(restore_will(&will)), Wall(at)),
+            StoredWork::Publish(session, will, at) => {
+                Work::Publish(Incarnation(session), Box::new(restore_will(&will)), Wall(at))
+            }
             StoredWork::PassOn(group, message) => Work::PassOn(hold(group), restore_message(&message)),
             StoredWork::Forget(session) => Work::Forget(Incarnation(session)),
         };

@@ -97,7 +97,7 @@ impl Session {
     }
 
     /// When the will is due and when the session ends, the end of time for never; for a checkpoint.
-    pub(super) fn moments(&self) -> (Wall, Wall) {
+    pub fn moments(&self) -> (Wall, Wall) {
         (self.will_due, self.expires)
     }
 
@@ -105,6 +105,13 @@ impl Session {
     pub(super) fn set_moments(&mut self, will_due: Wall, expires: Wall) {
         self.will_due = will_due;
         self.expires = expires;
+    }
+
+    /// How many of its subscriptions are shared, and how many are not.
+    pub fn subscription_counts(&self) -> (u64, u64) {
+        let is_shared = |filter: &&Box<str>| filter.starts_with("$share/") || filter.starts_with("$oshare/");
+        let shared = self.subscriptions.keys().filter(is_shared).count() as u64;
+        (shared, self.subscriptions.len() as u64 - shared)
     }
 
     /// The first QoS 2 message of the client that it has not released.
@@ -175,9 +182,12 @@ impl Client {
     pub(super) fn end_session(&mut self, now: Wall, effects: &mut Vec<Effect>) -> Vec<GroupNumber> {
         let mut groups = Vec::new();
         let Some(session) = self.session.take() else { return groups };
-        effects.push(Effect::Ended { incarnation: session.incarnation });
+        let (shared, plain) = session.subscription_counts();
+        let (tenant, client) = (Arc::clone(&self.tenant), self.name.clone());
+        let incarnation = session.incarnation;
+        effects.push(Effect::Ended { incarnation, tenant, client, shared, plain });
         if let Some(will) = session.will {
-            self.leave_task(Work::Publish(will, now), effects);
+            self.leave_task(Work::Publish(session.incarnation, will, now), effects);
         }
         for filter in session.subscriptions.into_keys() {
             self.leave_task(Work::Unroute(session.incarnation, filter), effects);
@@ -211,7 +221,7 @@ impl Client {
     pub(super) fn finish_task(&mut self, number: u64, effects: &mut Vec<Effect>) -> Option<Work> {
         let work = self.tasks.remove(number)?;
         match &work {
-            Work::Publish(will, _) => effects.push(Effect::Released(will.message)),
+            Work::Publish(_, will, _) => effects.push(Effect::Released(will.message)),
             Work::PassOn(_, message) => effects.push(Effect::Released(*message)),
             Work::Route(..) | Work::Unroute(..) | Work::Forget(_) => {}
         }
@@ -225,7 +235,7 @@ impl Client {
             waiting.map(|(_, entry)| entry.message).chain(session.will.iter().map(|will| will.message))
         });
         let tasks = self.tasks.iter().filter_map(|task| match &task.work {
-            Work::Publish(will, _) => Some(will.message),
+            Work::Publish(_, will, _) => Some(will.message),
             Work::PassOn(_, message) => Some(*message),
             Work::Route(..) | Work::Unroute(..) | Work::Forget(_) => None,
         });

@@ -149,6 +149,8 @@ pub struct Origin {
     /// The first of them whose packet identifier was not released when this one was routed: what lies before
     /// will not be repeated.
     pub oldest: u64,
+    /// By which connection it came: sent again on another, it is for those who have not got it.
+    pub attempt: u64,
 }
 
 /// A shared subscription.

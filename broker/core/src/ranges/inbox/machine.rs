@@ -53,7 +53,7 @@ impl StateMachine for InboxRange {
 
 impl InboxRange {
     /// A message by the name that everybody knows it by.
-    pub(super) fn global(&self, message: MessageId) -> range::MessageId {
+    pub(crate) fn global(&self, message: MessageId) -> range::MessageId {
         assert_eq!(message.origin(), 0, "ranges are neither split nor merged yet");
         range::MessageId {
             origin: self.range,

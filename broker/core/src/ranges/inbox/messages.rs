@@ -2,6 +2,7 @@
 
 use mqtt::QoS;
 use rkyv::Archived;
+use rkyv::option::ArchivedOption;
 
 use super::groups::GroupNumber;
 use super::queue::{Entry, Limits, Sequence, State};
@@ -20,11 +21,6 @@ impl InboxRange {
         append: &Archived<command::Append<'static>>,
         effects: &mut Vec<Effect>,
     ) -> Outcome {
-        if let Some(origin) = append.origin.as_ref()
-            && self.seen.is_repeat(origin, committed.index)
-        {
-            return Outcome::Repeated;
-        }
         let group = append.group.as_ref().map(|group| {
             let (name, filter) = ((&*group.name).into(), (&*group.filter).into());
             self.groups.hold(&GroupKey { name, ordered: group.ordered, filter })
@@ -35,34 +31,40 @@ impl InboxRange {
             drop_oldest: append.drop_oldest,
         };
         let mut offer = Offer { message: &append.message, limits, group, holders: 0 };
+        let mut repeated = 0;
         for target in append.targets.iter() {
-            self.offer(committed, target, &mut offer, effects);
+            let options = target.options.to_native();
+            let target = command::Target { incarnation: target.incarnation.to_native(), options };
+            let origin = append.origin.as_ref();
+            if origin.is_some_and(|origin| self.seen.is_repeat(origin, receiver(target, &append.group))) {
+                repeated += 1;
+            } else {
+                self.offer(committed, target, &mut offer, effects);
+            }
         }
         if let Some(group) = group {
             self.groups.release(group);
         }
-        if offer.holders > 0 {
-            effects.push(Effect::Held(committed.message(), offer.holders));
-        }
-        Outcome::Appended(offer.holders)
+        let all_repeated = repeated > 0 && repeated == append.targets.len();
+        if all_repeated { Outcome::Repeated } else { Outcome::Appended(offer.holders) }
     }
 
     /// Puts a message into one session's queue.
     fn offer(
         &mut self,
         committed: Committed<'_>,
-        target: &command::ArchivedTarget,
+        target: command::Target,
         offer: &mut Offer<'_>,
         effects: &mut Vec<Effect>,
     ) {
-        let incarnation = Incarnation(target.incarnation.to_native());
+        let incarnation = Incarnation(target.incarnation);
         let Some(slot) = self.by_incarnation.get(&incarnation) else {
             effects.push(Effect::Unknown(incarnation));
             return;
         };
         let client = &mut self.clients[*slot as usize];
         let session = client.session.as_mut().expect("it was found by it");
-        let options = DeliveryOptions::from_bits(target.options.to_native());
+        let options = DeliveryOptions::from_bits(target.options);
         let own = options.no_local() && hash_client(&client.name) == offer.message.client_hash;
         if own || contains(committed, (&client.tenant, &client.name), &mut self.key) {
             return; // own: [MQTT-3.8.3-3]
@@ -70,12 +72,14 @@ impl InboxRange {
         let pushed = session.queue.push(
             offer.entry(committed, options),
             &offer.limits,
-            committed.at,
+            (committed.at, session.epoch.is_some()),
             &mut self.finished,
         );
         match pushed.sequence {
             Some(sequence) => {
                 offer.holders += 1;
+                // Before anything else: the next copy for the session may displace this one.
+                effects.push(Effect::Held(committed.message(), 1));
                 if let Some(group) = offer.group {
                     self.groups.hold_again(group);
                 }
@@ -156,4 +160,15 @@ impl Offer<'_> {
             state: State::Waiting,
         }
     }
+}
+
+/// What tells the receivers of one publish from each other: the session, or the shared subscription, whichever of
+/// its members it was.
+fn receiver(target: command::Target, group: &ArchivedOption<command::ArchivedGroup<'static>>) -> u64 {
+    let Some(group) = group.as_ref() else { return target.incarnation };
+    let mut hasher = xxhash_rust::xxh3::Xxh3::new();
+    hasher.update(group.name.as_bytes());
+    hasher.update(&[u8::from(group.ordered), 0]);
+    hasher.update(group.filter.as_bytes());
+    hasher.digest()
 }

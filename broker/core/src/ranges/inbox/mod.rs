@@ -110,6 +110,14 @@ pub enum Effect {
     Ended {
         /// Which.
         incarnation: Incarnation,
+        /// Whose.
+        tenant: Arc<str>,
+        /// Whose.
+        client: Box<str>,
+        /// How many shared subscriptions it had.
+        shared: u64,
+        /// How many others.
+        plain: u64,
     },
     /// There is something new to be done elsewhere.
     Task {
@@ -193,6 +201,12 @@ impl InboxRange {
         self.clients.len()
     }
 
+    /// How many sessions it has.
+    #[must_use]
+    pub fn sessions(&self) -> usize {
+        self.by_incarnation.len()
+    }
+
     /// Whether it knows no client.
     #[must_use]
     pub fn is_empty(&self) -> bool {
@@ -210,6 +224,27 @@ impl InboxRange {
     pub fn session(&self, incarnation: Incarnation) -> Option<&Session> {
         let slot = self.by_incarnation.get(&incarnation)?;
         self.clients[*slot as usize].session.as_ref()
+    }
+
+    /// The name of a session's client.
+    #[must_use]
+    pub fn client_of(&self, incarnation: Incarnation) -> Option<&str> {
+        let slot = self.by_incarnation.get(&incarnation)?;
+        Some(&self.clients[*slot as usize].name)
+    }
+
+    /// Every client, in no order that means anything, but the same for the same log.
+    pub fn clients(&self) -> impl Iterator<Item = &Client> {
+        self.clients.iter().map(|(_, client)| &**client)
+    }
+
+    /// Some of the clients, from a place in the table on; and where to go on, if that is not the end. So many
+    /// places are looked at.
+    pub fn page(&self, from: u32, looks: u32) -> (impl Iterator<Item = (u32, &Client)>, Option<u32>) {
+        let end = from.saturating_add(looks);
+        let clients =
+            (from..end).filter_map(|slot| self.clients.get(slot as usize).map(|client| (slot, &**client)));
+        (clients, ((end as usize) < self.clients.capacity()).then_some(end))
     }
 
     /// The shared subscription that a message came by.

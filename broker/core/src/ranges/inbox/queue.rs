@@ -163,17 +163,30 @@ impl Queue {
         self.live < limits.messages && (self.live == 0 || self.bytes + u64::from(bytes) <= limits.bytes)
     }
 
-    /// Offers a message; what leaves for it is appended to `finished`, as the other
-    /// changes do with messages that are not needed any more.
+    /// The same at a moment: what has expired by then, and was never sent, leaves for it.
+    pub fn has_room_at(&self, bytes: u32, limits: &Limits, now: Wall) -> bool {
+        let (mut live, mut held) = (self.live, self.bytes);
+        for entry in self.entries.range(self.unsent()..) {
+            if entry.state == State::Waiting && entry.is_expired(now) {
+                live -= 1;
+                held -= u64::from(entry.bytes);
+            }
+        }
+        live < limits.messages && (live == 0 || held + u64::from(bytes) <= limits.bytes)
+    }
+
+    /// Offers a message; what leaves for it is appended to `finished`, as the other changes do with messages that
+    /// are not needed any more. While a client is `connected` its core says what has expired, because it knows what
+    /// was sent.
     pub(super) fn push(
         &mut self,
         entry: Entry,
         limits: &Limits,
-        now: Wall,
+        (now, connected): (Wall, bool),
         finished: &mut Vec<Entry>,
     ) -> Pushed {
         let mut pushed = Pushed::default();
-        if !self.has_room(entry.bytes, limits) {
+        if !connected && !self.has_room(entry.bytes, limits) {
             pushed.expired = self.purge_expired(now, finished);
         }
         let hopeless = u64::from(entry.bytes) > limits.bytes || limits.messages == 0;
@@ -279,7 +292,9 @@ impl Queue {
 }
 
 impl Entry {
-    fn is_expired(&self, now: Wall) -> bool {
+    /// Its time has passed.
+    #[must_use]
+    pub fn is_expired(&self, now: Wall) -> bool {
         self.expires_seconds != u32::MAX && u64::from(self.expires_seconds) * 1000 <= now.0
     }
 

@@ -76,6 +76,7 @@ impl InboxRange {
             session.queue.mark_sent(session.queue.end());
         }
         // The client has come back in time for a will with a delay [MQTT-3.1.3-9].
+        let incarnation = session.incarnation;
         let due = session.take_due_will(now);
         if let Some(will) = session.take_will() {
             effects.push(Effect::Released(will.message));
@@ -84,7 +85,7 @@ impl InboxRange {
             effects.push(Effect::NotDue(session.incarnation));
         }
         if let Some(will) = due {
-            client.leave_task(Work::Publish(will, now), effects);
+            client.leave_task(Work::Publish(incarnation, will, now), effects);
         }
         true
     }
@@ -147,7 +148,7 @@ impl InboxRange {
         let will = session.take_due_will(now);
         let due = session.due();
         if let Some(will) = will {
-            client.leave_task(Work::Publish(will, now), effects);
+            client.leave_task(Work::Publish(incarnation, will, now), effects);
         }
         if let Some(due) = due {
             effects.push(Effect::Due(incarnation, due));

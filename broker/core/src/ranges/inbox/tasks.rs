@@ -26,8 +26,8 @@ pub enum Work {
     Route(Incarnation, Box<str>, DeliveryOptions),
     /// A route to a former or present session of the client is to go.
     Unroute(Incarnation, Box<str>),
-    /// A will is to be published, as of this moment.
-    Publish(Box<Will>, Wall),
+    /// The will of a former or present session of the client is to be published, as of this moment.
+    Publish(Incarnation, Box<Will>, Wall),
     /// A message of a shared subscription is to go to another member.
     PassOn(GroupNumber, MessageId),
     /// Ranges are to forget what QoS 2 messages a former session published.

@@ -54,7 +54,7 @@ impl RetainRange {
     /// Takes a key as a checkpoint has it; to be called before any entry is applied.
     pub(super) fn restore_key(&mut self, key: &[u8], value: &[u8]) -> Result<(), Error> {
         if key == SEEN_KEY {
-            self.seen.restore(rkyv::from_bytes::<Vec<(u64, u64, u64)>, Error>(value)?);
+            self.seen.restore(rkyv::from_bytes::<Vec<crate::ranges::seen::SeenV1>, Error>(value)?);
             return Ok(());
         }
         let (tenant, topic) =

@@ -134,7 +134,7 @@ impl RetainRange {
     fn execute(&mut self, committed: Committed<'_>, command: &[u8]) -> Result<Change, Error> {
         let change = match Command::decode(command)? {
             Command::Set(set) => {
-                if set.origin.as_ref().is_some_and(|origin| self.seen.is_repeat(origin, committed.index)) {
+                if set.origin.as_ref().is_some_and(|origin| self.seen.is_repeat(origin, 0)) {
                     return Ok(Change { outcome: Outcome::Repeated, ..Change::NONE });
                 }
                 let head = &set.message;
@@ -144,7 +144,7 @@ impl RetainRange {
                 self.set(committed, &head.tenant, &head.topic, (head.expires.to_native(), bytes))
             }
             Command::Clear(clear) => {
-                if clear.origin.as_ref().is_some_and(|origin| self.seen.is_repeat(origin, committed.index)) {
+                if clear.origin.as_ref().is_some_and(|origin| self.seen.is_repeat(origin, 0)) {
                     return Ok(Change { outcome: Outcome::Repeated, ..Change::NONE });
                 }
                 self.remove_if(committed, &clear.tenant, &clear.topic, |_| true)

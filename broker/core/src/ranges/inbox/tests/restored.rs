@@ -144,7 +144,12 @@ fn random_command(host: &mut Host, random: &mut Random) {
             let generation = random.below(3) as u64;
             host.apply(&Append {
                 message: MessageHead { expires: [u64::MAX, host.at + 9_000][random.below(2)], ..head(2) },
-                origin: (random.below(3) == 0).then_some(Origin { incarnation: 99, generation, oldest: 0 }),
+                origin: (random.below(3) == 0).then_some(Origin {
+                    incarnation: 99,
+                    generation,
+                    oldest: 0,
+                    attempt: random.below(2) as u64,
+                }),
                 group: (random.below(3) == 0).then_some(group),
                 drop_oldest: random.below(2) == 0,
                 targets: &targets,

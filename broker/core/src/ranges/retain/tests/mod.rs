@@ -105,8 +105,8 @@ fn head<'a>(tenant: &'a str, topic: &'a str) -> MessageHead<'a> {
     }
 }
 
-fn origin(generation: u64) -> Option<Origin> {
-    Some(Origin { incarnation: 9, generation, oldest: 0 })
+fn origin(generation: u64, attempt: u64) -> Option<Origin> {
+    Some(Origin { incarnation: 9, generation, oldest: 0, attempt })
 }
 
 /// [MQTT-3.3.1-5..8]: the last message of a topic is kept, and an empty one clears, for its tenant alone.
@@ -203,17 +203,17 @@ fn expiry_removes_only_what_expired() {
 #[test]
 fn a_repeat_changes_nothing() {
     let mut host = Host::new();
-    let set = Set { message: head("t", "a"), origin: origin(1) };
-    assert_eq!(host.apply(&set), Outcome::Done);
-    let clear = Clear { tenant: "t", topic: "a", origin: origin(2) };
-    assert_eq!(host.apply(&clear), Outcome::Done);
-    assert_eq!(host.apply(&set), Outcome::Repeated);
+    let set = |attempt| Set { message: head("t", "a"), origin: origin(1, attempt) };
+    assert_eq!(host.apply(&set(1)), Outcome::Done);
+    let clear = |attempt| Clear { tenant: "t", topic: "a", origin: origin(2, attempt) };
+    assert_eq!(host.apply(&clear(1)), Outcome::Done);
+    assert_eq!(host.apply(&set(2)), Outcome::Repeated);
     assert!(host.range.is_empty());
     host.set("a");
-    assert_eq!(host.apply(&clear), Outcome::Repeated);
+    assert_eq!(host.apply(&clear(2)), Outcome::Repeated);
     assert_eq!(host.matches("a", 9).0, [4]);
     host.apply(&Forget { incarnation: 9 });
-    assert_eq!(host.apply(&set), Outcome::Done);
+    assert_eq!(host.apply(&set(2)), Outcome::Done);
     host.check();
 }
 
@@ -225,7 +225,7 @@ fn golden_commands() {
         command.encode(&mut bytes);
         hex(&bytes)
     };
-    assert_eq!(bytes(&Set { message: head("t", "a/b"), origin: origin(3) }), GOLDEN_SET);
+    assert_eq!(bytes(&Set { message: head("t", "a/b"), origin: origin(3, 4) }), GOLDEN_SET);
     assert_eq!(bytes(&Clear { tenant: "t", topic: "a/b", origin: None }), GOLDEN_CLEAR);
     assert_eq!(bytes(&Expire { tenant: "t", topic: "a/b" }), GOLDEN_EXPIRE);
     assert_eq!(bytes(&Forget { incarnation: 258 }), "04010201000000000000");
@@ -235,7 +235,7 @@ fn golden_commands() {
 #[test]
 fn golden_checkpoint() {
     let mut host = Host::new();
-    host.apply(&Set { message: MessageHead { expires: 2, ..head("t", "a/b") }, origin: origin(3) });
+    host.apply(&Set { message: MessageHead { expires: 2, ..head("t", "a/b") }, origin: origin(3, 4) });
     let mut items = Vec::new();
     host.range.write_keys(None, |key, value| {
         items.push((hex(key), hex(value)));
@@ -247,13 +247,12 @@ fn golden_checkpoint() {
 
 const GOLDEN_SET: &str = concat!(
     "010174612f62fcffffff01000000f5ffffff03000000f0ffffff000000000100000000000000ffffffffffffffff07000000010101",
-    "090000000000000003000000000000000000000000000000",
+    "0900000000000000030000000000000000000000000000000400000000000000",
 );
-const GOLDEN_CLEAR: &str =
-    "020174612f62fcffffff01000000f5ffffff0300000000000000000000000000000000000000000000000000000000";
+const GOLDEN_CLEAR: &str = "020174612f62fcffffff01000000f5ffffff03000000000000000000000000000000000000000000000000000000000000000000000000";
 const GOLDEN_EXPIRE: &str = "030174612f62fcffffff01000000f5ffffff03000000";
 const GOLDEN_CHECKPOINT: [(&str, &str); 2] = [
-    ("00", "090000000000000003000000000000000100000000000000e8ffffff01000000"),
+    ("00", "0900000000000000030000000000000000000000000000000400000000000000e0ffffff01000000"),
     ("4a4c7400612f62", "00000000010000000000000002000000000000000a000000"),
 ];
 

@@ -112,7 +112,12 @@ fn random_command(host: &mut Host, random: &mut Random) {
     let tenant = ["t", "t", "tt"][random.below(3)];
     let topic = TOPICS[random.below(TOPICS.len())];
     let generation = random.below(3) as u64;
-    let origin = (random.below(4) == 0).then_some(Origin { incarnation: 99, generation, oldest: 0 });
+    let origin = (random.below(4) == 0).then_some(Origin {
+        incarnation: 99,
+        generation,
+        oldest: 0,
+        attempt: random.below(2) as u64,
+    });
     match random.below(10) {
         0..6 => {
             let expires = [u64::MAX, host.at + 9_000][random.below(2)];

@@ -1,0 +1,309 @@
+//! Hot path. Messages for persistent sessions that are at home here: proposed, one command for all of a log's
+//! sessions, and answered when all that it takes is durable.
+
+use mqtt::{QoS, ReasonCode};
+use slab::Slab;
+use smallvec::SmallVec;
+
+use super::Core;
+use super::deliver::{Unqueued, queue_limits};
+use super::stored::Awaited;
+use crate::connection::Fields;
+use crate::counters::DropReason;
+use crate::delivery::DeliveryOptions;
+use crate::dist::{GroupKey, Target};
+use crate::identity::{ConnectionId, CoreId, Incarnation};
+use crate::inbox::InboxSlot;
+use crate::input::Outputs;
+use crate::message::Publication;
+use crate::peer::{Body, Reply};
+use crate::ranges::inbox::command;
+use crate::storage::{LogSlot, NEW_DATA};
+use crate::time::Now;
+
+/// In an answer: the message could not be stored. PUBACK and PUBREC have no such reason.
+pub(super) const NOT_STORED: ReasonCode = ReasonCode::SERVER_BUSY;
+
+/// Answers that wait for their parts.
+#[derive(Default)]
+pub(super) struct Answers(Slab<Answer>);
+
+struct Answer {
+    to: AnswerTo,
+    /// Parts that are not decided, and one for whoever still adds some.
+    parts: u32,
+    reason: ReasonCode,
+}
+
+/// Which of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct AnswerKey(usize);
+
+/// Who is to be answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct AnswerTo {
+    /// The core that has the publisher.
+    pub core: CoreId,
+    /// Its publish.
+    pub reply: Reply,
+}
+
+/// Sessions of one log that get a message.
+type Targets = SmallVec<[(LogSlot, command::Target); 4]>;
+
+impl Core {
+    /// Begins an answer to which parts are added until [`Core::end_answer`].
+    pub(super) fn begin_answer(&mut self, to: Option<AnswerTo>) -> Option<AnswerKey> {
+        let answer = |to| Answer { to, parts: 1, reason: ReasonCode::SUCCESS };
+        to.map(|to| AnswerKey(self.stored.answers.0.insert(answer(to))))
+    }
+
+    /// No more parts are added: true if some are to come, and the answer with the last of them.
+    pub(super) fn end_answer(&mut self, key: Option<AnswerKey>) -> bool {
+        let Some(AnswerKey(key)) = key else { return false };
+        let answer = &mut self.stored.answers.0[key];
+        answer.parts -= 1;
+        let waits = answer.parts > 0;
+        if !waits {
+            self.stored.answers.0.remove(key);
+        }
+        waits
+    }
+
+    fn end_part(&mut self, key: AnswerKey, reason: ReasonCode, out: &mut Outputs) {
+        let answer = &mut self.stored.answers.0[key.0];
+        answer.parts -= 1;
+        if reason.is_error() {
+            answer.reason = reason;
+        }
+        if answer.parts == 0 {
+            let Answer { to, reason, .. } = self.stored.answers.0.remove(key.0);
+            self.give_answer(to, reason, out);
+        }
+    }
+
+    /// Tells whoever waits.
+    pub(super) fn give_answer(&mut self, to: AnswerTo, reason: ReasonCode, out: &mut Outputs) {
+        if to.core == self.id {
+            self.on_answer(to.reply, 0, reason, out);
+        } else {
+            self.post(to.core, Body::Answer { reply: to.reply, reason });
+        }
+    }
+
+    /// To persistent sessions that are at home here. QoS 0 to those that are connected touches no log.
+    pub(super) fn append_all(
+        &mut self,
+        now: Now,
+        publication: &Publication<'_>,
+        targets: &[Target],
+        answer: Option<AnswerKey>,
+        out: &mut Outputs,
+    ) {
+        let mut stored = Targets::new();
+        let mut reached = targets.len();
+        if self.tenants.wanted().fan_out {
+            let tenant = self.tenants.index(publication.tenant, &self.config);
+            reached = self.pay_fan_out(now, tenant, publication, targets.len(), true);
+        }
+        for target in &targets[..reached] {
+            self.deliveries_left = self.deliveries_left.saturating_sub(1);
+            if let Some(slot) = self.admit_target(now, publication, *target, out) {
+                let incarnation = target.session.0;
+                let options = target.options.to_bits();
+                stored.push((slot, command::Target { incarnation, options }));
+            }
+        }
+        stored.sort_by_key(|(slot, _)| *slot); // stable, and almost always one
+        for part in stored.chunk_by(|one, other| one.0 == other.0) {
+            let targets: SmallVec<[command::Target; 4]> = part.iter().map(|(_, target)| *target).collect();
+            self.propose_append(part[0].0, publication, None, &targets, answer, None, out);
+        }
+    }
+
+    /// Which log is to take a message for a session; none if it is done, or lost and counted.
+    fn admit_target(
+        &mut self,
+        now: Now,
+        publication: &Publication<'_>,
+        target: Target,
+        out: &mut Outputs,
+    ) -> Option<LogSlot> {
+        let connected = self.inboxes.find(target.session);
+        let (qos, retain) = target.options.apply(publication);
+        let Some(inbox) = connected else {
+            let Some(slot) = self.log_of_session(target.session) else {
+                self.counters.drop_messages(DropReason::UnknownSession, 1);
+                return None;
+            };
+            if !self.away_may_receive(slot, target.session, publication.topic) {
+                self.counters.drop_messages(DropReason::NoPermission, 1);
+                return None;
+            }
+            if qos == QoS::AtMostOnce && !self.queues_qos0(publication) {
+                self.counters.drop_messages(DropReason::Away, 1);
+                return None;
+            }
+            if publication.retain
+                && let Some(owed) =
+                    self.stored.away.get_mut(&target.session).and_then(|away| away.owed.as_mut())
+            {
+                owed.overtake(publication.topic, true);
+            }
+            return Some(slot);
+        };
+        if target.options.no_local() && self.is_own(inbox, publication.publisher.client_hash) {
+            return None; // [MQTT-3.8.3-3]
+        }
+        if !self.admit_delivery(inbox, publication.topic) {
+            return None;
+        }
+        if qos == QoS::AtMostOnce {
+            let subscription_id = target.options.subscription_id();
+            let fields = Fields { packet_id: None, dup: false, qos, retain, subscription_id };
+            match self.send_or_queue(now, inbox, publication, fields, out) {
+                Unqueued::Done => return None,
+                Unqueued::ToQueue => {}
+                Unqueued::Away => {
+                    self.counters.drop_messages(DropReason::Away, 1);
+                    return None;
+                }
+            }
+        }
+        if publication.retain {
+            self.overtake_retained(inbox, publication.topic, true);
+        }
+        self.press_for(now, inbox, publication, out);
+        self.inboxes.get(inbox).stored.as_ref().map(|stored| stored.log)
+    }
+
+    /// Whether a tenant's QoS 0 messages wait for sessions that are away.
+    pub(super) fn queues_qos0(&mut self, publication: &Publication<'_>) -> bool {
+        let tenant = self.tenants.index(publication.tenant, &self.config);
+        self.tenants.get(tenant).settings.queue_qos0
+    }
+
+    /// A queue fills: publishers are slowed from half full on, while the receiver is still worth waiting for; what
+    /// has expired leaves before something is refused.
+    pub(super) fn press_for(
+        &mut self,
+        now: Now,
+        inbox: InboxSlot,
+        publication: &Publication<'_>,
+        out: &mut Outputs,
+    ) {
+        let tenant = self.tenants.index(publication.tenant, &self.config);
+        let limits = queue_limits(&self.tenants.get(tenant).settings);
+        let session = self.inboxes.at(inbox);
+        let incarnation = session.incarnation();
+        let connection = self.connections.get(session.connection());
+        let progressing = connection.is_some_and(|connection| connection.is_progressing(now.monotonic));
+        let Some(stored) = &mut session.stored else { return };
+        let range = self.storage.log(stored.log).inbox().machine();
+        let Some(state) = range.session(incarnation) else { return };
+        let (waiting, bytes) = (state.queue.len(), state.queue.bytes());
+        self.pressure |= progressing && (waiting > limits.messages / 2 || bytes > limits.bytes / 2);
+        let full =
+            waiting + stored.appending >= limits.messages || bytes + publication.bytes() > limits.bytes;
+        if full {
+            let expired = stored.expire(&state.queue, now.wall);
+            self.counters.drop_messages(DropReason::Expired, u64::from(expired));
+            self.propose_progress_of(inbox, out);
+        }
+    }
+
+    /// Proposes one message for sessions of one log. `counts` has the message counted as under way to it.
+    #[expect(clippy::too_many_arguments, reason = "a message, for whom, and who waits for it")]
+    pub(super) fn propose_append(
+        &mut self,
+        slot: LogSlot,
+        publication: &Publication<'_>,
+        group: Option<&GroupKey>,
+        targets: &[command::Target],
+        answer: Option<AnswerKey>,
+        counts: Option<Incarnation>,
+        out: &mut Outputs,
+    ) {
+        let tenant = self.tenants.index(publication.tenant, &self.config);
+        let limits = queue_limits(&self.tenants.get(tenant).settings);
+        let append = command::Append {
+            message: publication.head(),
+            origin: publication.origin,
+            group: group.map(|group| command::Group {
+                name: &group.name,
+                filter: &group.filter,
+                ordered: group.ordered,
+            }),
+            queue_messages_max: limits.messages,
+            queue_bytes_max: limits.bytes,
+            drop_oldest: limits.drop_oldest,
+            targets,
+        };
+        if let Some(AnswerKey(key)) = answer {
+            self.stored.answers.0[key].parts += 1;
+        }
+        if let Some(inbox) = counts.and_then(|session| self.inboxes.find(session))
+            && let Some(stored) = &mut self.inboxes.at(inbox).stored
+        {
+            stored.appending += 1;
+        }
+        let awaited = (answer.is_some() || counts.is_some()).then_some(Awaited::Append(answer, counts));
+        self.propose(slot, NEW_DATA, awaited, (&append, publication.payload), out);
+    }
+
+    /// A message is with all the sessions of a log that take it.
+    pub(super) fn on_appended(
+        &mut self,
+        now: Now,
+        answer: Option<AnswerKey>,
+        member: Option<Incarnation>,
+        out: &mut Outputs,
+    ) {
+        if let Some(key) = answer {
+            self.end_part(key, ReasonCode::SUCCESS, out);
+        }
+        if let Some(connection) = self.end_appending(member) {
+            self.pump(now, connection, out);
+            self.pump_retained(now, connection, out);
+        }
+    }
+
+    /// The disk is full.
+    pub(super) fn on_append_refused(
+        &mut self,
+        answer: Option<AnswerKey>,
+        member: Option<Incarnation>,
+        out: &mut Outputs,
+    ) {
+        self.counters.drop_messages(DropReason::DiskFull, 1);
+        if let Some(key) = answer {
+            self.end_part(key, NOT_STORED, out);
+        }
+        self.end_appending(member);
+    }
+
+    fn end_appending(&mut self, member: Option<Incarnation>) -> Option<ConnectionId> {
+        let inbox = self.inboxes.find(member?)?;
+        let session = self.inboxes.at(inbox);
+        let stored = session.stored.as_mut()?;
+        stored.appending = stored.appending.saturating_sub(1);
+        Some(session.connection())
+    }
+
+    /// Gives a connected persistent session a copy of a retained message, by way of its queue.
+    pub(super) fn append_copy(
+        &mut self,
+        inbox: InboxSlot,
+        publication: &Publication<'_>,
+        options: DeliveryOptions,
+        out: &mut Outputs,
+    ) {
+        let session = self.inboxes.get(inbox);
+        let incarnation = session.incarnation();
+        let Some(slot) = session.stored.as_ref().map(|stored| stored.log) else { return };
+        // [MQTT-3.3.1-8]: the retain flag is set.
+        let options = options.with_retain_as_published().to_bits();
+        let target = command::Target { incarnation: incarnation.0, options };
+        self.propose_append(slot, publication, None, &[target], None, Some(incarnation), out);
+    }
+}

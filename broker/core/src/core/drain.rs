@@ -1,0 +1,223 @@
+//! Hot path. From the queue of a persistent session to its connection, and what the client acknowledges back
+//! into the log: gathered over a turn, one command for each session.
+
+use mqtt::encode;
+use mqtt::{Ack, PacketId, PacketKind, ReasonCode};
+
+use super::Core;
+use super::receive::mark_dirty;
+use super::stored::Awaited;
+use crate::connection::{Fields, Frames};
+use crate::counters::DropReason;
+use crate::identity::{ConnectionId, Incarnation};
+use crate::inbox::{Acknowledged, InboxSlot, NextStored, Progress, Received, Stored, packet_id_at};
+use crate::input::Outputs;
+use crate::ranges::inbox::{Queue, command};
+use crate::storage::UPKEEP;
+use crate::time::Now;
+
+impl Core {
+    /// Sends what a persistent session has for its client.
+    pub(super) fn pump_stored(&mut self, now: Now, id: ConnectionId, out: &mut Outputs) {
+        let Some(connection) = self.connections.get_mut(id) else { return };
+        let session = self.inboxes.at(connection.inbox);
+        let (incarnation, tenant) = (session.incarnation(), session.tenant().clone());
+        let Some(stored) = &mut session.stored else { return };
+        let log = self.storage.log(stored.log);
+        let Some(state) = log.inbox().machine().session(incarnation) else { return };
+        let queue = &state.queue;
+        let send_bytes_max = connection.settings().send_bytes_max as usize;
+        let had_progress = stored.has_progress();
+        while connection.send.len() <= send_bytes_max {
+            match stored.next(queue, connection.outbound_inflight_max, now.wall) {
+                None => break,
+                Some(NextStored::Expired) => self.counters.drop_messages(DropReason::Expired, 1),
+                Some(NextStored::Release(packet_id)) => {
+                    let ack = Ack::new(packet_id, ReasonCode::SUCCESS);
+                    let version = connection.version;
+                    connection.send.append(&mut self.pool, |tail| {
+                        encode::ack(tail, version, PacketKind::PubRel, &ack);
+                    });
+                }
+                Some(NextStored::Publish { place, packet_id, dup, entry }) => {
+                    let message = log.message(entry.message);
+                    let publication = message.publication(&tenant);
+                    let fields = Fields {
+                        packet_id,
+                        dup,
+                        qos: entry.qos,
+                        retain: entry.retain,
+                        subscription_id: entry.options.subscription_id(),
+                    };
+                    let admitted = !connection.recheck
+                        || connection.grant.as_ref().is_none_or(|grant| grant.may_receive(publication.topic));
+                    let lost = if !admitted {
+                        // It was queued when the client might still receive it, or by another user.
+                        Some(DropReason::NoPermission)
+                    } else {
+                        let pool = &mut self.pool;
+                        let sent = Frames::send_alone(connection, pool, &publication, fields, now.wall);
+                        sent.is_err().then_some(DropReason::TooLarge) // [MQTT-3.1.2-25]: as if it had been sent.
+                    };
+                    match lost {
+                        Some(reason) => {
+                            stored.discard(queue, place);
+                            self.counters.drop_messages(reason, 1);
+                        }
+                        None => self.counters.publishes_sent[usize::from(entry.qos.bits())] += 1,
+                    }
+                }
+            }
+        }
+        connection.recheck &= stored.has_next(queue);
+        if !had_progress && stored.has_progress() {
+            self.stored.progressed.push(incarnation);
+        }
+        if !connection.send.is_empty() {
+            mark_dirty(connection, out);
+        }
+    }
+
+    /// Lets the window of a connection's persistent session hear of an acknowledgement. None if the session is
+    /// not persistent.
+    fn with_stored<R>(&mut self, id: ConnectionId, act: impl FnOnce(&mut Stored, &Queue) -> R) -> Option<R> {
+        let connection = self.connections.get(id)?;
+        let session = self.inboxes.at(connection.inbox);
+        let incarnation = session.incarnation();
+        let stored = session.stored.as_mut()?;
+        let range = self.storage.log(stored.log).inbox().machine();
+        let state = range.session(incarnation)?;
+        let had_progress = stored.has_progress();
+        let result = act(stored, &state.queue);
+        if !had_progress && stored.has_progress() {
+            self.stored.progressed.push(incarnation);
+        }
+        Some(result)
+    }
+
+    /// PUBACK from the client of a persistent session.
+    pub(super) fn acknowledge_stored(
+        &mut self,
+        id: ConnectionId,
+        packet_id: PacketId,
+    ) -> Option<Acknowledged> {
+        self.with_stored(id, |stored, queue| stored.acknowledge(queue, packet_id))
+    }
+
+    /// PUBREC.
+    pub(super) fn receive_stored(
+        &mut self,
+        id: ConnectionId,
+        packet_id: PacketId,
+        refused: bool,
+    ) -> Option<Received> {
+        self.with_stored(id, |stored, queue| stored.receive(queue, packet_id, refused))
+    }
+
+    /// PUBCOMP.
+    pub(super) fn complete_stored(&mut self, id: ConnectionId, packet_id: PacketId) -> Option<Acknowledged> {
+        self.with_stored(id, |stored, queue| stored.complete(queue, packet_id))
+    }
+
+    /// Everything unfinished of a connected session is to be sent again.
+    pub(super) fn rewind(&mut self, inbox: InboxSlot) {
+        let session = self.inboxes.at(inbox);
+        let incarnation = session.incarnation();
+        let Some(stored) = &mut session.stored else { return session.queue.rewind() };
+        let range = self.storage.log(stored.log).inbox().machine();
+        if let Some(state) = range.session(incarnation) {
+            stored.rewind(&state.queue);
+        }
+    }
+
+    /// Proposes what clients have acknowledged this turn.
+    pub(super) fn propose_progress(&mut self, out: &mut Outputs) {
+        let mut progressed = std::mem::take(&mut self.stored.progressed);
+        for incarnation in progressed.drain(..) {
+            if let Some(inbox) = self.inboxes.find(incarnation) {
+                self.propose_progress_of(inbox, out);
+            }
+        }
+        self.stored.progressed = progressed;
+    }
+
+    /// The same for one session.
+    pub(super) fn propose_progress_of(&mut self, inbox: InboxSlot, out: &mut Outputs) {
+        let session = self.inboxes.at(inbox);
+        let incarnation = session.incarnation();
+        let Some(stored) = &mut session.stored else { return };
+        let Some(progress) = stored.take_progress() else { return };
+        let (log, epoch, sent_before) = (stored.log, stored.epoch, stored.sent_before().0);
+        let Progress { received, finished } = &progress.clone();
+        let awaited = Some(Awaited::Progress(incarnation, epoch, progress));
+        let incarnation = incarnation.0;
+        let body = command::Progress { incarnation, epoch, sent_before, received, finished };
+        self.propose(log, UPKEEP, awaited, (&body, &[]), out);
+    }
+
+    /// The range knows what a client has acknowledged: PUBRELs may leave.
+    pub(super) fn on_progress_applied(
+        &mut self,
+        now: Now,
+        (incarnation, epoch): (Incarnation, u64),
+        progress: &Progress,
+        out: &mut Outputs,
+    ) {
+        let Some(inbox) = self.inboxes.find(incarnation) else { return };
+        let session = self.inboxes.at(inbox);
+        let id = session.connection();
+        let Some(stored) = session.stored.as_mut().filter(|stored| stored.epoch == epoch) else { return };
+        stored.on_progress(progress);
+        for place in &progress.received {
+            let packet_id = packet_id_at(*place);
+            self.write_ack(id, PacketKind::PubRel, packet_id, ReasonCode::SUCCESS, out);
+        }
+        // Identifiers may be free again.
+        self.pump(now, id, out);
+        self.pump_retained(now, id, out);
+    }
+
+    /// How many messages a session has before it, if it is there.
+    pub(super) fn queued(&self, incarnation: Incarnation) -> Option<u32> {
+        if let Some(inbox) = self.inboxes.find(incarnation) {
+            return Some(self.queued_at(inbox));
+        }
+        let slot = self.log_of_session(incarnation)?;
+        let range = self.storage.log(slot).inbox().machine();
+        range.session(incarnation).map(|session| session.queue.len())
+    }
+
+    /// The same for one that is connected.
+    pub(super) fn queued_at(&self, inbox: InboxSlot) -> u32 {
+        let session = self.inboxes.get(inbox);
+        let Some(stored) = &session.stored else { return session.queue.len() };
+        let range = self.storage.log(stored.log).inbox().machine();
+        let queued = range.session(session.incarnation()).map_or(0, |session| session.queue.len());
+        queued.saturating_sub(stored.finished()) + stored.appending
+    }
+
+    /// Whether a connected session has something that was not sent on this connection.
+    pub(super) fn has_next(&self, inbox: InboxSlot) -> bool {
+        let session = self.inboxes.get(inbox);
+        let Some(stored) = &session.stored else { return session.queue.has_next() };
+        let range = self.storage.log(stored.log).inbox().machine();
+        range.session(session.incarnation()).is_some_and(|session| stored.has_next(&session.queue))
+    }
+
+    /// Bytes of messages that a connected session has before it.
+    pub(super) fn queued_bytes(&self, inbox: InboxSlot) -> u64 {
+        let session = self.inboxes.get(inbox);
+        let Some(stored) = &session.stored else { return session.queue.bytes() };
+        let range = self.storage.log(stored.log).inbox().machine();
+        range.session(session.incarnation()).map_or(0, |session| session.queue.bytes())
+    }
+
+    /// The client has released a QoS 2 message, and the log knows it.
+    pub(super) fn complete_release(&mut self, id: ConnectionId, packet_id: PacketId, out: &mut Outputs) {
+        let Some(connection) = self.connections.get_mut(id) else { return };
+        if connection.is_online() {
+            connection.inbound_inflight = connection.inbound_inflight.saturating_sub(1);
+            self.write_ack(id, PacketKind::PubComp, packet_id, ReasonCode::SUCCESS, out);
+        }
+    }
+}

@@ -1,0 +1,97 @@
+//! Subscriptions of persistent sessions: what a SUBSCRIBE or UNSUBSCRIBE changes is one command; its routes follow
+//! as tasks when that is durable, and the acknowledgement follows the routes.
+
+use super::Core;
+use super::stored::Awaited;
+use crate::delivery::DeliveryOptions;
+use crate::identity::{ConnectionId, Incarnation};
+use crate::inbox::InboxSlot;
+use crate::input::Outputs;
+use crate::ranges::inbox::command;
+use crate::storage::UPKEEP;
+use crate::tenant::SubscribeWait;
+
+/// What one packet changes: filters as the client spelled them; without options they end.
+pub(super) type StoredChanges = Vec<(Box<str>, Option<DeliveryOptions>)>;
+
+impl Core {
+    /// Whether a connected session has a subscription, or will have when what is proposed is applied.
+    pub(super) fn subscribes_at(&self, inbox: InboxSlot, filter: &str) -> bool {
+        let session = self.inboxes.get(inbox);
+        let Some(stored) = &session.stored else { return session.subscriptions.contains_key(filter) };
+        let range = self.storage.log(stored.log).inbox().machine();
+        range.session(session.incarnation()).is_some_and(|state| stored.subscribes(state, filter))
+    }
+
+    /// How many it has or will have.
+    pub(super) fn subscriptions_at(&self, inbox: InboxSlot) -> usize {
+        let session = self.inboxes.get(inbox);
+        let Some(stored) = &session.stored else { return session.subscriptions.len() };
+        let range = self.storage.log(stored.log).inbox().machine();
+        range.session(session.incarnation()).map_or(0, |state| stored.subscriptions(state))
+    }
+
+    /// Notes a change of a persistent session, whose route the packet then waits for: its filter of this number. False if the session is not
+    /// persistent.
+    pub(super) fn change_stored(
+        &mut self,
+        wait: (SubscribeWait, u16),
+        inbox: InboxSlot,
+        filter: &str,
+        options: Option<DeliveryOptions>,
+        changes: &mut StoredChanges,
+    ) -> bool {
+        let session = self.inboxes.at(inbox);
+        let incarnation = session.incarnation();
+        let Some(stored) = &mut session.stored else { return false };
+        stored.change(filter, options);
+        changes.push((filter.into(), options));
+        self.stored.route_waits.entry((incarnation, filter.into())).or_default().push_back(wait);
+        true
+    }
+
+    /// Proposes what a packet changes. How many decisions it waits for.
+    pub(super) fn propose_subscriptions(
+        &mut self,
+        id: ConnectionId,
+        request: u64,
+        changes: StoredChanges,
+        out: &mut Outputs,
+    ) -> u32 {
+        if changes.is_empty() {
+            return 0;
+        }
+        let Some(connection) = self.connections.get(id) else { return 0 };
+        let session = self.inboxes.get(connection.inbox);
+        let session_name = session.incarnation();
+        let Some(stored) = &session.stored else { return 0 };
+        let (slot, epoch, incarnation) = (stored.log, stored.epoch, session_name.0);
+        let subscriptions: Vec<command::Subscription<'_>> = changes
+            .iter()
+            .map(|(filter, options)| command::Subscription {
+                filter,
+                options: options.unwrap_or_default().to_bits(),
+            })
+            .collect();
+        // A packet is of one kind.
+        let subscribe = changes.iter().any(|(_, options)| options.is_some());
+        let filters = changes.iter().map(|(filter, _)| filter.clone()).collect();
+        let wait = SubscribeWait { connection: id, request };
+        let awaited = Some(Awaited::Subscriptions(wait, session_name, filters));
+        if subscribe {
+            let command = command::Subscribe { incarnation, epoch, subscriptions: &subscriptions };
+            self.propose(slot, UPKEEP, awaited, (&command, &[]), out);
+        } else {
+            let command = command::Unsubscribe { incarnation, epoch, subscriptions: &subscriptions };
+            self.propose(slot, UPKEEP, awaited, (&command, &[]), out);
+        }
+        1
+    }
+
+    /// The range has made the changes of a packet.
+    pub(super) fn on_subscriptions_changed(&mut self, session: Incarnation, filters: &[Box<str>]) {
+        let Some(inbox) = self.inboxes.find(session) else { return };
+        let Some(stored) = &mut self.inboxes.at(inbox).stored else { return };
+        filters.iter().for_each(|filter| stored.on_changed(filter));
+    }
+}

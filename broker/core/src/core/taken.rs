@@ -1,0 +1,233 @@
+//! QoS 2 messages from clients: their packet identifiers are taken until the client releases them, and those of
+//! persistent sessions stand in the log.
+
+use mqtt::{PacketId, ReasonCode};
+
+use super::Core;
+use super::stored::{Again, Awaited};
+use crate::connection::Completion;
+use crate::identity::{ConnectionId, Incarnation};
+use crate::inbox::TakenHere;
+use crate::input::Outputs;
+use crate::peer::Reply;
+use crate::ranges::inbox::command::{self, Origin};
+use crate::storage::{LogSlot, UPKEEP};
+
+/// A QoS 2 message on its way whose connection is gone.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Orphan {
+    incarnation: Incarnation,
+    packet_id: PacketId,
+    /// Answers that are still to come.
+    waiting: u16,
+    reason: ReasonCode,
+    /// The same message on a later connection.
+    waiter: Option<Reply>,
+}
+
+/// What a QoS 2 message is, by its packet identifier.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Taken {
+    /// It is new; of a persistent session, which it is.
+    New(Option<TakenHere>),
+    /// It was taken before, and is to be routed again.
+    Again(TakenHere),
+    /// It is under way since it came on a connection that is gone.
+    UnderWay(Reply),
+    /// It is being taken care of.
+    Known,
+}
+
+impl Core {
+    /// A QoS 2 message comes from a client.
+    pub(super) fn take(&mut self, id: ConnectionId, packet_id: PacketId) -> Taken {
+        let Some(inbox) = self.connections.get(id).map(|connection| connection.inbox) else {
+            return Taken::Known;
+        };
+        let session = self.inboxes.at(inbox);
+        let incarnation = session.incarnation();
+        let Some(stored) = &mut session.stored else {
+            return if self.inboxes.take(inbox, packet_id) { Taken::New(None) } else { Taken::Known };
+        };
+        let taken = stored.take(packet_id);
+        if !taken.known {
+            return Taken::New(Some(taken));
+        }
+        let unrouted = self.stored.unrouted.get_mut(&incarnation);
+        let again = unrouted.and_then(|unrouted| unrouted.remove(&packet_id));
+        match again {
+            None => Taken::Known,
+            Some(Again::Route) => Taken::Again(taken),
+            Some(Again::UnderWay(reply)) => Taken::UnderWay(reply),
+        }
+    }
+
+    /// The connection of a persistent session ends. Its QoS 2 messages go on their way, and whoever sends them again
+    /// waits for it; those that could not be stored may come again as new ones.
+    pub(super) fn leave_orphans(
+        &mut self,
+        id: ConnectionId,
+        incarnation: Incarnation,
+        (slot, epoch): (LogSlot, u64),
+        out: &mut Outputs,
+    ) {
+        let Some(connection) = self.connections.get(id) else { return };
+        let mut refused = Vec::new();
+        for (number, packet_id, waiting, reason) in connection.window.taken() {
+            let name = (id, number.0);
+            if waiting > 0 {
+                let unrouted = self.stored.unrouted.entry(incarnation).or_default();
+                unrouted.insert(packet_id, Again::UnderWay(Reply { connection: id, slot: number }));
+                let orphan = Orphan { incarnation, packet_id, waiting, reason, waiter: None };
+                self.stored.orphans.insert(name, orphan);
+            } else if reason.is_error() {
+                refused.push(packet_id.get());
+            }
+        }
+        for packet_id in refused {
+            let release = command::Release { incarnation: incarnation.0, epoch, packet_id };
+            self.propose(slot, UPKEEP, None, (&release, &[]), out);
+        }
+    }
+
+    /// A message that was under way before comes again on another connection, and is acknowledged when it has arrived.
+    /// The number of answers to wait for.
+    pub(super) fn adopt(&mut self, former: Reply, reply: Reply) -> u16 {
+        let orphan = self.stored.orphans.get_mut(&(former.connection, former.slot.0));
+        let Some(orphan) = orphan else { return 0 };
+        orphan.waiter = Some(reply);
+        let (incarnation, packet_id) = (orphan.incarnation, orphan.packet_id);
+        // That connection may end before it, too.
+        let unrouted = self.stored.unrouted.entry(incarnation).or_default();
+        unrouted.insert(packet_id, Again::UnderWay(former));
+        1
+    }
+
+    /// A part of a message is done whose connection is gone; `more` are to come because of it.
+    pub(super) fn on_orphan_answer(
+        &mut self,
+        reply: Reply,
+        more: u16,
+        reason: ReasonCode,
+        out: &mut Outputs,
+    ) {
+        let name = (reply.connection, reply.slot.0);
+        let Some(orphan) = self.stored.orphans.get_mut(&name) else { return };
+        orphan.waiting = (orphan.waiting + more).saturating_sub(1);
+        if reason.is_error() {
+            orphan.reason = reason;
+        }
+        if orphan.waiting > 0 {
+            return;
+        }
+        let Some(orphan) = self.stored.orphans.remove(&name) else { return };
+        if let Some(unrouted) = self.stored.unrouted.get_mut(&orphan.incarnation) {
+            unrouted.remove(&orphan.packet_id);
+            if orphan.reason.is_error() {
+                // Whoever sends it again tries again.
+                unrouted.insert(orphan.packet_id, Again::Route);
+            }
+        }
+        if let Some(waiter) = orphan.waiter {
+            self.on_answer(waiter, 0, orphan.reason, out);
+        }
+    }
+
+    /// Has the log know of it. The number of answers to wait for.
+    pub(super) fn propose_take(
+        &mut self,
+        id: ConnectionId,
+        packet_id: PacketId,
+        reply: Reply,
+        out: &mut Outputs,
+    ) -> u16 {
+        let Some(connection) = self.connections.get(id) else { return 0 };
+        let session = self.inboxes.get(connection.inbox);
+        let incarnation = session.incarnation().0;
+        let Some(stored) = &session.stored else { return 0 };
+        let (slot, epoch) = (stored.log, stored.epoch);
+        let take = command::Take { incarnation, epoch, packet_id: packet_id.get() };
+        self.propose(slot, UPKEEP, Some(Awaited::Take(reply)), (&take, &[]), out);
+        1
+    }
+
+    /// Which publish of its session a QoS 2 message is, for those who have to tell a repeat.
+    pub(super) fn origin(&self, id: ConnectionId, taken: TakenHere) -> Option<Origin> {
+        let connection = self.connections.get(id)?;
+        let session = self.inboxes.get(connection.inbox);
+        let attempt = session.stored.as_ref()?.epoch;
+        let incarnation = session.incarnation().0;
+        Some(Origin { incarnation, generation: taken.generation, oldest: taken.oldest, attempt })
+    }
+
+    /// The client of a persistent session releases a message: PUBCOMP follows when the log knows it. False if
+    /// the session is not persistent, or the identifier was not taken.
+    pub(super) fn release_stored(
+        &mut self,
+        id: ConnectionId,
+        packet_id: PacketId,
+        out: &mut Outputs,
+    ) -> bool {
+        self.propose_release(id, packet_id, Some(Awaited::Release(id, packet_id)), out)
+    }
+
+    /// An identifier is free again, without the client's word: its message was refused.
+    pub(super) fn release_taken(&mut self, id: ConnectionId, packet_id: PacketId, out: &mut Outputs) {
+        let Some(inbox) = self.connections.get(id).map(|connection| connection.inbox) else { return };
+        if self.inboxes.get(inbox).stored.is_none() {
+            self.inboxes.release(inbox, packet_id);
+        } else {
+            self.propose_release(id, packet_id, None, out);
+        }
+    }
+
+    fn propose_release(
+        &mut self,
+        id: ConnectionId,
+        packet_id: PacketId,
+        awaited: Option<Awaited>,
+        out: &mut Outputs,
+    ) -> bool {
+        let Some(connection) = self.connections.get(id) else { return false };
+        let session = self.inboxes.at(connection.inbox);
+        let incarnation = session.incarnation();
+        let Some(stored) = &mut session.stored else { return false };
+        if !stored.release(packet_id) {
+            return false;
+        }
+        let (slot, epoch) = (stored.log, stored.epoch);
+        if let Some(unrouted) = self.stored.unrouted.get_mut(&incarnation) {
+            unrouted.remove(&packet_id);
+        }
+        let release = command::Release { incarnation: incarnation.0, epoch, packet_id: packet_id.get() };
+        self.propose(slot, UPKEEP, awaited, (&release, &[]), out);
+        true
+    }
+
+    /// The parts of these publishes were not all answered for in time: they may come again.
+    pub(super) fn release_unanswered(&mut self, id: ConnectionId) {
+        let Some(connection) = self.connections.get(id) else { return };
+        let inbox = connection.inbox;
+        if self.inboxes.get(inbox).stored.is_some() {
+            return; // they are routed again, and those who have them can tell
+        }
+        for completion in connection.window.completions() {
+            if let Completion::PubRec(packet_id) = completion {
+                self.inboxes.release(inbox, packet_id);
+            }
+        }
+    }
+
+    /// A message of a client that cannot be told so could not be stored: it is closed, and may send it again.
+    pub(super) fn give_up_publisher(&mut self, id: ConnectionId, completion: Completion, out: &mut Outputs) {
+        if let Completion::PubRec(packet_id) = completion {
+            self.release_taken(id, packet_id, out);
+        }
+        if let Some(connection) = self.connections.get_mut(id)
+            && !connection.unanswerable
+        {
+            connection.unanswerable = true;
+            self.resume(id);
+        }
+    }
+}

@@ -1,0 +1,411 @@
+//! Hot path. What a core knows of a persistent session while its client is connected, beside what the range
+//! has of it: how far the client was sent its queue, and what it has acknowledged that is not in the log yet.
+//!
+//! ```text
+//!            range: first          fresh                          end
+//!                     │              │                             │
+//!   entries           [ in flight    │   in flight  │  not sent yet ]
+//!                       again (DUP)  │              │
+//!                                                 cursor
+//! ```
+//!
+//! Nothing of this outlives the connection. Whoever connects next begins at the front, and what lies before
+//! the range's `sent_before` is sent with DUP.
+
+use std::collections::BTreeMap;
+
+use mqtt::{PacketId, QoS};
+
+use super::queue::{Acknowledged, PACKET_IDS, packet_id_at};
+use crate::delivery::DeliveryOptions;
+use crate::ranges::inbox::{Attached, Entry, Queue, Sequence, Session, State};
+use crate::storage::LogSlot;
+use crate::time::Wall;
+
+/// See the module's documentation.
+#[derive(Debug)]
+pub struct Stored {
+    /// Which of the core's logs has the session.
+    pub log: LogSlot,
+    /// The connection's name in commands.
+    pub epoch: u64,
+    /// Where sending goes on.
+    cursor: u64,
+    /// What lies before may have been sent by a former connection.
+    fresh: u64,
+    /// Messages that wait for an acknowledgement, by place. The range may have given some of them up for others
+    /// before it heard that they were sent.
+    inflight: BTreeMap<u64, QoS>,
+    /// What the client has acknowledged and the range does not know yet.
+    marks: BTreeMap<u64, Mark>,
+    /// How many of those are finished.
+    finished: u32,
+    /// What of that is not proposed yet.
+    progress: Progress,
+    /// The range is to know before something is sent, because it gives up the oldest that was not.
+    tells_sent: bool,
+    /// All before this place is to be sent next.
+    wanted: u64,
+    /// What the range was told.
+    told: u64,
+    /// Messages that are proposed for it and not applied.
+    pub appending: u32,
+    /// QoS 2 messages of the client that it has not released, by packet identifier.
+    taken: BTreeMap<PacketId, u64>,
+    next_generation: u64,
+    /// Changes of subscriptions that are proposed and not applied.
+    changes: BTreeMap<Box<str>, Change>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Mark {
+    /// PUBREC has come.
+    Received,
+    /// Finished.
+    Finished,
+}
+
+/// What a client has acknowledged, by the places of the messages.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Progress {
+    /// PUBREC has come.
+    pub received: Vec<u64>,
+    /// Finished.
+    pub finished: Vec<u64>,
+}
+
+impl Progress {
+    /// Nothing is acknowledged.
+    pub fn is_empty(&self) -> bool {
+        self.received.is_empty() && self.finished.is_empty()
+    }
+}
+
+#[derive(Debug)]
+struct Change {
+    /// None: it ends.
+    options: Option<DeliveryOptions>,
+    /// Commands that are not applied.
+    proposed: u32,
+}
+
+/// What is to be sent next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NextStored {
+    /// A message, which has to be read.
+    Publish {
+        /// Its place.
+        place: Sequence,
+        /// None for QoS 0.
+        packet_id: Option<PacketId>,
+        /// Sent before, perhaps.
+        dup: bool,
+        /// What the queue has of it.
+        entry: Entry,
+    },
+    /// A PUBREL that is owed from an earlier connection.
+    Release(PacketId),
+    /// A message expired before it was sent.
+    Expired,
+}
+
+/// A QoS 2 message from the client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TakenHere {
+    /// Which of the session's it is.
+    pub generation: u64,
+    /// The first that is not released.
+    pub oldest: u64,
+    /// The client has sent it before.
+    pub known: bool,
+}
+
+impl Stored {
+    /// The session as its range has it when its client has just connected. With `tells_sent` the range hears what
+    /// was sent though nothing is acknowledged.
+    pub fn new(
+        (log, epoch): (LogSlot, u64),
+        attached: &Attached,
+        session: &Session,
+        tells_sent: bool,
+    ) -> Stored {
+        let taken = session.taken.iter().filter_map(|taken| {
+            PacketId::new(taken.packet_id).map(|packet_id| (packet_id, taken.generation))
+        });
+        Stored {
+            log,
+            epoch,
+            cursor: attached.first.0,
+            fresh: attached.sent_before.0,
+            inflight: BTreeMap::new(),
+            marks: BTreeMap::new(),
+            finished: 0,
+            progress: Progress::default(),
+            tells_sent,
+            wanted: attached.sent_before.0,
+            told: attached.sent_before.0,
+            appending: 0,
+            taken: taken.collect(),
+            next_generation: session.next_generation,
+            changes: BTreeMap::new(),
+        }
+    }
+
+    /// All before this place may have been sent.
+    pub fn sent_before(&self) -> Sequence {
+        Sequence(self.cursor.max(self.wanted))
+    }
+
+    /// Is there something to send?
+    pub fn has_next(&self, queue: &Queue) -> bool {
+        self.cursor < queue.end().0
+    }
+
+    /// The next thing to send while fewer than `window` messages are in flight. To be called until it answers
+    /// None.
+    pub fn next(&mut self, queue: &Queue, window: u16, now: Wall) -> Option<NextStored> {
+        loop {
+            let Some((place, entry)) = queue.from(Sequence(self.cursor)).next() else {
+                self.cursor = self.cursor.max(queue.end().0);
+                return None;
+            };
+            let packet_id = packet_id_at(place.0);
+            if let Some(mark) = self.marks.get(&place.0) {
+                if *mark == Mark::Received {
+                    self.inflight.insert(place.0, QoS::ExactlyOnce); // its PUBREL is on its way
+                }
+                self.cursor = place.0 + 1;
+                continue;
+            }
+            if entry.state == State::Received {
+                self.cursor = place.0 + 1;
+                self.inflight.insert(place.0, QoS::ExactlyOnce);
+                return Some(NextStored::Release(packet_id));
+            }
+            if place.0 >= self.fresh && entry.is_expired(now) {
+                self.cursor = place.0 + 1;
+                self.mark_finished(place);
+                return Some(NextStored::Expired);
+            }
+            let first = self.inflight.first_key_value().map_or(place.0, |(first, _)| *first);
+            let spans = place.0 - first + 1 >= PACKET_IDS;
+            if entry.qos != QoS::AtMostOnce && (self.inflight.len() >= usize::from(window) || spans) {
+                return None;
+            }
+            if self.tells_sent && place >= queue.sent_before() {
+                // With as many others as there is room for.
+                let room = (usize::from(window).saturating_sub(self.inflight.len())).max(1) as u64;
+                self.wanted = self.wanted.max((place.0 + room).min(queue.end().0));
+                return None;
+            }
+            self.cursor = place.0 + 1;
+            let packet_id = if entry.qos == QoS::AtMostOnce {
+                self.mark_finished(place);
+                None
+            } else {
+                self.inflight.insert(place.0, entry.qos);
+                Some(packet_id)
+            };
+            let dup = packet_id.is_some() && place.0 < self.fresh;
+            return Some(NextStored::Publish { place, packet_id, dup, entry: *entry });
+        }
+    }
+
+    /// Whether anything waits for an acknowledgement.
+    pub fn is_in_flight(&self) -> bool {
+        !self.inflight.is_empty()
+    }
+
+    /// Everything unfinished is to be sent again.
+    pub fn rewind(&mut self, queue: &Queue) {
+        self.fresh = self.fresh.max(self.cursor);
+        self.cursor = queue.first().0;
+        self.inflight.clear();
+    }
+
+    /// A message that was just taken to the wire could not be sent, or may not be.
+    pub fn discard(&mut self, queue: &Queue, place: Sequence) {
+        if self.inflight.contains_key(&place.0) {
+            self.finish(queue, place);
+        }
+    }
+
+    /// A PUBACK has come.
+    pub fn acknowledge(&mut self, queue: &Queue, packet_id: PacketId) -> Acknowledged {
+        match self.find(packet_id) {
+            None => Acknowledged::Unknown,
+            Some((_, qos)) if qos != QoS::AtLeastOnce => Acknowledged::WrongKind,
+            Some((place, _)) => {
+                self.finish(queue, place);
+                Acknowledged::Finished
+            }
+        }
+    }
+
+    /// A PUBREC has come; `refused` if with a reason code of 0x80 or more, which ends the message. PUBREL may
+    /// follow when the range knows of it; one that it knows of already may be answered at once.
+    pub fn receive(&mut self, queue: &Queue, packet_id: PacketId, refused: bool) -> Received {
+        let Some((place, qos)) = self.find(packet_id) else { return Received::Now(Acknowledged::Unknown) };
+        if qos != QoS::ExactlyOnce {
+            return Received::Now(Acknowledged::WrongKind);
+        }
+        if refused {
+            self.finish(queue, place);
+            return Received::Now(Acknowledged::Finished);
+        }
+        if self.is_received(queue, place) {
+            return Received::Now(Acknowledged::Received);
+        }
+        if self.marks.insert(place.0, Mark::Received).is_none() {
+            self.progress.received.push(place.0);
+        }
+        Received::WhenDurable
+    }
+
+    /// A PUBCOMP has come.
+    pub fn complete(&mut self, queue: &Queue, packet_id: PacketId) -> Acknowledged {
+        match self.find(packet_id) {
+            None => Acknowledged::Unknown,
+            Some((place, qos)) => {
+                let received = self.marks.contains_key(&place.0) || self.is_received(queue, place);
+                if qos != QoS::ExactlyOnce || !received {
+                    return Acknowledged::WrongKind;
+                }
+                self.finish(queue, place);
+                Acknowledged::Finished
+            }
+        }
+    }
+
+    /// What is to be proposed, if anything is.
+    pub fn take_progress(&mut self) -> Option<Progress> {
+        if !self.has_progress() {
+            return None;
+        }
+        self.told = self.told.max(self.wanted);
+        Some(std::mem::take(&mut self.progress))
+    }
+
+    /// Is there something to be proposed?
+    pub fn has_progress(&self) -> bool {
+        !self.progress.is_empty() || self.wanted > self.told
+    }
+
+    /// The range knows of it now.
+    pub fn on_progress(&mut self, progress: &Progress) {
+        for place in &progress.finished {
+            self.marks.remove(place);
+            self.finished -= 1;
+        }
+        for place in &progress.received {
+            // It may have been finished since.
+            if self.marks.get(place) == Some(&Mark::Received) {
+                self.marks.remove(place);
+            }
+        }
+    }
+
+    /// Messages of the queue that are finished, though the range does not know it yet.
+    pub fn finished(&self) -> u32 {
+        self.finished
+    }
+
+    /// A QoS 2 message comes from the client.
+    pub fn take(&mut self, packet_id: PacketId) -> TakenHere {
+        let next = self.next_generation;
+        let (generation, known) = match self.taken.get(&packet_id) {
+            Some(generation) => (*generation, true),
+            None => (next, false),
+        };
+        if !known {
+            self.next_generation += 1;
+            self.taken.insert(packet_id, generation);
+        }
+        let oldest = self.taken.values().min().copied().unwrap_or(next);
+        TakenHere { generation, oldest, known }
+    }
+
+    /// The client releases a QoS 2 message's identifier: true if it was taken.
+    pub fn release(&mut self, packet_id: PacketId) -> bool {
+        self.taken.remove(&packet_id).is_some()
+    }
+
+    /// A subscription is proposed to be as said; None: to end.
+    pub fn change(&mut self, filter: &str, options: Option<DeliveryOptions>) {
+        let change = self.changes.entry(filter.into()).or_insert(Change { options, proposed: 0 });
+        change.options = options;
+        change.proposed += 1;
+    }
+
+    /// One such proposal is decided.
+    pub fn on_changed(&mut self, filter: &str) {
+        let Some(change) = self.changes.get_mut(filter) else { return };
+        change.proposed -= 1;
+        if change.proposed == 0 {
+            self.changes.remove(filter);
+        }
+    }
+
+    /// Whether there is a subscription, or will be when what is proposed is applied.
+    pub fn subscribes(&self, session: &Session, filter: &str) -> bool {
+        match self.changes.get(filter) {
+            Some(change) => change.options.is_some(),
+            None => session.subscriptions.contains_key(filter),
+        }
+    }
+
+    /// How many subscriptions there will be, at most, when what is proposed is applied.
+    pub fn subscriptions(&self, session: &Session) -> usize {
+        let new = |(filter, change): &(&Box<str>, &Change)| {
+            change.options.is_some() && !session.subscriptions.contains_key(*filter)
+        };
+        session.subscriptions.len() + self.changes.iter().filter(new).count()
+    }
+
+    /// Gives up what has expired and was not sent: how many.
+    pub fn expire(&mut self, queue: &Queue, now: Wall) -> u32 {
+        let unsent = self.sent_before().max(Sequence(self.fresh));
+        let expired = queue.from(unsent).filter(|(place, entry)| {
+            entry.state == State::Waiting && entry.is_expired(now) && !self.marks.contains_key(&place.0)
+        });
+        let expired: Vec<Sequence> = expired.map(|(place, _)| place).collect();
+        expired.iter().for_each(|place| self.mark_finished(*place));
+        u32::try_from(expired.len()).expect("fewer than messages")
+    }
+
+    fn mark_finished(&mut self, place: Sequence) {
+        let former = self.marks.insert(place.0, Mark::Finished);
+        assert!(former != Some(Mark::Finished), "finished once");
+        self.finished += 1;
+        self.progress.finished.push(place.0);
+    }
+
+    fn finish(&mut self, queue: &Queue, place: Sequence) {
+        self.inflight.remove(&place.0);
+        if queue.get(place).is_some() {
+            self.mark_finished(place);
+        }
+    }
+
+    /// Whether the range knows that PUBREC has come, or has given the message up.
+    fn is_received(&self, queue: &Queue, place: Sequence) -> bool {
+        queue.get(place).is_none_or(|entry| entry.state == State::Received)
+    }
+
+    /// The message in flight with this identifier.
+    fn find(&self, packet_id: PacketId) -> Option<(Sequence, QoS)> {
+        let (first, _) = self.inflight.first_key_value()?;
+        let offset = (u64::from(packet_id.get()) - 1 + PACKET_IDS - first % PACKET_IDS) % PACKET_IDS;
+        let place = first + offset;
+        self.inflight.get(&place).map(|qos| (Sequence(place), *qos))
+    }
+}
+
+/// What a PUBREC leads to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Received {
+    /// It means this.
+    Now(Acknowledged),
+    /// PUBREL follows when the range knows of it.
+    WhenDurable,
+}
