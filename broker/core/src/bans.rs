@@ -2,7 +2,7 @@
 //! connections; each core has one of its own.
 //!
 //! What the host says ([`Input::Ban`](crate::input::Input)) it says to all cores. Who came back too often
-//! ([`Flaps`]) is kept out by the client's home core alone, which is where each of its CONNECTs ends.
+//! (`Flaps`) is kept out by the client's home core alone, which is where each of its CONNECTs ends.
 
 use std::collections::BTreeMap;
 use std::fmt;

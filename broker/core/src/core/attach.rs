@@ -62,7 +62,7 @@ impl Core {
         slot: LogSlot,
         connect: &Connect<'_>,
         (tenant, client): (TenantIndex, &str),
-        will: Option<Box<Will>>,
+        mut will: Option<Box<Will>>,
         welcome: Welcome,
         out: &mut Outputs,
     ) {
@@ -70,11 +70,12 @@ impl Core {
         self.leave_former(now, &name, client, out);
         let (epoch, incarnation) = (self.new_incarnation().0, self.new_incarnation().0);
         let persistent = welcome.expiry_seconds > 0 || !connect.clean_start;
-        let payload = will.as_ref().map(|will| will.message.payload.clone()).unwrap_or_default();
-        let message = will.as_ref().map(|will| will.message.head());
-        let stored_will = will.as_ref().zip(message).filter(|_| persistent).map(|(will, message)| {
-            let expiry_seconds = will.expiry_seconds.unwrap_or(u32::MAX);
-            command::Will { message, delay_seconds: will.delay_seconds, expiry_seconds }
+        let to_store = will.take_if(|_| persistent);
+        let payload = to_store.as_ref().map(|will| will.message.payload.clone()).unwrap_or_default();
+        let stored_will = to_store.as_ref().map(|will| command::Will {
+            message: will.message.head(),
+            delay_seconds: will.delay_seconds,
+            expiry_seconds: will.expiry_seconds.unwrap_or(u32::MAX),
         });
         let attach = command::Attach {
             tenant: &name,
@@ -86,7 +87,6 @@ impl Core {
             expiry_seconds: welcome.expiry_seconds,
             will: stored_will,
         };
-        let payload = if persistent { payload } else { bytes::Bytes::new() };
         let connection = self.connections.get_mut(id).expect("is being admitted");
         connection.phase = Phase::Attaching;
         let attaching = Attaching {
@@ -96,7 +96,7 @@ impl Core {
             epoch,
             persistent,
             expiry_seconds: welcome.expiry_seconds,
-            will: will.clone().filter(|_| !persistent),
+            will,
             welcome,
         };
         self.stored.attaching.insert((Arc::clone(&name), client.into()), id);
@@ -223,11 +223,11 @@ impl Core {
     }
 
     /// A session whose client is away ends before its time: as if its client had come without wanting one.
-    pub(super) fn end_away(&mut self, slot: LogSlot, tenant: &str, client: Box<str>, out: &mut Outputs) {
+    pub(super) fn end_away(&mut self, slot: LogSlot, tenant: &str, client: &str, out: &mut Outputs) {
         let (incarnation, epoch) = (self.new_incarnation().0, self.new_incarnation().0);
         let attach = command::Attach {
             tenant,
-            client: &client,
+            client,
             incarnation,
             epoch,
             clean_start: true,

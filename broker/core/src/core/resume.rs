@@ -96,7 +96,7 @@ impl Core {
         let Some(resuming) = &self.resuming else { return };
         match resuming.stage {
             Stage::Routes if usize::from(resuming.slot.0) < self.storage.slots().count() => {
-                self.restore_routes()
+                self.restore_routes();
             }
             Stage::Routes if resuming.routes == 0 => {
                 for core in 0..self.config.cores {

@@ -38,6 +38,9 @@ const ROUNDS_MAX: u32 = 16;
 /// Of a proposal that nobody waits for.
 const NOBODY: Ticket = Ticket(u64::MAX);
 
+/// Packets that wait for a route, and which of their filters it is.
+type RouteWaiters = VecDeque<(SubscribeWait, u16)>;
+
 /// What this core knows of its persistent sessions beside their state, and what it waits for.
 #[derive(Default)]
 pub(super) struct StoredSessions {
@@ -56,8 +59,7 @@ pub(super) struct StoredSessions {
     pub answers: Answers,
     pub tasks: Tasks,
     /// SUBACKs and UNSUBACKs that wait for routes of persistent sessions, oldest first.
-    pub route_waits:
-        HashMap<(Incarnation, Box<str>), VecDeque<(SubscribeWait, u16)>, foldhash::fast::FixedState>,
+    pub route_waits: HashMap<(Incarnation, Box<str>), RouteWaiters, foldhash::fast::FixedState>,
     /// QoS 2 messages that were taken, and perhaps not routed to everybody: what is to be done when their
     /// clients send them again.
     pub unrouted: HashMap<Incarnation, BTreeMap<PacketId, Again>, foldhash::fast::FixedState>,

@@ -64,7 +64,7 @@ impl Core {
             };
             request.reasons.push(reason);
         }
-        request.waiting += self.propose_subscriptions(id, request.number, changes, out);
+        request.waiting += self.propose_subscriptions(id, request.number, &changes, out);
         self.enter_request(id, request, out);
     }
 
@@ -101,7 +101,7 @@ impl Core {
         }
         let wait = SubscribeWait { connection: id, request: request.number };
         request.waiting += u32::from(self.postponed.make_wait(wait));
-        request.waiting += self.propose_subscriptions(id, request.number, changes, out);
+        request.waiting += self.propose_subscriptions(id, request.number, &changes, out);
         self.enter_request(id, request, out);
     }
 

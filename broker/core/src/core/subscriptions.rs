@@ -55,7 +55,7 @@ impl Core {
         &mut self,
         id: ConnectionId,
         request: u64,
-        changes: StoredChanges,
+        changes: &StoredChanges,
         out: &mut Outputs,
     ) -> u32 {
         if changes.is_empty() {

@@ -356,10 +356,11 @@ impl Stored {
 
     /// How many subscriptions there will be, at most, when what is proposed is applied.
     pub fn subscriptions(&self, session: &Session) -> usize {
-        let new = |(filter, change): &(&Box<str>, &Change)| {
-            change.options.is_some() && !session.subscriptions.contains_key(*filter)
+        let adds = |filter: &str, change: &Change| {
+            change.options.is_some() && !session.subscriptions.contains_key(filter)
         };
-        session.subscriptions.len() + self.changes.iter().filter(new).count()
+        let new = self.changes.iter().filter(|(filter, change)| adds(filter, change));
+        session.subscriptions.len() + new.count()
     }
 
     /// Gives up what has expired and was not sent: how many.

@@ -132,7 +132,7 @@ impl Core {
         let mut changes = StoredChanges::new();
         let reason = self.subscribe(&mut request, wait, &filter, parsed, *subscription_id, &mut changes);
         request.reasons.push(reason);
-        request.waiting += self.propose_subscriptions(id, request.number, changes, out);
+        request.waiting += self.propose_subscriptions(id, request.number, &changes, out);
         self.enter_request(id, request, out);
         Ok(())
     }
@@ -154,7 +154,7 @@ impl Core {
         let mut changes = StoredChanges::new();
         let reason = self.unsubscribe(&mut request, wait, filter, parsed, &mut changes, out);
         request.reasons.push(reason);
-        request.waiting += self.propose_subscriptions(id, request.number, changes, out);
+        request.waiting += self.propose_subscriptions(id, request.number, &changes, out);
         request.waiting += u32::from(self.postponed.make_wait(wait));
         self.enter_request(id, request, out);
         Ok(())
@@ -180,12 +180,14 @@ impl Core {
                 break;
             }
             ended.extend(
-                session.stored.map(|(slot, _)| (slot, session.tenant.clone(), Box::from(session.client))),
+                session
+                    .stored
+                    .map(|(slot, _)| (slot, session.tenant.clone(), Box::<str>::from(session.client))),
             );
         }
         let count = ended.len() as u32;
         for (slot, tenant, client) in ended {
-            self.end_away(slot, &tenant, client, out);
+            self.end_away(slot, &tenant, &client, out);
         }
         Progress { count, next }
     }

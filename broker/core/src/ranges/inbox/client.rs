@@ -109,8 +109,8 @@ impl Session {
 
     /// How many of its subscriptions are shared, and how many are not.
     pub fn subscription_counts(&self) -> (u64, u64) {
-        let is_shared = |filter: &&Box<str>| filter.starts_with("$share/") || filter.starts_with("$oshare/");
-        let shared = self.subscriptions.keys().filter(is_shared).count() as u64;
+        let is_shared = |filter: &str| filter.starts_with("$share/") || filter.starts_with("$oshare/");
+        let shared = self.subscriptions.keys().filter(|filter| is_shared(filter)).count() as u64;
         (shared, self.subscriptions.len() as u64 - shared)
     }
 
