@@ -7,7 +7,7 @@ use smallvec::SmallVec;
 
 use super::Core;
 use super::deliver::{Unqueued, queue_limits};
-use super::stored::Awaited;
+use super::stored::{Awaited, NOT_STORED};
 use crate::connection::Fields;
 use crate::counters::DropReason;
 use crate::delivery::DeliveryOptions;
@@ -20,9 +20,6 @@ use crate::peer::{Body, Reply};
 use crate::ranges::inbox::command;
 use crate::storage::{LogSlot, NEW_DATA};
 use crate::time::Now;
-
-/// In an answer: the message could not be stored. PUBACK and PUBREC have no such reason.
-pub(super) const NOT_STORED: ReasonCode = ReasonCode::SERVER_BUSY;
 
 /// Answers that wait for their parts.
 #[derive(Default)]

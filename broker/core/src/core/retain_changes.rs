@@ -18,13 +18,13 @@ use super::Core;
 use super::stored::NOT_STORED;
 use super::timers::{Timer, due};
 use crate::counters::DropReason;
-use crate::identity::{ConnectionId, CoreId};
+use crate::identity::{ConnectionId, CoreId, Incarnation};
 use crate::input::Outputs;
 use crate::message::{Message, Publication};
 use crate::peer::{Body, Reply};
 use crate::placement::retain_key;
 use crate::ranges::inbox::command::MessageHead;
-use crate::ranges::retain::command::{Clear, Encode, Expire, Set};
+use crate::ranges::retain::command::{Clear, Encode, Expire, Forget, Set};
 use crate::storage::{LogSlot, NEW_DATA, Storage, UPKEEP};
 use crate::time::{Now, Wall};
 use crate::wheel::TimerId;
@@ -37,6 +37,9 @@ const RETRY_MS: u64 = 1000;
 
 /// Of the removal of an expired message, for which nobody waits.
 const EXPIRY: Ticket = Ticket(u64::MAX);
+
+/// Of what makes a range forget a publisher, likewise.
+const FORGETTING: Ticket = Ticket(u64::MAX - 1);
 
 /// The changes of all ranges of this core.
 #[derive(Default)]
@@ -174,9 +177,9 @@ impl Core {
         command.clear();
         if clears {
             let (tenant, topic) = (&**publication.tenant, publication.topic);
-            Clear { tenant, topic, origin: None }.encode(&mut command);
+            Clear { tenant, topic, origin: publication.origin }.encode(&mut command);
         } else {
-            Set { message: head(publication), origin: None }.encode(&mut command);
+            Set { message: head(publication), origin: publication.origin }.encode(&mut command);
         }
         let priority = if clears { UPKEEP } else { NEW_DATA };
         let replica = self.storage.log_mut(slot).retain_mut();
@@ -291,12 +294,24 @@ impl Core {
         any
     }
 
+    /// A publishing session has ended: nothing of it comes again. What a range does not hear costs it some memory.
+    pub(super) fn forget_retaining(&mut self, session: Incarnation) {
+        let mut command = Vec::new();
+        Forget { incarnation: session.0 }.encode(&mut command);
+        for slot in self.storage.slots() {
+            let _ = self.storage.log_mut(slot).retain_mut().propose(UPKEEP, FORGETTING, &command, &[]);
+        }
+    }
+
     fn on_change_decided(
         &mut self,
         slot: LogSlot,
         ticket: Ticket,
         decision: &Decision<crate::ranges::retain::Outcome>,
     ) {
+        if ticket == FORGETTING {
+            return;
+        }
         let line = self.retain_changes.line(slot);
         if ticket == EXPIRY {
             line.expiring -= 1;

@@ -330,6 +330,7 @@ impl Core {
         for slot in self.storage.slots() {
             self.propose(slot, UPKEEP, None, (&forget, &[]), out);
         }
+        self.forget_retaining(session);
     }
 
     fn read_stored(&self, task: &TaskRef, message: MessageId) -> Message {
