@@ -443,11 +443,11 @@ impl Node {
     }
 
     /// Ends the threads.
-    fn exit(self, code: ExitCode) -> ExitCode {
+    fn exit(self, mut code: ExitCode) -> ExitCode {
         for core in &self.cores {
             let _ = core.tell(Control::Exit);
         }
-        let deadline = self.clock.monotonic().after(FLUSH_DEADLINE);
+        let deadline = self.clock.monotonic().after(FLUSH_DEADLINE + PANIC_DEADLINE);
         let mut counted = Vec::new();
         for (id, core) in self.cores.into_iter().enumerate() {
             // A thread that is stuck in a turn ends with the process.
@@ -464,6 +464,12 @@ impl Node {
             );
             if core.thread.is_finished() {
                 counted.extend(core.thread.join().ok().flatten());
+            }
+        }
+        for event in self.events.try_iter() {
+            if let Event::Poisoned(core, why) = event {
+                tracing::error!("core {}: {why}: what it had not acknowledged is lost", core.0);
+                code = ExitCode::from(EXIT_POISONED);
             }
         }
         log_counters(&counted);

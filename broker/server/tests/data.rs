@@ -1,15 +1,20 @@
 //! The data directory, with real processes: whose it is, how it is found again after any end of the process, and
 //! what happens when it is damaged or the disk is full.
 
+#![expect(clippy::disallowed_methods, reason = "tests of a process need the clock")]
+
 mod support;
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::path::Path;
 use std::process::Command;
+use std::time::Instant;
 
-use support::Broker;
 use support::data::{Data, WAYS};
+use support::{Broker, DEADLINE};
 
 fn text(bytes: &[u8]) -> &str {
     std::str::from_utf8(bytes).expect("it writes UTF-8")
@@ -183,8 +188,36 @@ impl Drop for Small {
     }
 }
 
-/// Below the watermark the logs are told that the disk is full, and that it is not when there is space again; a disk
-/// that is full at a first start keeps the log waiting, and no longer than it is.
+/// Connects with MQTT 5.0 and a clean session [MQTT-3.1.2-4].
+fn connect(broker: &Broker) -> TcpStream {
+    let mut stream = TcpStream::connect(broker.address()).expect("somebody listens");
+    stream.set_read_timeout(Some(DEADLINE)).expect("a deadline");
+    stream
+        .write_all(&[0x10, 14, 0, 4, b'M', b'Q', b'T', b'T', 5, 2, 0, 0, 0, 0, 1, b'f'])
+        .expect("connected");
+    assert_eq!(packet(&mut stream), (0x20, 0));
+    stream
+}
+
+/// Publishes a retained message with QoS 1: the reason code of its PUBACK.
+fn publish_retained(stream: &mut TcpStream) -> u8 {
+    stream.write_all(&[0x33, 8, 0, 1, b't', 0, 7, 0, b'x', b'y']).expect("connected");
+    let (kind, reason) = packet(stream);
+    assert_eq!(kind, 0x40);
+    reason
+}
+
+/// A packet's first byte and its reason code, of CONNACK or PUBACK; 0 if it has none.
+fn packet(stream: &mut TcpStream) -> (u8, u8) {
+    let mut head = [0; 2];
+    stream.read_exact(&mut head).expect("a packet");
+    let mut body = vec![0; usize::from(head[1])];
+    stream.read_exact(&mut body).expect("all of it");
+    (head[0], body.get(if head[0] == 0x20 { 1 } else { 2 }).copied().unwrap_or(0))
+}
+
+/// Below the watermark what is to be kept is refused with 0x97, and taken again when there is space; a disk that is
+/// full at a first start keeps the log waiting, and no longer than it is.
 #[test]
 #[expect(clippy::print_stderr, reason = "a test that cannot be made says so")]
 fn a_full_disk_is_waited_out() {
@@ -205,10 +238,21 @@ fn a_full_disk_is_waited_out() {
         command
     };
     let mut broker = Broker::run(command());
+    let mut client = connect(&broker);
+    let published = |client: &mut TcpStream, reasons: &[u8]| {
+        let deadline = Instant::now() + DEADLINE;
+        while !reasons.contains(&publish_retained(client)) {
+            assert!(Instant::now() < deadline, "no PUBACK with one of {reasons:02x?}");
+        }
+    };
+    published(&mut client, &[0, 0x10]);
     fs::write(&filler, vec![1; 2 << 20]).expect("that is less than there is");
     broker.wait_for_log("disk full: ");
+    published(&mut client, &[0x97]);
     fs::remove_file(&filler).expect("it is there");
     broker.wait_for_log("bytes are free again");
+    published(&mut client, &[0, 0x10]);
+    drop(client);
     broker.stop();
     assert_eq!(data.wal("verify", &[]).0, Some(0));
 }

@@ -56,7 +56,7 @@ impl Driver {
                 return;
             }
             if self.now.monotonic >= deadline {
-                tracing::error!(core = self.id.0, "the logs could not be written in time");
+                self.tell(Event::Poisoned(self.id, "its logs could not be written in time".to_owned()));
                 return;
             }
             self.poller.poll(FLUSH_DEADLINE / 100, &mut self.reports);
