@@ -378,10 +378,12 @@ impl Core {
         }
     }
 
-    /// True when an orderly stop has told every client and nothing is left to send.
+    /// True when an orderly stop has told every client and nothing is left to send. A log that cannot be written
+    /// never comes to rest, and is not waited for.
     #[must_use]
     pub fn is_stopped(&self) -> bool {
-        self.stopping.is_some() && self.connections.len() == 0 && self.is_storage_quiet()
+        let is_quiet = self.is_poisoned() || self.is_storage_quiet();
+        self.stopping.is_some() && self.connections.len() == 0 && is_quiet
     }
 
     fn configure(&mut self, now: Now, config: Arc<Config>) {
