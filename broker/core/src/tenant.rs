@@ -7,6 +7,7 @@ use hashbrown::HashMap;
 use smallvec::SmallVec;
 
 use crate::config::{Config, Settings};
+use crate::counters::{Counters, DropReason};
 use crate::delivery::DeliveryOptions;
 use crate::dist::FanOut;
 use crate::identity::ConnectionId;
@@ -176,6 +177,14 @@ impl Tenants {
     /// The tenant at a place.
     pub fn at(&mut self, index: TenantIndex) -> &mut Tenant {
         &mut self.tenants[index.index()]
+    }
+
+    /// Counts messages of a tenant that were not delivered.
+    pub fn lose(&mut self, counters: &mut Counters, tenant: TenantIndex, reason: DropReason, messages: u64) {
+        if messages > 0 {
+            counters.drop_messages(reason, messages);
+            self.at(tenant).traffic.dropped[reason as usize] += messages;
+        }
     }
 
     /// How many there are.

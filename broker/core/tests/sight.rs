@@ -3,9 +3,11 @@
 mod host;
 
 use broker_core::access::{Identity, Permissions};
+use broker_core::counters::DropReason;
 use broker_core::sight::{Census, Page, Said, TenantCensus, TenantTraffic, Totals, Traffic, What};
 use host::exchange::lasting;
 use host::{Node, asking};
+use mqtt::encode::PublishOut;
 use mqtt::{Connect, QoS, Version};
 use std::sync::Arc;
 
@@ -49,8 +51,13 @@ fn census(node: &Node, core: u16) -> Census {
 
 /// Connects a client as one of a tenant.
 fn connect_to(node: &Node, tenant: &str, client_id: &str) -> host::Client {
+    connect_as(node, tenant, &Connect::new(Version::V311, client_id))
+}
+
+/// The same with any CONNECT.
+fn connect_as(node: &Node, tenant: &str, connect: &Connect<'_>) -> host::Client {
     let mut client = node.accept();
-    client.send_connect(&Connect::new(Version::V311, client_id));
+    client.send_connect(connect);
     let asked = node.question().expect("a question about the client");
     let tenant = Arc::from(tenant);
     let identity = Identity { tenant, permissions: Permissions::All, ..asking::identity() };
@@ -76,9 +83,17 @@ fn totals_are_the_cores_own() {
 /// their payloads; the same messages as the core's own counters have.
 #[test]
 fn messages_are_counted_by_tenant() {
+    // Of sessions that end with their connection, and of those that stay.
+    [true, false].into_iter().for_each(count_messages_by_tenant);
+}
+
+fn count_messages_by_tenant(clean_start: bool) {
     let node = asking::asking(1);
     let mut publishers = ["red", "blue"].map(|tenant| connect_to(&node, tenant, &format!("{tenant}-p")));
-    let mut subscribers = ["red", "blue"].map(|tenant| connect_to(&node, tenant, &format!("{tenant}-s")));
+    let mut subscribers = ["red", "blue"].map(|tenant| {
+        let id = format!("{tenant}-s");
+        connect_as(&node, tenant, &Connect { clean_start, ..Connect::new(Version::V311, &id) })
+    });
     for subscriber in &mut subscribers {
         subscriber.subscribe("zero", QoS::AtMostOnce);
         subscriber.subscribe("one", QoS::AtLeastOnce);
@@ -97,7 +112,7 @@ fn messages_are_counted_by_tenant() {
         page.items.iter().find(|tenant| &*tenant.tenant == name).expect("it is there").traffic
     };
     for (tenant, times) in [("red", 1), ("blue", 2)] {
-        let Traffic { received, sent } = traffic(tenant);
+        let Traffic { received, sent, .. } = traffic(tenant);
         assert_eq!((received.messages, received.payload_bytes), ([times; 3], [1, 2, 3].map(|n| n * times)));
         assert_eq!(sent, received, "{tenant}");
     }
@@ -106,6 +121,33 @@ fn messages_are_counted_by_tenant() {
     let counters = totals(&node, 0).counters;
     assert_eq!(counters.publishes_received, sum.received.messages);
     assert_eq!(counters.publishes_sent, sum.sent.messages);
+}
+
+/// What a tenant's clients did not get is counted for it under the reason, and for nobody else.
+#[test]
+fn losses_are_counted_by_tenant() {
+    let node = asking::asking(1);
+    let mut publisher = connect_to(&node, "red", "p");
+    let mut subscriber = connect_to(&node, "red", "s");
+    let _other = connect_to(&node, "blue", "o");
+    subscriber.subscribe("t", QoS::AtMostOnce);
+    publisher.publish("$SYS/x", QoS::AtMostOnce, "mine");
+    let expired = PublishOut { topic: "t", message_expiry: Some(0), payload: b"x", ..PublishOut::default() };
+    let mut late = node.accept();
+    late.send_connect(&Connect::new(Version::V5, "late"));
+    let asked = node.question().expect("a question about the client");
+    let identity = Identity { tenant: Arc::from("red"), ..asking::identity() };
+    node.answer(&asked, broker_core::access::Verdict::Allow { identity, data: None });
+    late.expect_connack();
+    late.publish_with(&expired);
+    let [page] = &tenant_pages(&node, 0)[..] else { panic!("one page") };
+    for TenantTraffic { tenant, traffic, .. } in &page.items {
+        let dropped = |reason: DropReason| traffic.dropped[reason as usize];
+        let expected = if &**tenant == "red" { (1, 1) } else { (0, 0) };
+        assert_eq!((dropped(DropReason::NoPermission), dropped(DropReason::Expired)), expected, "{tenant}");
+        assert_eq!(traffic.dropped.iter().sum::<u64>(), expected.0 + expected.1, "{tenant}");
+    }
+    assert_eq!(totals(&node, 0).counters.dropped.iter().sum::<u64>(), 2);
 }
 
 /// The census tells clients that are there from sessions that wait, and says what waits in them.

@@ -145,8 +145,10 @@ impl Core {
 
     /// A message has left the window: the next may go.
     fn on_finished(&mut self, now: Now, id: ConnectionId, reason: ReasonCode, out: &mut Outputs) {
-        if reason.is_error() {
-            self.counters.drop_messages(DropReason::Refused, 1); // [MQTT-4.8.2-6]
+        if reason.is_error()
+            && let Some(connection) = self.connections.get(id)
+        {
+            self.tenants.lose(&mut self.counters, connection.tenant, DropReason::Refused, 1); // [MQTT-4.8.2-6]
         }
         self.pump(now, id, out);
         self.pump_retained(now, id, out);

@@ -26,7 +26,8 @@ impl Core {
         }
         let admitted = self.inboxes.at(slot).may_receive(&self.access, topic);
         if !admitted {
-            self.counters.drop_messages(DropReason::NoPermission, 1);
+            let tenant = Arc::clone(self.inboxes.get(slot).tenant());
+            self.lose_of(&tenant, DropReason::NoPermission, 1);
         }
         admitted
     }
@@ -135,7 +136,7 @@ impl Core {
             grant.may_publish(&will.topic)
         });
         if !admitted {
-            self.counters.drop_messages(DropReason::NoPermission, 1);
+            self.lose_of(&will.tenant, DropReason::NoPermission, 1);
         }
         admitted
     }

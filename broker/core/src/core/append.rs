@@ -130,15 +130,15 @@ impl Core {
         let (qos, retain) = target.options.apply(publication);
         let Some(inbox) = connected else {
             let Some(slot) = self.log_of_session(target.session) else {
-                self.counters.drop_messages(DropReason::UnknownSession, 1);
+                self.lose_of(publication.tenant, DropReason::UnknownSession, 1);
                 return None;
             };
             if !self.away_may_receive(slot, target.session, publication.topic) {
-                self.counters.drop_messages(DropReason::NoPermission, 1);
+                self.lose_of(publication.tenant, DropReason::NoPermission, 1);
                 return None;
             }
             if qos == QoS::AtMostOnce && !self.queues_qos0(publication) {
-                self.counters.drop_messages(DropReason::Away, 1);
+                self.lose_of(publication.tenant, DropReason::Away, 1);
                 return None;
             }
             if publication.retain
@@ -162,7 +162,7 @@ impl Core {
                 Unqueued::Done => return None,
                 Unqueued::ToQueue => {}
                 Unqueued::Away => {
-                    self.counters.drop_messages(DropReason::Away, 1);
+                    self.lose_of(publication.tenant, DropReason::Away, 1);
                     return None;
                 }
             }
@@ -204,7 +204,7 @@ impl Core {
             waiting + stored.appending >= limits.messages || bytes + publication.bytes() > limits.bytes;
         if full {
             let expired = stored.expire(&state.queue, now.wall);
-            self.counters.drop_messages(DropReason::Expired, u64::from(expired));
+            self.tenants.lose(&mut self.counters, tenant, DropReason::Expired, u64::from(expired));
             self.propose_progress_of(inbox, out);
         }
     }
@@ -272,6 +272,7 @@ impl Core {
         member: Option<Incarnation>,
         out: &mut Outputs,
     ) {
+        // Whose it was is not known any more: it counts for the core alone.
         self.counters.drop_messages(DropReason::DiskFull, 1);
         if let Some(key) = answer {
             self.end_part(key, NOT_STORED, out);

@@ -219,7 +219,8 @@ impl Core {
             }
             None => session.has_will(),
         };
-        self.counters.drop_messages(DropReason::Stopping, u64::from(has_will));
+        let tenant = Arc::clone(session.tenant());
+        self.lose_of(&tenant, DropReason::Stopping, u64::from(has_will));
     }
 
     /// A session whose client is away ends before its time: as if its client had come without wanting one.

@@ -68,13 +68,13 @@ impl Core {
             return Sent::Away;
         }
         if connection.send.len() > connection.settings().send_bytes_max as usize {
-            self.counters.drop_messages(DropReason::SlowReader, 1);
+            self.tenants.lose(&mut self.counters, connection.tenant, DropReason::SlowReader, 1);
             self.pressure |= connection.is_progressing(now.monotonic);
             return Sent::Dropped;
         }
         self.frames.clear();
         if self.frames.send(connection, &mut self.pool, publication, fields, now.wall).is_err() {
-            self.counters.drop_messages(DropReason::TooLarge, 1);
+            self.tenants.lose(&mut self.counters, connection.tenant, DropReason::TooLarge, 1);
             return Sent::Dropped;
         }
         self.counters.publishes_sent[0] += 1;
@@ -133,13 +133,13 @@ impl Core {
         match pushed {
             Pushed::Queued => true,
             Pushed::Displaced { full, expired } => {
-                self.counters.drop_messages(DropReason::QueueFull, u64::from(full));
-                self.counters.drop_messages(DropReason::Expired, u64::from(expired));
+                self.tenants.lose(&mut self.counters, tenant, DropReason::QueueFull, u64::from(full));
+                self.tenants.lose(&mut self.counters, tenant, DropReason::Expired, u64::from(expired));
                 true
             }
             Pushed::Full { expired } => {
-                self.counters.drop_messages(DropReason::QueueFull, 1);
-                self.counters.drop_messages(DropReason::Expired, u64::from(expired));
+                self.tenants.lose(&mut self.counters, tenant, DropReason::QueueFull, 1);
+                self.tenants.lose(&mut self.counters, tenant, DropReason::Expired, u64::from(expired));
                 false
             }
         }
@@ -177,7 +177,9 @@ impl Core {
         while connection.send.len() <= send_bytes_max {
             match queue.next(connection.outbound_inflight_max, now.wall) {
                 None => break,
-                Some(Next::Expired) => self.counters.drop_messages(DropReason::Expired, 1),
+                Some(Next::Expired) => {
+                    self.tenants.lose(&mut self.counters, connection.tenant, DropReason::Expired, 1);
+                }
                 Some(Next::Release(packet_id)) => {
                     let ack = Ack::new(packet_id, ReasonCode::SUCCESS);
                     let version = connection.version;
@@ -190,7 +192,7 @@ impl Core {
                     if let Some(packet_id) = delivery.packet_id {
                         queue.discard(packet_id);
                     }
-                    self.counters.drop_messages(DropReason::NoPermission, 1);
+                    self.tenants.lose(&mut self.counters, connection.tenant, DropReason::NoPermission, 1);
                 }
                 Some(Next::Publish(delivery)) => {
                     let (frames, pool) = (&mut self.frames, &mut self.pool);
@@ -203,7 +205,7 @@ impl Core {
                         if let Some(packet_id) = delivery.packet_id {
                             queue.discard(packet_id);
                         }
-                        self.counters.drop_messages(DropReason::TooLarge, 1);
+                        self.tenants.lose(&mut self.counters, connection.tenant, DropReason::TooLarge, 1);
                     }
                 }
             }

@@ -37,18 +37,18 @@ impl Core {
         let matched = !cached.local.is_empty() || !destinations.is_empty();
         if !matched {
             self.counters.publishes_unmatched += u64::from(cached.denied == 0);
-            self.counters.drop_messages(DropReason::NoPermission, u64::from(cached.denied));
+            self.tenants.lose(&mut self.counters, tenant, DropReason::NoPermission, u64::from(cached.denied));
             return Routed::default();
         }
         if publication.expires.is_some_and(|expires| expires <= now.wall) {
-            self.counters.drop_messages(DropReason::Expired, 1);
+            self.tenants.lose(&mut self.counters, tenant, DropReason::Expired, 1);
             return Routed { matched, ..Routed::default() };
         }
         let mut refused = None;
         let reduced = if self.tenants.wanted().fan_out {
             self.limit_fan_out(tenant, publication, cached).map(|(reduced, limit, left_out)| {
                 self.counters.limit(limit);
-                self.counters.drop_messages(DropReason::FanOut, left_out as u64);
+                self.tenants.lose(&mut self.counters, tenant, DropReason::FanOut, left_out as u64);
                 refused = Some(ReasonCode::QUOTA_EXCEEDED);
                 Rc::new(reduced)
             })
@@ -59,7 +59,7 @@ impl Core {
         let destinations = &cached.destinations;
         let publisher = reply.map(|reply| reply.connection);
         if self.must_wait(tenant, publication.topic, cached.local.len()) {
-            self.counters.drop_messages(DropReason::NoPermission, u64::from(cached.denied));
+            self.tenants.lose(&mut self.counters, tenant, DropReason::NoPermission, u64::from(cached.denied));
             let origin = Origin { core: self.id, publisher, reply: None, data_bytes: 0 };
             self.postpone(tenant, publication, Recipients::Volatile(Rc::clone(cached)), origin);
         } else {
@@ -101,7 +101,7 @@ impl Core {
         denied: u32,
         out: &mut Outputs,
     ) {
-        self.counters.drop_messages(DropReason::NoPermission, u64::from(denied));
+        self.lose_of(publication.tenant, DropReason::NoPermission, u64::from(denied));
         let targets =
             if self.tenants.wanted().fan_out { self.reached(now, publication, targets) } else { targets };
         self.frames.clear();
@@ -127,7 +127,7 @@ impl Core {
                 continue;
             }
             if connection.send.len() > connection.settings().send_bytes_max as usize {
-                self.counters.drop_messages(DropReason::SlowReader, 1);
+                self.tenants.lose(&mut self.counters, connection.tenant, DropReason::SlowReader, 1);
                 self.pressure |= connection.is_progressing(now.monotonic);
                 continue;
             }
@@ -142,7 +142,7 @@ impl Core {
                         self.overtake_retained(slot, publication.topic, false);
                     }
                 }
-                Err(_) => self.counters.drop_messages(DropReason::TooLarge, 1),
+                Err(_) => self.tenants.lose(&mut self.counters, connection.tenant, DropReason::TooLarge, 1),
             }
         }
     }

@@ -31,7 +31,9 @@ impl Core {
         while connection.send.len() <= send_bytes_max {
             match stored.next(queue, connection.outbound_inflight_max, now.wall) {
                 None => break,
-                Some(NextStored::Expired) => self.counters.drop_messages(DropReason::Expired, 1),
+                Some(NextStored::Expired) => {
+                    self.tenants.lose(&mut self.counters, connection.tenant, DropReason::Expired, 1);
+                }
                 Some(NextStored::Release(packet_id)) => {
                     let ack = Ack::new(packet_id, ReasonCode::SUCCESS);
                     let version = connection.version;
@@ -62,9 +64,13 @@ impl Core {
                     match lost {
                         Some(reason) => {
                             stored.discard(queue, place);
-                            self.counters.drop_messages(reason, 1);
+                            self.tenants.lose(&mut self.counters, connection.tenant, reason, 1);
                         }
-                        None => self.counters.publishes_sent[usize::from(entry.qos.bits())] += 1,
+                        None => {
+                            self.counters.publishes_sent[usize::from(entry.qos.bits())] += 1;
+                            let sent = &mut self.tenants.at(connection.tenant).traffic.sent;
+                            sent.count(entry.qos, publication.payload);
+                        }
                     }
                 }
             }

@@ -111,7 +111,7 @@ impl Core {
                 }
                 match ended.queue.pop_leftover() {
                     Some(Leftover::Shared(group, message)) => self.pass_on(group, message),
-                    Some(Leftover::Lost) => self.counters.drop_messages(DropReason::SessionEnded, 1),
+                    Some(Leftover::Lost) => self.lose_of(&ended.tenant, DropReason::SessionEnded, 1),
                     None => break,
                 }
             }

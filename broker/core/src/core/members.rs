@@ -262,7 +262,7 @@ impl Core {
         if !has_room {
             let expired = queue.purge_expired(now.wall);
             has_room = queue.has_room(publication.bytes(), &limits);
-            self.counters.drop_messages(DropReason::Expired, u64::from(expired));
+            self.tenants.lose(&mut self.counters, tenant, DropReason::Expired, u64::from(expired));
         }
         // An ordered group loses it rather than its order, and dropping the oldest makes room in any queue.
         if has_room || ordered || forced && limits.drop_oldest { Ok(()) } else { Err(Refusal::Full) }

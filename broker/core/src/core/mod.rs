@@ -51,7 +51,7 @@ use crate::access::Access;
 use crate::bans::{Ban, Bans, Flaps};
 use crate::config::Config;
 use crate::connection::{BufferPool, Connection, Connections, Frames};
-use crate::counters::Counters;
+use crate::counters::{Counters, DropReason};
 use crate::dist::{MatchCache, Routes};
 use crate::identity::{ConnectionId, CoreId, Incarnation};
 use crate::inbox::{Effect, Ended, Inboxes};
@@ -390,6 +390,14 @@ impl Core {
         self.tenants.configure(&config);
         self.config = config;
         self.on_quotas_changed(now);
+    }
+
+    /// Counts messages of a tenant, known by its name, that were not delivered.
+    fn lose_of(&mut self, tenant: &Arc<str>, reason: DropReason, messages: u64) {
+        if messages > 0 {
+            let tenant = self.tenants.index(tenant, &self.config);
+            self.tenants.lose(&mut self.counters, tenant, reason, messages);
+        }
     }
 
     fn new_incarnation(&mut self) -> Incarnation {

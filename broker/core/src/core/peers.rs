@@ -194,21 +194,26 @@ impl Core {
     /// A message from another core for this core's volatile sessions.
     fn on_deliver(&mut self, now: Now, message: &Arc<Message>, origin: Origin, out: &mut Outputs) {
         if message.is_expired(now.wall) {
-            self.counters.drop_messages(DropReason::Expired, 1);
+            self.lose_of(&message.tenant, DropReason::Expired, 1);
             return;
         }
         let publication = Publication::from(message);
         let tenant = self.tenants.index(&message.tenant, &self.config);
         if let Some(cached) = self.cached_readers(tenant, publication.topic) {
             if self.must_wait(tenant, publication.topic, cached.local.len()) {
-                self.counters.drop_messages(DropReason::NoPermission, u64::from(cached.denied));
+                self.tenants.lose(
+                    &mut self.counters,
+                    tenant,
+                    DropReason::NoPermission,
+                    u64::from(cached.denied),
+                );
                 return self.postpone(tenant, &publication, Recipients::Volatile(cached), origin);
             }
             self.fan_out(now, &publication, &cached.local, cached.denied, out);
         } else {
             let (local, denied) = self.local_readers(tenant, publication.topic);
             if self.must_wait(tenant, publication.topic, local.len()) {
-                self.counters.drop_messages(DropReason::NoPermission, u64::from(denied));
+                self.tenants.lose(&mut self.counters, tenant, DropReason::NoPermission, u64::from(denied));
                 return self.postpone(tenant, &publication, Recipients::Gathered(local), origin);
             }
             self.fan_out(now, &publication, &local, denied, out);

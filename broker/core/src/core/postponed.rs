@@ -168,7 +168,7 @@ impl Core {
             let left = delivery.recipients.len() - delivery.at;
             let expired = delivery.message.is_expired(now.wall);
             if expired {
-                self.counters.drop_messages(DropReason::Expired, left as u64);
+                self.tenants.lose(&mut self.counters, delivery.tenant, DropReason::Expired, left as u64);
                 delivery.at += left;
             } else {
                 self.deliver_next(now, &mut delivery, left.min(self.deliveries_left as usize), out);

@@ -214,10 +214,11 @@ impl Core {
         fatal: bool,
         out: &mut Outputs,
     ) {
-        let version = self.connections.get(id).map(|connection| connection.version);
+        let connection = self.connections.get(id).expect("is being processed");
+        let version = Some(connection.version);
         let reason = denied.reason;
         if reason == ReasonCode::NOT_AUTHORIZED {
-            self.counters.drop_messages(DropReason::NoPermission, 1);
+            self.tenants.lose(&mut self.counters, connection.tenant, DropReason::NoPermission, 1);
         }
         if fatal && (publish.qos == QoS::AtMostOnce || version != Some(Version::V5)) {
             self.refuse_denied(now, id, denied, out);

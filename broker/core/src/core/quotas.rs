@@ -339,7 +339,7 @@ impl Core {
             return receivers;
         }
         let reached = receivers.min(1);
-        self.counters.drop_messages(DropReason::FanOut, (receivers - reached) as u64);
+        self.tenants.lose(&mut self.counters, tenant, DropReason::FanOut, (receivers - reached) as u64);
         reached
     }
 

@@ -194,7 +194,7 @@ impl Core {
                 Tried::Proposed
             }
             Err(Refused::DiskFull) => {
-                self.counters.drop_messages(DropReason::DiskFull, 1);
+                self.lose_of(publication.tenant, DropReason::DiskFull, 1);
                 Tried::Refused(NOT_STORED)
             }
             Err(Refused::LogBehind | Refused::Behind { .. } | Refused::NotLeader(_)) => Tried::Later,
@@ -215,7 +215,7 @@ impl Core {
                     return Some(Tried::Later);
                 }
                 self.counters.limit(limit);
-                self.counters.drop_messages(DropReason::RetainFull, 1);
+                self.tenants.lose(&mut self.counters, index, DropReason::RetainFull, 1);
                 return Some(Tried::Refused(ReasonCode::QUOTA_EXCEEDED));
             }
         }
@@ -230,7 +230,7 @@ impl Core {
         if proposed > 0 {
             return Some(Tried::Later);
         }
-        self.counters.drop_messages(DropReason::RetainFull, 1);
+        self.lose_of(publication.tenant, DropReason::RetainFull, 1);
         Some(Tried::Refused(ReasonCode::QUOTA_EXCEEDED))
     }
 

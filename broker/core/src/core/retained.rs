@@ -208,7 +208,7 @@ impl Core {
             return;
         }
         if message.is_expired(now.wall) {
-            self.counters.drop_messages(DropReason::Expired, 1);
+            self.tenants.lose(&mut self.counters, connection.tenant, DropReason::Expired, 1);
             return;
         }
         let inbox = connection.inbox;

@@ -107,7 +107,7 @@ impl Core {
         loop {
             let Some(member) = self.choose_member(publication, strategy, state, attempt) else {
                 if attempt.forced {
-                    self.counters.drop_messages(attempt.refusal.reason(), 1);
+                    self.tenants.lose(&mut self.counters, tenant, attempt.refusal.reason(), 1);
                     return 0;
                 }
                 // Nobody is free: it waits in some member's queue, as far as that goes.
@@ -206,7 +206,7 @@ impl Core {
     /// The same, where the routes are.
     pub(super) fn on_pass_on(&mut self, now: Now, key: &GroupKey, message: &Arc<Message>, out: &mut Outputs) {
         let Some(group) = self.routes.group(&message.tenant, key).cloned() else {
-            self.counters.drop_messages(DropReason::NoMember, 1);
+            self.lose_of(&message.tenant, DropReason::NoMember, 1);
             return;
         };
         let tenant = self.tenants.index(&message.tenant, &self.config);

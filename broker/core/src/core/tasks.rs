@@ -68,7 +68,7 @@ impl Core {
                     self.pump(now, connection, out);
                 }
             }
-            Effect::Dropped(reason, count) => self.counters.drop_messages(reason, u64::from(count)),
+            Effect::Dropped(tenant, reason, count) => self.lose_of(&tenant, reason, u64::from(count)),
             Effect::Due(incarnation, at) => self.arm_session(now, incarnation, at),
             Effect::NotDue(incarnation) => self.disarm_session(incarnation),
             Effect::Ended { incarnation, tenant, client, shared, plain } => {

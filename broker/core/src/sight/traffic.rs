@@ -4,6 +4,8 @@
 
 use mqtt::QoS;
 
+use crate::counters::DROP_REASONS;
+
 /// Messages in one direction, by QoS.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Flow {
@@ -20,6 +22,8 @@ pub struct Traffic {
     pub received: Flow,
     /// To clients.
     pub sent: Flow,
+    /// Not delivered, by [`DropReason`](crate::counters::DropReason).
+    pub dropped: [u64; DROP_REASONS],
 }
 
 impl Flow {
@@ -46,5 +50,8 @@ impl Traffic {
     pub fn add(&mut self, other: &Traffic) {
         self.received.add(&other.received);
         self.sent.add(&other.sent);
+        for (sum, count) in self.dropped.iter_mut().zip(other.dropped) {
+            *sum += count;
+        }
     }
 }

@@ -189,7 +189,7 @@ fn traffic<I: Iterator<Item = (String, Traffic)>>(
     ];
     for (name, help, count) in families {
         let mut family = page.family(Kind::Counter, name, help);
-        for (place, Traffic { received, sent }) in places() {
+        for (place, Traffic { received, sent, .. }) in places() {
             for (direction, flow) in [("in", received), ("out", sent)] {
                 for (qos, count) in QOS.into_iter().zip(count(&flow)) {
                     family.sample(&[(label, &place), ("direction", direction), ("qos", qos)], count);
@@ -282,6 +282,16 @@ fn of_tenants(page: &mut Exposition, numbers: &Numbers, tenants_max: usize) {
     );
     gauge("hermod_tenant_queue_bytes", "The same in bytes.", |it| it.census.queued_bytes);
     gauge("hermod_tenant_retained_messages", "Its retained messages.", |it| it.retained);
+    let help = "Messages not delivered to somebody of the tenant who should have had them, by reason.";
+    let mut dropped = page.family(Kind::Counter, "hermod_tenant_messages_dropped_total", help);
+    for (tenant, numbers) in &tenants {
+        for (reason, count) in DropReason::ALL.iter().zip(numbers.traffic.dropped) {
+            // Most are 0 for ever, and there may be many tenants.
+            if count > 0 {
+                dropped.sample(&[("tenant", tenant), ("reason", reason.name())], count);
+            }
+        }
+    }
     traffic(page, ("hermod_tenant_messages_total", "hermod_tenant_payload_bytes_total"), "tenant", || {
         tenants.iter().map(|(tenant, numbers)| (tenant.clone(), numbers.traffic))
     });

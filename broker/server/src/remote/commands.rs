@@ -367,6 +367,7 @@ impl Tenants {
             ("QUEUED BYTES", "queued_bytes"),
             ("IN BY QOS", "messages_received"),
             ("OUT BY QOS", "messages_sent"),
+            ("DROPPED", "messages_dropped"),
         ];
         Node::new(&self.target)?.list("/api/v1/tenants", &query, self.limit.limit, &columns)
     }

@@ -212,7 +212,7 @@ impl Client {
             }
         }
         if lost > 0 {
-            effects.push(Effect::Dropped(DropReason::SessionEnded, lost));
+            effects.push(Effect::Dropped(Arc::clone(&self.tenant), DropReason::SessionEnded, lost));
         }
         groups
     }

@@ -1,5 +1,7 @@
 //! Messages come for sessions, and are acknowledged by their clients.
 
+use std::sync::Arc;
+
 use mqtt::QoS;
 use rkyv::Archived;
 use rkyv::option::ArchivedOption;
@@ -87,13 +89,17 @@ impl InboxRange {
                     effects.push(Effect::Queued { incarnation, epoch, sequence });
                 }
             }
-            None => effects.push(Effect::Dropped(DropReason::QueueFull, 1)),
+            None => effects.push(Effect::Dropped(Arc::clone(&client.tenant), DropReason::QueueFull, 1)),
         }
         if pushed.displaced > 0 {
-            effects.push(Effect::Dropped(DropReason::QueueFull, pushed.displaced));
+            effects.push(Effect::Dropped(
+                Arc::clone(&client.tenant),
+                DropReason::QueueFull,
+                pushed.displaced,
+            ));
         }
         if pushed.expired > 0 {
-            effects.push(Effect::Dropped(DropReason::Expired, pushed.expired));
+            effects.push(Effect::Dropped(Arc::clone(&client.tenant), DropReason::Expired, pushed.expired));
         }
         self.let_go(effects);
     }

@@ -100,8 +100,8 @@ pub enum Effect {
         /// The message's place.
         sequence: Sequence,
     },
-    /// Messages are lost.
-    Dropped(DropReason, u32),
+    /// Messages for clients of a tenant are lost.
+    Dropped(Arc<str>, DropReason, u32),
     /// The session wants a [`command::Due`] at this moment, and at no other.
     Due(Incarnation, Wall),
     /// Nothing is due for the session any more.

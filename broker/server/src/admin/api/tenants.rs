@@ -46,6 +46,8 @@ pub(super) struct Tenant {
     messages_sent: [u64; 3],
     payload_bytes_received: [u64; 3],
     payload_bytes_sent: [u64; 3],
+    /// Not delivered to somebody who should have had them, over all reasons.
+    messages_dropped: u64,
 }
 
 impl Tenant {
@@ -64,6 +66,7 @@ impl Tenant {
             messages_sent: sent.messages,
             payload_bytes_received: payload_bytes,
             payload_bytes_sent: sent.payload_bytes,
+            messages_dropped: traffic.dropped.iter().sum(),
         }
     }
 }

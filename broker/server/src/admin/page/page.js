@@ -137,7 +137,7 @@ async function tick() {
     const tenants = (await (await ask(`/api/v1/tenants?limit=${ROWS_MAX}`)).json()).items;
     rows($("tenants"), tenants.map((tenant) => [tenant.name, tenant.clients, tenant.sessions_away, tenant.subscriptions,
       tenant.retained_messages, `${short(tenant.queued_messages)} (${short(tenant.queued_bytes, "B")})`,
-      tenant.messages_received.map((count) => short(count)).join(" · "), tenant.messages_sent.map((count) => short(count)).join(" · ")]));
+      tenant.messages_received.map((count) => short(count)).join(" · "), tenant.messages_sent.map((count) => short(count)).join(" · "), short(tenant.messages_dropped)]));
     await find();
   } catch (error) {
     $("state").textContent = error.message;

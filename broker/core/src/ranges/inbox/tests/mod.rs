@@ -89,7 +89,7 @@ impl Host {
 
     fn dropped(&self, reason: DropReason) -> u32 {
         let count = |effect: &Effect| match effect {
-            Effect::Dropped(why, count) if *why == reason => *count,
+            Effect::Dropped(_, why, count) if *why == reason => *count,
             _ => 0,
         };
         self.effects.iter().map(count).sum()
