@@ -50,6 +50,8 @@ pub struct Settings {
     pub session_expiry_seconds_min: u32,
     /// The longest session expiry, seconds; 4 294 967 295: for ever.
     pub session_expiry_seconds_max: u32,
+    /// What an acknowledgement to a publisher waits for.
+    pub ack: Ack,
     /// Messages in a session's queue, those in flight included.
     pub queue_messages_max: u32,
     /// Bytes in a session's queue; a message that is larger finds room alone.
@@ -163,6 +165,17 @@ pub enum SharedStrategy {
     LeastInflight,
 }
 
+/// What a PUBACK or PUBREC waits for, where persistent sessions or a retained message take the publish.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ack {
+    /// It is on the disks of a majority of each range's replicas; of the only one, on a single node.
+    Quorum,
+    /// It is on the disk of the node that leads the range. The same as `Quorum` on a single node.
+    Leader,
+    /// Nothing: what is acknowledged may be lost with the process.
+    Memory,
+}
+
 /// Which message a full queue gives up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum QueueDrop {
@@ -199,6 +212,7 @@ impl Default for Settings {
             session_expiry_seconds_max: u32::MAX,
             queue_messages_max: 100_000,
             queue_bytes_max: 64 * 1024 * 1024,
+            ack: Ack::Quorum,
             queue_drop: QueueDrop::Newest,
             queue_qos0: false,
             send_bytes_max: 4 * 1024 * 1024,
@@ -271,6 +285,7 @@ impl Settings {
         keep_alive_seconds_max,
         session_expiry_seconds_min,
         session_expiry_seconds_max,
+        ack,
         queue_messages_max in 1..=4_294_967_295,
         queue_bytes_max in 1..=9_223_372_036_854_775_807,
         queue_drop,
@@ -333,6 +348,7 @@ impl Settings {
     /// the configuration is loaded again, and are the same whatever listener a client comes through.
     pub const OF_TENANT: &'static [&'static str] = &[
         "shared_strategy",
+        "ack",
         "queue_messages_max",
         "queue_bytes_max",
         "queue_drop",
@@ -423,5 +439,7 @@ word_field!(SharedStrategy {
     "hash_topic": SharedStrategy::HashTopic,
     "least_inflight": SharedStrategy::LeastInflight,
 });
+
+word_field!(Ack { "quorum": Ack::Quorum, "leader": Ack::Leader, "memory": Ack::Memory });
 
 word_field!(QueueDrop { "newest": QueueDrop::Newest, "oldest": QueueDrop::Oldest });

@@ -11,6 +11,7 @@ use super::append::AnswerTo;
 use super::postponed::{Origin, Recipients};
 use super::publish::Routed;
 use super::receive::mark_dirty;
+use crate::config::Ack;
 use crate::connection::Fields;
 use crate::counters::DropReason;
 use crate::dist::{CachedTopic, FanOut, Target};
@@ -58,6 +59,7 @@ impl Core {
         let cached = reduced.as_ref().unwrap_or(cached);
         let destinations = &cached.destinations;
         let publisher = reply.map(|reply| reply.connection);
+        let owed = self.owed(tenant, publication, reply);
         if self.must_wait(tenant, publication.topic, cached.local.len()) {
             self.tenants.lose(&mut self.counters, tenant, DropReason::NoPermission, u64::from(cached.denied));
             let origin = Origin { core: self.id, publisher, reply: None, data_bytes: 0 };
@@ -77,16 +79,15 @@ impl Core {
             let range = at..at + batch.len();
             at = range.end;
             if batch[0].core == self.id && self.must_wait(tenant, publication.topic, batch.len()) {
-                let reply = reply.filter(|_| publication.qos != QoS::AtMostOnce);
-                let origin = Origin { core: self.id, publisher, reply, data_bytes: 0 };
+                let origin = Origin { core: self.id, publisher, reply: owed, data_bytes: 0 };
                 self.postpone(tenant, publication, Recipients::Durable(Rc::clone(cached), range), origin);
-                waiting += u16::from(reply.is_some());
+                waiting += u16::from(owed.is_some());
             } else {
-                waiting += self.append(now, publication, batch, reply, out);
+                waiting += self.append(now, publication, batch, (publisher, owed), out);
             }
         }
         for (group, state) in destinations.groups.iter().zip(&cached.groups) {
-            waiting += self.dispatch_shared(now, publication, group, state, reply, out);
+            waiting += self.dispatch_shared(now, publication, group, state, (publisher, owed), out);
         }
         self.slow_publisher(now, publisher, None);
         Routed { matched, waiting, refused }
@@ -153,24 +154,31 @@ impl Core {
         now: Now,
         publication: &Publication<'_>,
         targets: &[Target],
-        reply: Option<Reply>,
+        (publisher, owed): (Option<ConnectionId>, Option<Reply>),
         out: &mut Outputs,
     ) -> u16 {
         let core = targets[0].core;
         if core == self.id {
-            let reply = reply.filter(|_| publication.qos != QoS::AtMostOnce);
-            let answer = self.begin_answer(reply.map(|reply| AnswerTo { core, reply }));
+            let answer = self.begin_answer(owed.map(|reply| AnswerTo { core, reply }));
             self.append_all(now, publication, targets, answer, out);
             return u16::from(self.end_answer(answer));
         }
         self.counters.messages_crossed += 1;
         let message = Arc::clone(publication.share());
-        let acknowledged = publication.qos != QoS::AtMostOnce;
-        let wanted = reply.filter(|_| acknowledged);
-        let publisher = reply.map(|reply| reply.connection);
         let stamp = self.retain_stamp(publication);
-        self.post(core, Body::Append { message, targets: targets.to_vec(), reply: wanted, publisher, stamp });
-        u16::from(wanted.is_some())
+        self.post(core, Body::Append { message, targets: targets.to_vec(), reply: owed, publisher, stamp });
+        u16::from(owed.is_some())
+    }
+
+    /// The answers that a publish waits for, if it does: its tenant may trust memory (`ack`).
+    pub(super) fn owed(
+        &self,
+        tenant: TenantIndex,
+        publication: &Publication<'_>,
+        reply: Option<Reply>,
+    ) -> Option<Reply> {
+        let trusts = || self.tenants.get(tenant).settings.ack == Ack::Memory;
+        reply.filter(|_| publication.qos != QoS::AtMostOnce && !trusts())
     }
 
     /// Those volatile sessions that the tenant's quotas let a message reach.

@@ -61,7 +61,8 @@ impl Core {
     ) -> Routed {
         let mut routed = Routed::default();
         if publication.retain {
-            match self.retain(now, publication, reply) {
+            let owed = self.owed(tenant, publication, reply);
+            match self.retain(now, publication, (reply.map(|reply| reply.connection), owed)) {
                 Ok(waiting) => routed.waiting += waiting,
                 Err(reason) => routed.refused = Some(reason),
             }

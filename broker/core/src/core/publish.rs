@@ -164,7 +164,8 @@ impl Core {
             Taken::New(Some(here)) => {
                 publication.origin = self.origin(id, here);
                 let packet_id = publish.packet_id.expect("it was taken by it");
-                waiting += self.propose_take(id, packet_id, reply, out);
+                let owed = self.owed(tenant, &publication, Some(reply));
+                waiting += self.propose_take(id, packet_id, owed, out);
             }
             Taken::Again(here) => publication.origin = self.origin(id, here),
             Taken::New(None) | Taken::UnderWay(_) | Taken::Known => {}

@@ -31,13 +31,11 @@ impl Core {
         &mut self,
         now: Now,
         publication: &Publication<'_>,
-        reply: Option<Reply>,
+        (publisher, reply): (Option<ConnectionId>, Option<Reply>),
     ) -> Result<u16, ReasonCode> {
         let log = self.config.retain_log(publication.tenant, publication.topic);
         let core = self.config.core_of_log(log);
         self.retain_order.sends(log);
-        let publisher = reply.map(|reply| reply.connection);
-        let reply = reply.filter(|_| publication.qos != QoS::AtMostOnce);
         if core == self.id {
             let source = Source { from: core, reply, publisher, data_bytes: 0 };
             let slot = Storage::slot_of_log(&self.config, log);

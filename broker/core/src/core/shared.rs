@@ -13,7 +13,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use hashbrown::{HashMap, HashSet};
-use mqtt::{QoS, ReasonCode, Share};
+use mqtt::{ReasonCode, Share};
 use smallvec::SmallVec;
 
 use super::Core;
@@ -76,7 +76,7 @@ impl Core {
         publication: &Publication<'_>,
         group: &GroupRoute,
         state: &GroupState,
-        reply: Option<Reply>,
+        (publisher, owed): (Option<ConnectionId>, Option<Reply>),
         out: &mut Outputs,
     ) -> u16 {
         let mut delivery = Attempt {
@@ -86,8 +86,8 @@ impl Core {
             forced: false,
             refusal: Refusal::Gone,
             again: false,
-            reply: reply.filter(|_| publication.qos != QoS::AtMostOnce),
-            publisher: reply.map(|reply| reply.connection),
+            reply: owed,
+            publisher,
         };
         self.attempt(now, publication, state, &mut delivery, out)
     }
@@ -211,7 +211,7 @@ impl Core {
         };
         let tenant = self.tenants.index(&message.tenant, &self.config);
         let state = self.shared.state(tenant, &group.key);
-        self.dispatch_shared(now, &Publication::from(message), &group, &state, None, out);
+        self.dispatch_shared(now, &Publication::from(message), &group, &state, (None, None), out);
         self.slow_publisher(now, None, None); // who published it has long gone on
     }
 

@@ -138,7 +138,7 @@ impl Core {
         &mut self,
         id: ConnectionId,
         packet_id: PacketId,
-        reply: Reply,
+        owed: Option<Reply>,
         out: &mut Outputs,
     ) -> u16 {
         let Some(connection) = self.connections.get(id) else { return 0 };
@@ -147,8 +147,8 @@ impl Core {
         let Some(stored) = &session.stored else { return 0 };
         let (slot, epoch) = (stored.log, stored.epoch);
         let take = command::Take { incarnation, epoch, packet_id: packet_id.get() };
-        self.propose(slot, UPKEEP, Some(Awaited::Take(reply)), (&take, &[]), out);
-        1
+        self.propose(slot, UPKEEP, owed.map(Awaited::Take), (&take, &[]), out);
+        u16::from(owed.is_some())
     }
 
     /// Which publish of its session a QoS 2 message is, for those who have to tell a repeat.

@@ -3,8 +3,6 @@
 //! Each is commands in, effects out. A command is proposed with its wall time, written to the log of the
 //! range and applied once it is committed, on every replica with the same result; effects are for the
 //! leader's host alone. What a command needs is in its bytes: no clock, no setting, no chance.
-//!
-//! The core does not propose to the replicas of `inbox` yet: until then sessions live in memory alone.
 
 pub mod archived;
 pub mod inbox;

@@ -207,7 +207,7 @@ impl Core {
             let mut empty = Publication::new(&message.tenant, publisher, &message.topic, message.qos);
             empty.retain = true;
             // It is this core's, and nobody waits for it.
-            let _ = self.retain(now, &empty, None);
+            let _ = self.retain(now, &empty, (None, None));
         }
         Progress { count, next: page.rest.map(|rest| rest.topic().into()) }
     }
