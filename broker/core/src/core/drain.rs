@@ -1,19 +1,21 @@
 //! Hot path. From the queue of a persistent session to its connection, and what the client acknowledges back
 //! into the log: gathered over a turn, one command for each session.
 
+use std::sync::Arc;
+
 use mqtt::encode;
 use mqtt::{Ack, PacketId, PacketKind, ReasonCode};
 
 use super::Core;
 use super::receive::mark_dirty;
 use super::stored::Awaited;
-use crate::connection::{Fields, Frames};
+use crate::connection::{BufferPool, Connection, Fields, Frames};
 use crate::counters::DropReason;
 use crate::identity::{ConnectionId, Incarnation};
 use crate::inbox::{Acknowledged, InboxSlot, NextStored, Progress, Received, Stored, packet_id_at};
 use crate::input::Outputs;
-use crate::ranges::inbox::{Queue, command};
-use crate::storage::UPKEEP;
+use crate::ranges::inbox::{Entry, Queue, command};
+use crate::storage::{StoredLog, UPKEEP};
 use crate::time::Now;
 
 impl Core {
@@ -42,27 +44,10 @@ impl Core {
                     });
                 }
                 Some(NextStored::Publish { place, packet_id, dup, entry }) => {
-                    let message = log.message(entry.message);
-                    let publication = message.publication(&tenant);
-                    let fields = Fields {
-                        packet_id,
-                        dup,
-                        qos: entry.qos,
-                        retain: entry.retain,
-                        subscription_id: entry.options.subscription_id(),
-                    };
-                    let admitted = !connection.recheck
-                        || connection.grant.as_ref().is_none_or(|grant| grant.may_receive(publication.topic));
-                    let lost = if !admitted {
-                        // It was queued when the client might still receive it, or by another user.
-                        Some(DropReason::NoPermission)
-                    } else {
-                        let pool = &mut self.pool;
-                        let sent = Frames::send_alone(connection, pool, &publication, fields, now.wall);
-                        sent.is_err().then_some(DropReason::TooLarge) // [MQTT-3.1.2-25]: as if it had been sent.
-                    };
-                    match lost {
-                        Some(reason) => {
+                    let sending = Sending { log, tenant: &tenant, entry, packet_id, dup };
+                    match sending.send(connection, &mut self.pool, now) {
+                        Ok(()) => self.counters.publishes_sent[usize::from(entry.qos.bits())] += 1,
+                        Err(reason) => {
                             stored.discard(queue, place);
                             self.tenants.lose(&mut self.counters, connection.tenant, reason, 1);
                         }
@@ -225,5 +210,32 @@ impl Core {
             connection.inbound_inflight = connection.inbound_inflight.saturating_sub(1);
             self.write_ack(id, PacketKind::PubComp, packet_id, ReasonCode::SUCCESS, out);
         }
+    }
+}
+
+/// A message on its way from the log to a connection.
+struct Sending<'a> {
+    log: &'a StoredLog,
+    tenant: &'a Arc<str>,
+    entry: Entry,
+    packet_id: Option<PacketId>,
+    dup: bool,
+}
+
+impl Sending<'_> {
+    fn send(self, connection: &mut Connection, pool: &mut BufferPool, now: Now) -> Result<(), DropReason> {
+        let Sending { log, tenant, entry, packet_id, dup } = self;
+        let message = log.message(entry.message);
+        let publication = message.publication(tenant);
+        // It was queued when the client might still receive it, or by another user.
+        let admitted = !connection.recheck
+            || connection.grant.as_ref().is_none_or(|grant| grant.may_receive(publication.topic));
+        if !admitted {
+            return Err(DropReason::NoPermission);
+        }
+        let (qos, retain) = (entry.qos, entry.retain);
+        let fields = Fields { packet_id, dup, qos, retain, subscription_id: entry.options.subscription_id() };
+        // [MQTT-3.1.2-25]: as if it had been sent.
+        Frames::send_alone(connection, pool, &publication, fields, now.wall).map_err(|_| DropReason::TooLarge)
     }
 }
