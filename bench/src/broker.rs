@@ -12,7 +12,7 @@ const START_NS_MAX: u64 = 20_000_000_000;
 /// Time it has to end after SIGTERM before it is killed.
 const STOP_NS_MAX: u64 = 10_000_000_000;
 /// How often is looked.
-const LOOK: Duration = Duration::from_millis(20);
+const LOOK: Duration = Duration::from_millis(5);
 
 /// A running broker; dropping it ends it.
 #[derive(Debug)]
@@ -48,6 +48,17 @@ impl Broker {
             clock::sleep(LOOK);
         }
         Ok(broker)
+    }
+
+    /// Ends it as a crash does, without a word (SIGKILL). The kernel may take a while longer to close what a ring
+    /// of the process still refers to.
+    pub(crate) fn kill(mut self, port: u16) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        let deadline = clock::now() + STOP_NS_MAX;
+        while answers(port) && clock::now() < deadline {
+            clock::sleep(LOOK);
+        }
     }
 
     /// Its process id.

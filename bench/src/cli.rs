@@ -32,6 +32,8 @@ pub(crate) enum Command {
     Run(RunArgs),
     /// Compare brokers, each started for its run and pinned to the same CPU: medians and ratios.
     Compare(CompareArgs),
+    /// Start a broker, queue messages for sessions that are away, kill it, and start it again: how long until they are served.
+    Restart(RestartArgs),
     /// A minimal broker that shows what harness and machine can do, and can fail on purpose.
     Fake(FakeOptions),
 }
@@ -59,6 +61,35 @@ pub(crate) struct RunArgs {
     /// Draw latency over percentile as SVG.
     #[arg(long, value_name = "FILE")]
     pub(crate) plot: Option<PathBuf>,
+    /// Measure what the disk under this directory can do, too: write and fdatasync, nothing else.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) disk: Option<PathBuf>,
+    /// The numbers to change.
+    #[command(flatten)]
+    pub(crate) overrides: Overrides,
+}
+
+/// `hermod-bench restart`.
+#[derive(Debug, Args)]
+pub(crate) struct RestartArgs {
+    /// Command that starts the broker, twice: it finds at its second start what its first one kept.
+    #[arg(long, value_name = "COMMAND")]
+    pub(crate) broker: String,
+    /// Its port.
+    #[arg(long, default_value_t = 1883)]
+    pub(crate) port: u16,
+    /// Messages queued over all sessions.
+    #[arg(long, default_value_t = 1_000_000, value_parser = clap::value_parser!(u64).range(1..=100_000_000))]
+    pub(crate) queued: u64,
+    /// End it by SIGTERM, in order, instead of SIGKILL.
+    #[arg(long)]
+    pub(crate) gently: bool,
+    /// CPUs of the broker, as 0 or 0,1.
+    #[arg(long, value_parser = parse_cpus, default_value = "0")]
+    pub(crate) broker_cpus: Cpus,
+    /// CPUs of the harness.
+    #[arg(long, value_parser = parse_cpus, default_value = "1")]
+    pub(crate) bench_cpus: Cpus,
     /// The numbers to change.
     #[command(flatten)]
     pub(crate) overrides: Overrides,
@@ -91,6 +122,9 @@ pub(crate) struct CompareArgs {
     /// Rounds, each with one run of every broker; the median counts.
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=99))]
     pub(crate) rounds: u32,
+    /// Measure in every round what the disk under this directory can do: write and fdatasync, nothing else.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) disk: Option<PathBuf>,
     /// Write all outcomes as JSON.
     #[arg(long, value_name = "FILE")]
     pub(crate) json: Option<PathBuf>,

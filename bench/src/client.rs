@@ -14,6 +14,7 @@ use mqtt::{
 use crate::clock;
 use crate::connection::Connection;
 use crate::getter::Getter;
+use crate::persistent::Sessions;
 use crate::probe::Pings;
 use crate::publisher::Publisher;
 use crate::shared::{Phase, bump};
@@ -22,6 +23,8 @@ use crate::worker::Worker;
 
 /// Keep-alive asked for, in seconds: the benchmark suite's.
 const KEEP_ALIVE: u16 = 300;
+/// Seconds a session of a persistent scenario outlives its connection, should nobody clear it.
+const SESSION_EXPIRY: u32 = 3600;
 /// Reads before other tasks get their turn.
 const READS_MAX: u32 = 8;
 /// What a broker may send: payloads end at 256 KiB.
@@ -106,9 +109,15 @@ impl Client {
             pings: Pings::default(),
         };
         let client_id = format!("hb-{:03x}-{number}", worker.shared.tag);
+        let outlives =
+            matches!(client.role, Role::Subscriber(_)) && worker.shared.plan.sessions != Sessions::Clean;
         let connect = Connect {
             keep_alive: KEEP_ALIVE,
-            properties: ConnectProperties::default(),
+            clean_start: !outlives,
+            properties: ConnectProperties {
+                session_expiry: if outlives { SESSION_EXPIRY } else { 0 },
+                ..ConnectProperties::default()
+            },
             ..Connect::new(worker.shared.plan.version, &client_id)
         };
         encode::connect(client.connection.queue(&mut worker.pool()), &connect);

@@ -5,8 +5,10 @@ use serde::Serialize;
 
 use crate::broker::Broker;
 use crate::cli::{self, CompareArgs};
+use crate::disk::{self, Limit};
 use crate::latency::Percentiles;
 use crate::output;
+use crate::persistent::Sessions;
 use crate::plan::{Load, Plan};
 use crate::plot::{self, Curve};
 use crate::ratios::{is_saturated, median, ratio, show_ratio};
@@ -52,13 +54,15 @@ pub(crate) fn compare(arguments: &CompareArgs) -> Result<bool, String> {
     let files = plans.iter().map(Plan::files).max().unwrap_or(0);
     let _ = system::raise_open_files(files);
     output::line(
-        "| scenario | broker | CPU µs/message | Hermod is | messages/s | p50 µs | p99 µs | CPU % | µs/connection | B/connection | faults | saturated |",
+        "| scenario | broker | CPU µs/message | Hermod is | messages/s | p50 µs | p99 µs | CPU % | µs/connection | B/connection | B written/message | faults | saturated |",
     );
-    output::line("|---|---|---|---|---|---|---|---|---|---|---|---|");
+    output::line("|---|---|---|---|---|---|---|---|---|---|---|---|---|");
     let mut all = Vec::new();
     for plan in &plans {
-        let rows = scenario_rows(arguments, plan, &contestants)?;
+        let mut limits = Vec::new();
+        let rows = scenario_rows(arguments, plan, &contestants, &mut limits)?;
         print_rows(plan, &rows);
+        disk::print(&limits);
         if let Some(path) = &arguments.plot {
             let name = format!("{}-{}", path.file_stem().unwrap_or_default().to_string_lossy(), plan.name);
             let path = path.with_file_name(name).with_extension("svg");
@@ -103,6 +107,7 @@ fn scenario_rows(
     arguments: &CompareArgs,
     plan: &Plan,
     contestants: &[Contestant],
+    limits: &mut Vec<Limit>,
 ) -> Result<Vec<Row>, String> {
     let row = |contestant: &Contestant| Row {
         scenario: plan.name.clone(),
@@ -110,12 +115,15 @@ fn scenario_rows(
         command: contestant.command.clone(),
         outcomes: Vec::new(),
     };
-    let mut rows: Vec<Row> = contestants.iter().map(row).collect();
+    // The fake keeps no sessions.
+    let takes_part = |contestant: &&Contestant| plan.sessions == Sessions::Clean || contestant.name != FAKE;
+    let contestants: Vec<&Contestant> = contestants.iter().filter(takes_part).collect();
+    let mut rows: Vec<Row> = contestants.iter().map(|contestant| row(contestant)).collect();
     for round in 0..arguments.rounds as usize {
         for turn in 0..contestants.len() {
             // Everyone goes first once: what the machine does meanwhile falls on all alike.
             let index = (turn + round) % contestants.len();
-            let contestant = &contestants[index];
+            let contestant = contestants[index];
             output::remark(format_args!("{} round {}: {}", plan.name, round + 1, contestant.name));
             let broker = Broker::start(&contestant.command, contestant.port, &arguments.broker_cpus.0)?;
             let place = Place {
@@ -129,6 +137,9 @@ fn scenario_rows(
             let mut outcome = outcome.map_err(|error| format!("{}: {error}", contestant.name))?;
             outcome.broker_name.clone_from(&contestant.name);
             rows[index].outcomes.push(outcome);
+        }
+        if let Some(directory) = &arguments.disk {
+            limits.extend(disk::limits(directory, plan.payload_bytes)?);
         }
     }
     Ok(rows)
@@ -159,7 +170,8 @@ impl Row {
 fn print_rows(plan: &Plan, rows: &[Row]) {
     let ours = rows.iter().find(|row| row.broker == HERMOD).and_then(Row::compared);
     let ceiling = rows.iter().find(|row| row.broker == FAKE).and_then(Row::rate);
-    let closed = plan.flows.iter().any(|flow| matches!(flow.load, Load::Window(_)));
+    let closed = plan.sessions == Sessions::Clean
+        && plan.flows.iter().any(|flow| matches!(flow.load, Load::Window(_)));
     for row in rows {
         let number = |value: Option<f64>, digits: usize| {
             value.map_or("–".to_owned(), |value| format!("{value:.digits$}"))
@@ -180,7 +192,7 @@ fn print_rows(plan: &Plan, rows: &[Row]) {
             None => "–".to_owned(),
         };
         output::line(format_args!(
-            "| {} | {} | {} | {compared} | {} | {} | {} | {} | {} | {} | {} | {saturated} |",
+            "| {} | {} | {} | {compared} | {} | {} | {} | {} | {} | {} | {} | {} | {saturated} |",
             row.scenario,
             row.broker,
             number(row.cost(), 2),
@@ -190,6 +202,7 @@ fn print_rows(plan: &Plan, rows: &[Row]) {
             number(row.median(|outcome| Some(outcome.broker?.cpu_share * 100.0)), 0),
             number(row.median(|outcome| outcome.connect.broker_cpu_us_each), 1),
             number(row.median(|outcome| outcome.connect.broker_user_bytes_each), 0),
+            number(row.median(|outcome| Some(outcome.broker?.written_bytes_per_message)), 0),
             faults(row),
         ));
     }

@@ -11,6 +11,7 @@ use crate::connection::Connection;
 use crate::dial::dial;
 use crate::getter::Getter;
 use crate::pace::Pace;
+use crate::persistent::Stage;
 use crate::plan::{Plan, Shape};
 use crate::publisher::Publisher;
 use crate::shared::Phase;
@@ -36,7 +37,7 @@ pub(crate) fn jobs(plan: &Plan, thread: usize, threads: usize) -> Vec<Job> {
     let mine = |index: u32| index as usize % threads == thread;
     for (flow, settings) in plan.flows.iter().enumerate() {
         for index in 0..settings.subscribers {
-            if mine(index) {
+            if mine(index) && plan.stage.has_subscribers() {
                 jobs.push(Job::Subscriber { number, flow, index });
             }
             number += 1;
@@ -45,7 +46,7 @@ pub(crate) fn jobs(plan: &Plan, thread: usize, threads: usize) -> Vec<Job> {
     for (flow, settings) in plan.flows.iter().enumerate() {
         let mut turn = 0;
         for index in 0..settings.publishing() {
-            if mine(index) {
+            if mine(index) && plan.stage.has_publishers() {
                 jobs.push(Job::Publisher { number, flow, index, turn });
                 turn += 1;
             }
@@ -99,6 +100,7 @@ fn role(worker: &Worker, job: Job) -> (u32, Role) {
         }
         Job::Subscriber { number, flow, index } => {
             let role = match worker.shared.plan.flows[flow].shape {
+                _ if worker.shared.plan.stage == Stage::Clear => Role::Idle,
                 Shape::RetainedGet => Role::Getter(Box::new(Getter::new(worker, flow, index))),
                 _ => Role::Subscriber(Box::new(Subscriber::new(worker, flow, index))),
             };

@@ -16,6 +16,7 @@ mod connection;
 mod connector;
 mod detect;
 mod dial;
+mod disk;
 mod fake;
 mod getter;
 mod latency;
@@ -23,6 +24,7 @@ mod output;
 mod pace;
 mod packet_ids;
 mod payload;
+mod persistent;
 mod plan;
 mod plot;
 mod probe;
@@ -31,6 +33,7 @@ mod progress;
 mod publisher;
 mod ratios;
 mod report;
+mod restart;
 mod run;
 mod scenario;
 mod shared;
@@ -55,6 +58,7 @@ fn main() -> ExitCode {
             Ok(true)
         }
         Command::Run(arguments) => run_scenario(&arguments),
+        Command::Restart(arguments) => restart::restart(&arguments),
         Command::Compare(arguments) => compare::compare(&arguments),
         Command::Fake(options) => fake::serve(&options).map(|()| true).map_err(|error| error.to_string()),
     };
@@ -95,6 +99,9 @@ fn run_scenario(arguments: &RunArgs) -> Result<bool, String> {
         let curve = plot::Curve { name: outcome.scenario.clone(), points: &outcome.latency_curve };
         plot::write(path, &outcome.settings, &[curve])
             .map_err(|error| format!("{}: {error}", path.display()))?;
+    }
+    if let Some(directory) = &arguments.disk {
+        disk::print(&disk::limits(directory, plan.payload_bytes)?);
     }
     Ok(outcome.is_clean())
 }

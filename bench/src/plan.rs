@@ -6,6 +6,7 @@ use std::time::Duration;
 use mqtt::{QoS, Version};
 
 use crate::payload::{PUBLISHERS_MAX, STAMP_BYTES};
+use crate::persistent::{Sessions, Stage};
 
 /// Connections a run may open.
 pub(crate) const CONNECTIONS_MAX: u32 = 1_000_000;
@@ -39,6 +40,10 @@ pub(crate) struct Plan {
     pub(crate) drain: Duration,
     /// Messages per publisher after which it stops.
     pub(crate) messages: Option<u64>,
+    /// Whether the subscribers' sessions outlive their connections, and how their scenario goes.
+    pub(crate) sessions: Sessions,
+    /// Who is there in this run of several.
+    pub(crate) stage: Stage,
     /// Retained messages are written by this run first.
     pub(crate) populate: Option<Box<Plan>>,
 }
@@ -129,7 +134,11 @@ impl std::fmt::Display for PlanError {
 impl Plan {
     /// All connections of the run.
     pub(crate) fn connections(&self) -> u32 {
-        self.idle + self.flows.iter().map(|flow| flow.publishing() + flow.subscribers).sum::<u32>()
+        let here = |flow: &Flow| {
+            let publishers = if self.stage.has_publishers() { flow.publishing() } else { 0 };
+            publishers + if self.stage.has_subscribers() { flow.subscribers } else { 0 }
+        };
+        self.idle + self.flows.iter().map(here).sum::<u32>()
     }
 
     /// Files the harness, or a broker, needs for them.
@@ -146,7 +155,12 @@ impl Plan {
         (self.connections() > 0).then_some(excess)
     }
 
-    /// All publishers of the run.
+    /// Deliveries that one publish of a flow leads to during this run.
+    pub(crate) fn fan(&self, flow: &Flow) -> u32 {
+        if self.stage.delivers() { flow.fan() } else { 0 }
+    }
+
+    /// All publishers of the run, there or not.
     pub(crate) fn publishers(&self) -> u32 {
         self.flows.iter().map(Flow::publishing).sum()
     }

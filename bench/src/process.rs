@@ -12,6 +12,8 @@ pub(crate) struct Usage {
     pub(crate) resident_bytes: u64,
     /// The part of it that is the process's own (anonymous: heap, stacks, rings).
     pub(crate) user_bytes: u64,
+    /// Bytes it had written to disks, through the page cache (counted when a page gets dirty) or past it.
+    pub(crate) written_bytes: u64,
 }
 
 /// Reads the usage of process `pid`.
@@ -21,6 +23,7 @@ pub(crate) fn usage(pid: u32) -> io::Result<Usage> {
         cpu_ns: cpu_ns(pid)?,
         resident_bytes: status_bytes(&status, "VmRSS:"),
         user_bytes: status_bytes(&status, "RssAnon:"),
+        written_bytes: written_bytes(pid),
     })
 }
 
@@ -35,6 +38,13 @@ fn cpu_ns(pid: u32) -> io::Result<u64> {
         }
     }
     Ok(total)
+}
+
+/// `write_bytes` of /proc/PID/io; 0 when it is not ours to see.
+fn written_bytes(pid: u32) -> u64 {
+    let io = fs::read_to_string(format!("/proc/{pid}/io")).unwrap_or_default();
+    let written = io.lines().find_map(|line| line.strip_prefix("write_bytes: "));
+    written.and_then(|bytes| bytes.trim().parse().ok()).unwrap_or(0)
 }
 
 /// A field of /proc/PID/status in bytes; 0 when it is not there.

@@ -76,7 +76,7 @@ impl Publisher {
             template: Template::new(plan.version, content),
             version: plan.version,
             qos: settings.qos,
-            fan: u64::from(settings.fan()),
+            fan: u64::from(plan.fan(settings)),
             window,
             open,
             topics: own_topics,

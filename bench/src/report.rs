@@ -21,6 +21,8 @@ pub(crate) struct Outcome {
     pub(crate) connect: ConnectOutcome,
     /// The measured time in seconds.
     pub(crate) seconds: f64,
+    /// From the first dial to the first delivery, where sessions come back.
+    pub(crate) first_delivery_s: Option<f64>,
     /// Messages published in it.
     pub(crate) sent: u64,
     /// Messages delivered in it.
@@ -101,6 +103,10 @@ pub(crate) struct BrokerOutcome {
     pub(crate) resident_bytes: u64,
     /// Anonymous memory at the end, bytes.
     pub(crate) user_bytes: u64,
+    /// By how much it grew.
+    pub(crate) user_bytes_grown: i64,
+    /// Bytes written to disks per published message, or delivered where none was published.
+    pub(crate) written_bytes_per_message: f64,
 }
 
 impl Faults {
@@ -205,6 +211,13 @@ fn rows(outcome: &Outcome) -> Vec<(&'static str, String)> {
                 mebibytes(broker.user_bytes)
             ),
         ));
+    }
+    if let Some(broker) = outcome.broker.filter(|broker| broker.written_bytes_per_message >= 1.0) {
+        let bytes = broker.written_bytes_per_message;
+        rows.push(("written to disks", format!("{bytes:.0} B per message")));
+    }
+    if let Some(seconds) = outcome.first_delivery_s {
+        rows.push(("first delivery after", format!("{seconds:.3} s")));
     }
     rows.push(("harness", format!("{:.0} % of a CPU", outcome.bench_cpu_share * 100.0)));
     rows.extend(outcome.errors.iter().map(|error| ("error", error.clone())));

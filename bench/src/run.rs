@@ -13,6 +13,7 @@ use crate::clock;
 use crate::detect::Findings;
 use crate::latency::{self, Percentiles};
 use crate::output;
+use crate::persistent::{self, Sessions, Stage};
 use crate::plan::{Load, Plan};
 use crate::probe;
 use crate::process::{self, Usage};
@@ -106,12 +107,36 @@ struct Measured {
 /// Runs a plan, and before it the plan that writes what it reads.
 pub(crate) fn run(plan: &Plan, place: &Place) -> Result<Outcome, RunError> {
     if let Some(populate) = &plan.populate {
-        run_one(populate, place)?;
+        run_stage(populate, place, &mut Carried::new())?;
     }
-    run_one(plan, place)
+    match plan.sessions {
+        Sessions::Clean => run_stage(plan, place, &mut Carried::new()),
+        _ => persistent::run(plan, place),
+    }
 }
 
-fn run_one(plan: &Plan, place: &Place) -> Result<Outcome, RunError> {
+/// What one run of a scenario leaves to the next.
+#[derive(Debug)]
+pub(crate) struct Carried {
+    tag: u16,
+    /// Messages sent, by publisher.
+    sent: Vec<u64>,
+}
+
+impl Carried {
+    /// Nothing was sent yet.
+    pub(crate) fn new() -> Carried {
+        Carried { tag: clock::run_tag(), sent: Vec::new() }
+    }
+
+    /// Messages of all publishers.
+    pub(crate) fn sent(&self) -> u64 {
+        self.sent.iter().sum()
+    }
+}
+
+/// Runs one stage.
+pub(crate) fn run_stage(plan: &Plan, place: &Place, carried: &mut Carried) -> Result<Outcome, RunError> {
     let mut plan = plan.clone();
     let files = system::raise_open_files(plan.files()).map_err(RunError::Usage)?;
     match plan.fit(files) {
@@ -122,13 +147,19 @@ fn run_one(plan: &Plan, place: &Place) -> Result<Outcome, RunError> {
         None => return Err(RunError::OpenFiles { needed: plan.files(), limit: files }),
     }
     let mut progress = Progress::new(&plan.name);
-    let shared = Arc::new(Shared::new(plan, place.target, clock::run_tag(), place.threads));
+    let shared = Arc::new(Shared::new(plan, place.target, carried.tag, place.threads, &carried.sent));
     let begin = snapshot(&shared, place)?;
     let threads = start(&shared, place)?;
     let all_ready = wait_ready(&shared, &mut progress);
     let ready = snapshot(&shared, place)?;
     let connected = shared.total(|counters| &counters.connected);
-    let measured = (connected > 0).then(|| traffic(&shared, place, &mut progress));
+    let measured = (connected > 0).then(|| match shared.plan.stage {
+        Stage::Back => queues(&shared, place, begin, &mut progress),
+        Stage::Attach | Stage::Clear => {
+            Ok(Measured { from: ready, to: ready, cut_off: false, unanswered: false })
+        }
+        Stage::All | Stage::Away => traffic(&shared, place, &mut progress),
+    });
     shared.enter(Phase::Close);
     let reports: Vec<WorkerReport> = threads
         .into_iter()
@@ -148,6 +179,11 @@ fn run_one(plan: &Plan, place: &Place) -> Result<Outcome, RunError> {
     let mut outcome = outcome(&shared, &reports, measured);
     outcome.connect = connect_outcome(&shared, &reports, begin, ready, connected);
     outcome.errors = errors;
+    if shared.plan.stage == Stage::Back {
+        let first = shared.first_delivery();
+        outcome.first_delivery_s = first.map(|time| clock::seconds(time.saturating_sub(begin.at)));
+    }
+    carried.sent = shared.publishers.iter().map(|progress| progress.sent.load(Relaxed)).collect();
     Ok(outcome)
 }
 
@@ -217,6 +253,18 @@ fn traffic(shared: &Shared, place: &Place, progress: &mut Progress) -> Result<Me
     Ok(Measured { from, to, cut_off, unanswered: cut_off && !shared.is_answered() })
 }
 
+/// What waited for the sessions that are back, from the first dial on.
+fn queues(
+    shared: &Shared,
+    place: &Place,
+    from: Snapshot,
+    progress: &mut Progress,
+) -> Result<Measured, RunError> {
+    let cut_off = settle(shared, progress);
+    let to = snapshot(shared, place)?;
+    Ok(Measured { from, to, cut_off, unanswered: cut_off && !shared.is_answered() })
+}
+
 /// Waits until nothing is under way, nothing comes any more though everybody is there ([`probe`]), or the time for
 /// it is over. `true`: something may still come.
 fn settle(shared: &Shared, progress: &mut Progress) -> bool {
@@ -268,6 +316,9 @@ fn wait_traffic(shared: &Shared, duration: Duration, what: &str, progress: &mut 
 
 /// Publishes of QoS 1 and 2 whose last acknowledgement has not come.
 fn unacknowledged(shared: &Shared) -> u64 {
+    if !shared.plan.stage.has_publishers() {
+        return 0;
+    }
     let mut sent = 0;
     for (number, flow) in shared.plan.flows.iter().enumerate() {
         if flow.qos != QoS::AtMostOnce {
@@ -312,6 +363,9 @@ fn outcome(shared: &Shared, reports: &[WorkerReport], measured: Measured) -> Out
             cpu_us_per_message: cpu_s * 1e6 / outcome.messages().max(1) as f64,
             resident_bytes: after.resident_bytes,
             user_bytes: after.user_bytes,
+            user_bytes_grown: after.user_bytes.cast_signed() - before.user_bytes.cast_signed(),
+            written_bytes_per_message: after.written_bytes.saturating_sub(before.written_bytes) as f64
+                / if outcome.sent > 0 { outcome.sent } else { outcome.delivered.max(1) } as f64,
         });
     }
     outcome

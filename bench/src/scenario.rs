@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use mqtt::{QoS, Version};
 
+use crate::persistent::{Sessions, Stage};
 use crate::plan::{Flow, Load, Plan, Shape};
 
 /// One named scenario.
@@ -105,6 +106,18 @@ pub(crate) const CATALOGUE: &[Scenario] = scenarios! {
         idle(10_000, None);
     "idle", "20 000 connections that do nothing: memory and CPU each",
         idle(20_000, Some(5_000.0));
+    "offline-enqueue", "100 sessions that outlive their connections are away, 100 publishers fill their queues: QoS 1, 256 B, window 32; what was acknowledged is fetched at the end",
+        persistent(Sessions::Away, Shape::OneToOne, (100, 100), QOS1, Load::Window(32), 256);
+    "offline-drain", "100 sessions come back to 2 000 messages of 256 B each, QoS 1",
+        offline_drain();
+    "persistent-p2p-1500-p256-1mps", "1 500 pairs, 1 msg/s each, QoS 1, 256 B, sessions that outlive their connections",
+        persistent(Sessions::Online, Shape::OneToOne, (1_500, 1_500), QOS1, Load::Rate(1_500.0), 256);
+    "persistent-p2p-300-p32-50mps", "300 pairs, 50 msg/s each, QoS 1, 32 B, such sessions",
+        persistent(Sessions::Online, Shape::OneToOne, (300, 300), QOS1, Load::Rate(15_000.0), 32);
+    "persistent-p2p-sat", "sat-p2p-qos1 with such sessions",
+        persistent(Sessions::Online, Shape::OneToOne, (100, 100), QOS1, Load::Window(32), 64);
+    "persistent-fanout", "1 publisher to 1 000 such sessions that are away: QoS 1, 256 B, window 8",
+        persistent(Sessions::Away, Shape::FanOut, (1, 1_000), QOS1, Load::Window(8), 256);
     "mixed", "side by side: 100 pairs at each QoS, 1 to 100 fan-out, 100 to 4 shared, 100 pairs over 10 000 wildcard filters, 1 000 idle; 50 000 msg/s in",
         mixed();
 };
@@ -122,6 +135,8 @@ fn plan(flows: Vec<Flow>) -> Plan {
         duration: Duration::from_secs(5),
         drain: Duration::from_secs(10),
         messages: None,
+        sessions: Sessions::Clean,
+        stage: Stage::All,
         populate: None,
     }
 }
@@ -150,6 +165,23 @@ fn paced(shape: Shape, publishers: u32, subscribers: u32, rate: f64, qos: QoS) -
 
 fn idle(connections: u32, connect_rate: Option<f64>) -> Plan {
     Plan { idle: connections, connect_rate, warmup: Duration::ZERO, ..plan(Vec::new()) }
+}
+
+fn persistent(
+    sessions: Sessions,
+    shape: Shape,
+    (publishers, subscribers): (u32, u32),
+    qos: QoS,
+    load: Load,
+    payload_bytes: usize,
+) -> Plan {
+    let flow = Flow { shape, publishers, subscribers, topics: 1, qos, load };
+    Plan { sessions, payload_bytes, drain: Duration::from_secs(60), ..plan(vec![flow]) }
+}
+
+fn offline_drain() -> Plan {
+    let back = persistent(Sessions::Back, Shape::OneToOne, (100, 100), QOS1, Load::Window(32), 256);
+    Plan { messages: Some(2_000), duration: Duration::from_secs(120), ..back }
 }
 
 fn retained_get() -> Plan {

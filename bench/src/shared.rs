@@ -3,6 +3,7 @@
 
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering::Relaxed};
 
+use crate::clock;
 use crate::plan::{Plan, Shape};
 use crate::probe::Answers;
 
@@ -39,6 +40,7 @@ pub(crate) struct Shared {
     round: AtomicU64,
     measure_from: AtomicU64,
     measure_to: AtomicU64,
+    first_delivery: AtomicU64,
 }
 
 /// How far one publisher's messages have come. On its own cache line: written by two threads.
@@ -79,9 +81,19 @@ pub(crate) fn bump(counter: &AtomicU64, by: u64) {
 }
 
 impl Shared {
-    /// Nothing has happened yet.
-    pub(crate) fn new(plan: Plan, target: std::net::SocketAddrV4, tag: u16, threads: usize) -> Shared {
-        let publishers = (0..plan.publishers()).map(|_| PublisherProgress::default()).collect();
+    /// Nothing has happened yet but what `sent` says, by publisher: messages of a run before.
+    pub(crate) fn new(
+        plan: Plan,
+        target: std::net::SocketAddrV4,
+        tag: u16,
+        threads: usize,
+        sent: &[u64],
+    ) -> Shared {
+        let progress = |index: u32| PublisherProgress {
+            sent: AtomicU64::new(sent.get(index as usize).copied().unwrap_or(0)),
+            arrived: AtomicU64::new(0),
+        };
+        let publishers = (0..plan.publishers()).map(progress).collect();
         Shared {
             plan,
             target,
@@ -93,6 +105,7 @@ impl Shared {
             round: AtomicU64::new(0),
             measure_from: AtomicU64::new(u64::MAX),
             measure_to: AtomicU64::new(u64::MAX),
+            first_delivery: AtomicU64::new(u64::MAX),
         }
     }
 
@@ -141,6 +154,18 @@ impl Shared {
         self.measure_from.load(Relaxed)..self.measure_to.load(Relaxed)
     }
 
+    /// Messages have come: the first time is kept.
+    pub(crate) fn note_delivery(&self) {
+        if self.first_delivery.load(Relaxed) == u64::MAX {
+            self.first_delivery.fetch_min(clock::now(), Relaxed);
+        }
+    }
+
+    /// When the first message came.
+    pub(crate) fn first_delivery(&self) -> Option<u64> {
+        Some(self.first_delivery.load(Relaxed)).filter(|time| *time != u64::MAX)
+    }
+
     /// Sum of one counter over all threads.
     pub(crate) fn total(&self, counter: impl Fn(&Counters) -> &AtomicU64) -> u64 {
         self.counters.iter().map(|counters| counter(counters).load(Relaxed)).sum()
@@ -156,7 +181,7 @@ impl Shared {
         for (number, flow) in self.plan.flows.iter().enumerate() {
             let first = self.plan.first_publisher(number) as usize;
             for progress in &self.publishers[first..first + flow.publishing() as usize] {
-                let owed = progress.sent.load(Relaxed) * u64::from(flow.fan());
+                let owed = progress.sent.load(Relaxed) * u64::from(self.plan.fan(flow));
                 outstanding += owed.saturating_sub(progress.arrived.load(Relaxed));
             }
         }

@@ -8,6 +8,7 @@ use mqtt::{
 
 use crate::detect::{Findings, MemberOrder, Tracker};
 use crate::payload::Stamp;
+use crate::persistent::Stage;
 use crate::plan::{SUBSCRIBE_FILTERS_MAX, Shape};
 use crate::shared::bump;
 use crate::worker::Worker;
@@ -73,8 +74,13 @@ impl Subscriber {
         }
     }
 
-    /// Asks for the next filters; none left: the connection is ready.
+    /// Asks for the next filters; none left, or a session that has them already: the connection is ready.
     pub(crate) fn subscribe(&mut self, worker: &Worker, queue: &mut Vec<u8>) {
+        if worker.shared.plan.stage == Stage::Back {
+            self.granted = true;
+            bump(&worker.counters().ready, 1);
+            return;
+        }
         let settings = &worker.shared.plan.flows[self.flow];
         let texts: Vec<String> = (self.filters..self.filters.saturating_add(SUBSCRIBE_FILTERS_MAX))
             .map_while(|index| settings.filter(self.flow, worker.shared.tag, self.index, index))
@@ -160,6 +166,7 @@ impl Subscriber {
         self.flush_arrived(worker);
         if self.batch_delivered > 0 {
             bump(&worker.counters().delivered, self.batch_delivered);
+            worker.shared.note_delivery();
             self.batch_delivered = 0;
         }
     }
