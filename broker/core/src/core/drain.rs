@@ -15,6 +15,7 @@ use crate::identity::{ConnectionId, Incarnation};
 use crate::inbox::{Acknowledged, InboxSlot, NextStored, Progress, Received, Stored, packet_id_at};
 use crate::input::Outputs;
 use crate::ranges::inbox::{Entry, Queue, command};
+use crate::sight::Flow;
 use crate::storage::{StoredLog, UPKEEP};
 use crate::time::Now;
 
@@ -44,17 +45,13 @@ impl Core {
                     });
                 }
                 Some(NextStored::Publish { place, packet_id, dup, entry }) => {
-                    let sending = Sending { log, tenant: &tenant, entry, packet_id, dup };
+                    let sent = &mut self.tenants.at(connection.tenant).traffic.sent;
+                    let sending = Sending { log, tenant: &tenant, entry, packet_id, dup, sent };
                     match sending.send(connection, &mut self.pool, now) {
                         Ok(()) => self.counters.publishes_sent[usize::from(entry.qos.bits())] += 1,
                         Err(reason) => {
                             stored.discard(queue, place);
                             self.tenants.lose(&mut self.counters, connection.tenant, reason, 1);
-                        }
-                        None => {
-                            self.counters.publishes_sent[usize::from(entry.qos.bits())] += 1;
-                            let sent = &mut self.tenants.at(connection.tenant).traffic.sent;
-                            sent.count(entry.qos, publication.payload);
                         }
                     }
                 }
@@ -220,11 +217,13 @@ struct Sending<'a> {
     entry: Entry,
     packet_id: Option<PacketId>,
     dup: bool,
+    /// Of its tenant.
+    sent: &'a mut Flow,
 }
 
 impl Sending<'_> {
     fn send(self, connection: &mut Connection, pool: &mut BufferPool, now: Now) -> Result<(), DropReason> {
-        let Sending { log, tenant, entry, packet_id, dup } = self;
+        let Sending { log, tenant, entry, packet_id, dup, sent } = self;
         let message = log.message(entry.message);
         let publication = message.publication(tenant);
         // It was queued when the client might still receive it, or by another user.
@@ -236,6 +235,9 @@ impl Sending<'_> {
         let (qos, retain) = (entry.qos, entry.retain);
         let fields = Fields { packet_id, dup, qos, retain, subscription_id: entry.options.subscription_id() };
         // [MQTT-3.1.2-25]: as if it had been sent.
-        Frames::send_alone(connection, pool, &publication, fields, now.wall).map_err(|_| DropReason::TooLarge)
+        let result = Frames::send_alone(connection, pool, &publication, fields, now.wall);
+        result.map_err(|_| DropReason::TooLarge)?;
+        sent.count(qos, publication.payload);
+        Ok(())
     }
 }
