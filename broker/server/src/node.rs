@@ -258,18 +258,19 @@ impl Node {
         let mut stored = started.map(|started| std::mem::take(&mut started.cores).into_iter());
         let (events, incoming) = unbounded();
         signals::start(events.clone()).map_err(StartError::System)?;
-        let workers = Workers::start(&configuration.auth, &config, clock).map_err(StartError::System)?;
         let journal = Events::start(&configuration.events).map_err(StartError::Events)?;
         let mailboxes = mailboxes::mesh(config.cores).map_err(StartError::System)?;
+        let wakes: Vec<_> = mailboxes.iter().map(|it| Arc::clone(&it.wake().event)).collect();
+        let (workers, desks) =
+            Workers::start(&configuration.auth, &config, clock, &wakes).map_err(StartError::System)?;
         let mut bound: Vec<_> = bound.into_iter().map(|b| (b.listener, b.sockets.into_iter())).collect();
         let mut cores = Vec::new();
-        for (mailboxes, &cpu) in mailboxes.into_iter().zip(&cpus.0) {
+        for ((mailboxes, desk), &cpu) in mailboxes.into_iter().zip(desks).zip(&cpus.0) {
             let id = mailboxes.own();
             let wake = Arc::clone(&mailboxes.wake().event);
             let (control, controls) = bounded(CONTROLS_MAX);
             let knowledge = Arc::clone(&loaded.knowledge);
-            let authenticator =
-                Authenticator::new(knowledge, Arc::clone(&config), workers.clone(), Arc::clone(&wake));
+            let authenticator = Authenticator::new(knowledge, Arc::clone(&config), desk);
             // The first it hears.
             let _ = control.try_send(Control::Learn(loaded.clone()));
             let histogram = Arc::new(TurnHistogram::default());

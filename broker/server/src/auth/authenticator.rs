@@ -8,22 +8,17 @@ use broker_core::access::{Decided, Question};
 use broker_core::config::Config;
 use broker_core::identity::ConnectionId;
 use broker_core::time::Mono;
-use crossbeam_channel::{Receiver, Sender, unbounded};
 use mqtt::ReasonCode;
 
 use super::scram::Exchange;
-use super::workers::{Busy, Job, Workers};
+use super::workers::{Busy, Desk, Job};
 use super::{Knowledge, refuse};
-use crate::sys::EventFd;
 
 /// Answers one core's questions. Lives on the core.
 pub(crate) struct Authenticator {
     knowledge: Arc<Knowledge>,
     config: Arc<Config>,
-    workers: Workers,
-    wake: Arc<EventFd>,
-    answers: Sender<Answer>,
-    decided: Receiver<Answer>,
+    desk: Desk,
     /// Exchanges whose client has the next word.
     exchanges: BTreeMap<ConnectionId, Exchange>,
 }
@@ -32,17 +27,9 @@ pub(crate) struct Authenticator {
 pub(super) type Answer = (Decided, Option<Exchange>);
 
 impl Authenticator {
-    /// For the core that `wake` wakes.
-    pub(crate) fn new(
-        knowledge: Arc<Knowledge>,
-        config: Arc<Config>,
-        workers: Workers,
-        wake: Arc<EventFd>,
-    ) -> Authenticator {
-        // As many as the workers' queue and hands hold of this core's questions.
-        let (answers, decided) = unbounded();
-        let exchanges = BTreeMap::new();
-        Authenticator { knowledge, config, workers, wake, answers, decided, exchanges }
+    /// For the core whose desk it is.
+    pub(crate) fn new(knowledge: Arc<Knowledge>, config: Arc<Config>, desk: Desk) -> Authenticator {
+        Authenticator { knowledge, config, desk, exchanges: BTreeMap::new() }
     }
 
     /// The configuration has changed.
@@ -68,10 +55,8 @@ impl Authenticator {
             exchange,
             knowledge: Arc::clone(&self.knowledge),
             config: Arc::clone(&self.config),
-            answers: self.answers.clone(),
-            wake: Arc::clone(&self.wake),
         };
-        match self.workers.take(job) {
+        match self.desk.take(job) {
             Ok(()) => None,
             Err(Busy) => Some(Decided { connection, verdict: refuse(ReasonCode::SERVER_BUSY) }),
         }
@@ -79,7 +64,7 @@ impl Authenticator {
 
     /// The next answer that a thread has found. Of a connection that is gone nothing is kept.
     pub(crate) fn next(&mut self, is_there: impl FnOnce(ConnectionId) -> bool) -> Option<Decided> {
-        let (decided, exchange) = self.decided.try_recv().ok()?;
+        let (decided, exchange) = self.desk.next()?;
         if let Some(exchange) = exchange
             && is_there(decided.connection)
         {

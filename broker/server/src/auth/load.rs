@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use broker_core::access::AccessList;
-use broker_core::bans::Target;
+use broker_core::bans::{Ban, Target};
 use rustls::crypto::ring;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::{self, PemObject};
@@ -70,7 +70,9 @@ pub(crate) struct Loaded {
     pub(crate) knowledge: Arc<Knowledge>,
     pub(crate) access_list: Option<Arc<AccessList>>,
     /// Who is kept out.
-    pub(crate) bans: Arc<ban_file::Bans>,
+    bans: Arc<ban_file::Bans>,
+    /// Those of them who were not, or not so, by what was loaded before: a long list is no work twice.
+    pub(crate) banned: Arc<[Ban]>,
     /// Who was kept out by what was loaded before, and is no more.
     pub(crate) unbanned: Arc<[Target]>,
     /// Names of the password file that was loaded before and is not of this one.
@@ -84,7 +86,9 @@ impl Loaded {
         let users = former.knowledge.passwords.iter().flat_map(PasswordFile::users);
         let users_gone = users.filter(|user| !stays(user)).map(Arc::from).collect();
         let unbanned = former.bans.keys().filter(|target| !self.bans.contains_key(target)).cloned();
-        Loaded { unbanned: unbanned.collect(), users_gone: Arc::new(users_gone), ..self }
+        let banned = self.bans.iter().filter(|(target, ban)| former.bans.get(target) != Some(ban));
+        let banned = banned.map(|(_, ban)| ban.clone()).collect();
+        Loaded { banned, unbanned: unbanned.collect(), users_gone: Arc::new(users_gone), ..self }
     }
 }
 
@@ -124,10 +128,12 @@ pub(crate) fn load(settings: &Settings) -> Result<Loaded, LoadError> {
         webhook,
         allow_anonymous: settings.allow_anonymous,
     };
+    let bans = bans.unwrap_or_default();
     Ok(Loaded {
         knowledge: Arc::new(knowledge),
         access_list: access_list.map(Arc::new),
-        bans: Arc::new(bans.unwrap_or_default()),
+        banned: bans.values().cloned().collect(),
+        bans: Arc::new(bans),
         unbanned: Arc::default(),
         users_gone: Arc::default(),
     })

@@ -5,7 +5,7 @@ use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::thread;
+use std::thread::{self, Thread};
 use std::time::Duration;
 
 use broker_core::access::{Decided, Question};
@@ -13,6 +13,7 @@ use broker_core::config::Config;
 use broker_core::time::Mono;
 use crossbeam_channel::{Receiver, Sender, bounded};
 use mqtt::ReasonCode;
+use rtrb::{Consumer, Producer, PushError, RingBuffer};
 
 use super::authenticator::Answer;
 use super::scram::Exchange;
@@ -24,6 +25,12 @@ use crate::sys::{self, EventFd};
 /// How much these threads step back: at 10 a core that wants the same CPU gets nine tenths of it.
 const NICE: i32 = 10;
 
+/// Answers of one thread to one core that the core has not taken.
+const ANSWERS_MAX: usize = 64;
+
+/// How soon a thread tries again whose answer a core has no room for.
+const FULL_RETRY: Duration = Duration::from_millis(1);
+
 /// One login to be checked.
 pub(super) struct Job {
     /// When the core asked.
@@ -34,20 +41,37 @@ pub(super) struct Job {
     /// By what it is to be judged.
     pub(super) knowledge: Arc<Knowledge>,
     pub(super) config: Arc<Config>,
-    /// To whom the answer goes, and how it is woken.
-    pub(super) answers: Sender<Answer>,
-    pub(super) wake: Arc<EventFd>,
 }
 
 /// Too many logins wait.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Busy;
 
-/// The way to the threads. They end when the last of these is dropped.
-#[derive(Clone)]
+/// The threads, for whoever wants to know what they have done. They end when the last core has dropped its [`Desk`].
 pub(crate) struct Workers {
-    jobs: Sender<Job>,
     counters: Arc<Counters>,
+}
+
+/// One core's way to the threads: rings with one end each, so that the core never waits for a thread that has lost the
+/// CPU in the middle of something. (A channel with several ends has a lock: a storm that took the CPU from a thread that
+/// held it kept two cores waiting for up to 160 ms.)
+pub(crate) struct Desk {
+    jobs: Producer<(u16, Job)>,
+    core: u16,
+    /// Behind the jobs: it is dropped when they are.
+    clerk: Clerk,
+    /// By thread.
+    answers: Vec<Consumer<Answer>>,
+    counters: Arc<Counters>,
+}
+
+/// Takes jobs from the rings to whichever thread is free; looks again when it is dropped, for that may have been the last.
+struct Clerk(Thread);
+
+impl Drop for Clerk {
+    fn drop(&mut self) {
+        self.0.unpark();
+    }
 }
 
 /// What became of logins, on the whole node since its start.
@@ -80,32 +104,47 @@ impl Counters {
 }
 
 impl Workers {
-    /// Starts the threads.
-    pub(crate) fn start(settings: &Settings, config: &Config, clock: Clock) -> io::Result<Workers> {
-        let (jobs, incoming) = bounded(settings.login_queue_max as usize);
+    /// Starts the threads, for cores that are woken so.
+    pub(crate) fn start(
+        settings: &Settings,
+        config: &Config,
+        clock: Clock,
+        wakes: &[Arc<EventFd>],
+    ) -> io::Result<(Workers, Vec<Desk>)> {
+        // What waits, waits in the rings.
+        let (jobs, incoming) = bounded(usize::from(settings.login_threads));
         let counters = Arc::new(Counters::default());
+        let own = config.listeners.iter().filter_map(|listener| listener.connect_timeout_ms);
+        let patience_ms = own.chain([config.connect_timeout_ms]).max().expect("one at least");
+        let mut answers: Vec<_> = wakes.iter().map(|_| Vec::new()).collect();
         for number in 0..settings.login_threads {
+            let mut cores = Vec::new();
+            for (wake, answers) in wakes.iter().zip(&mut answers) {
+                let (sender, receiver) = RingBuffer::new(ANSWERS_MAX);
+                cores.push((sender, Arc::clone(wake)));
+                answers.push(receiver);
+            }
             let hand = Hand {
                 jobs: incoming.clone(),
+                cores,
                 counters: Arc::clone(&counters),
                 clock,
-                patience: Duration::from_millis(u64::from(config.connect_timeout_ms)),
+                patience: Duration::from_millis(u64::from(patience_ms)),
             };
             thread::Builder::new().name(format!("login-{number}")).spawn(move || hand.work())?;
         }
-        Ok(Workers { jobs, counters })
-    }
-
-    /// Takes a job, or is busy: too many wait (`login_queue_max`). Never blocks.
-    pub(super) fn take(&self, job: Job) -> Result<(), Busy> {
-        self.jobs.try_send(job).map_err(|_| {
-            // The first one, and then each thousandth: a storm must not fill the log.
-            let busy = self.counters.busy.fetch_add(1, Ordering::Relaxed);
-            if busy.is_multiple_of(1000) {
-                tracing::warn!("logins are refused as busy, {} so far: login_queue_max", busy + 1);
-            }
-            Busy
-        })
+        let share = (settings.login_queue_max as usize).div_ceil(wakes.len());
+        let (senders, receivers): (Vec<_>, Vec<_>) = wakes.iter().map(|_| RingBuffer::new(share)).unzip();
+        let clerk =
+            thread::Builder::new().name("logins".to_owned()).spawn(move || carry(receivers, &jobs))?;
+        let desks = (0..).zip(senders).zip(answers).map(|((core, jobs), answers)| Desk {
+            jobs,
+            core,
+            clerk: Clerk(clerk.thread().clone()),
+            answers,
+            counters: Arc::clone(&counters),
+        });
+        Ok((Workers { counters: Arc::clone(&counters) }, desks.collect()))
     }
 
     /// Says what has been counted.
@@ -125,23 +164,68 @@ impl Workers {
     }
 }
 
+impl Desk {
+    /// Takes a job, or is busy: too many of this core wait (its share of `login_queue_max`). Never blocks.
+    pub(super) fn take(&mut self, job: Job) -> Result<(), Busy> {
+        if self.jobs.push((self.core, job)).is_err() {
+            // The first one, and then each thousandth: a storm must not fill the log.
+            let busy = self.counters.busy.fetch_add(1, Ordering::Relaxed);
+            if busy.is_multiple_of(1000) {
+                tracing::warn!("logins are refused as busy, {} so far: login_queue_max", busy + 1);
+            }
+            return Err(Busy);
+        }
+        self.clerk.0.unpark();
+        Ok(())
+    }
+
+    /// The next answer. Never blocks.
+    pub(super) fn next(&mut self) -> Option<Answer> {
+        self.answers.iter_mut().find_map(|answers| answers.pop().ok())
+    }
+}
+
+/// Carries jobs from the cores' rings to the threads, one of each core in turn, until there are no cores any more.
+fn carry(mut desks: Vec<Consumer<(u16, Job)>>, jobs: &Sender<(u16, Job)>) {
+    loop {
+        let mut idle = true;
+        for desk in &mut desks {
+            if let Ok(job) = desk.pop() {
+                idle = false;
+                if jobs.send(job).is_err() {
+                    return;
+                }
+            }
+        }
+        if idle {
+            if desks.iter().all(Consumer::is_abandoned) {
+                return;
+            }
+            // Whoever has put something into a ring since ends this at once.
+            thread::park();
+        }
+    }
+}
+
 /// One thread.
 struct Hand {
-    jobs: Receiver<Job>,
+    jobs: Receiver<(u16, Job)>,
+    /// Where answers go, and how the core is woken, by core.
+    cores: Vec<(Producer<Answer>, Arc<EventFd>)>,
     counters: Arc<Counters>,
     clock: Clock,
-    /// How long a client waits for an answer before its core closes it.
+    /// How long a client waits for an answer before its core closes it, on the most patient listener.
     patience: Duration,
 }
 
 impl Hand {
-    fn work(self) {
+    fn work(mut self) {
         if let Err(error) = sys::step_back(NICE) {
             tracing::warn!("logins are checked with the cores' own right to the CPU: {error}");
         }
         // What was learnt under other settings does not hold.
         let (mut caller, mut knowledge) = (Caller::new(self.clock), None);
-        for job in self.jobs {
+        while let Ok((core, job)) = self.jobs.recv() {
             if !knowledge.as_ref().is_some_and(|former| Arc::ptr_eq(former, &job.knowledge)) {
                 caller = Caller::new(self.clock);
                 knowledge = Some(Arc::clone(&job.knowledge));
@@ -163,9 +247,92 @@ impl Hand {
             let (verdict, exchange) =
                 judged.unwrap_or_else(|_| (refuse(ReasonCode::UNSPECIFIED_ERROR), None));
             let decided = Decided { connection: job.question.connection, verdict };
-            if job.answers.send((decided, exchange)).is_ok() {
-                job.wake.signal();
+            self.answer(core, (decided, exchange));
+        }
+    }
+
+    fn answer(&mut self, core: u16, mut answer: Answer) {
+        let (answers, wake) = &mut self.cores[usize::from(core)];
+        while let Err(PushError::Full(back)) = answers.push(answer) {
+            if answers.is_abandoned() {
+                return;
             }
+            answer = back;
+            thread::park_timeout(FULL_RETRY);
+        }
+        wake.signal();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use broker_core::access::{Step, Verdict};
+    use broker_core::identity::ConnectionId;
+
+    use super::*;
+    use crate::auth::load;
+
+    fn job(slot: u32) -> Job {
+        let settings = Settings::default();
+        let question = Question {
+            connection: ConnectionId { slot, generation: 1 },
+            listener: 0,
+            tenant_by_name: None,
+            peer: None,
+            client_id: String::new(),
+            username: Some("ann".to_owned()),
+            password: Some(b"secret".to_vec()),
+            method: None,
+            data: None,
+            step: Step::Connect,
+        };
+        let knowledge = load(&settings).unwrap().knowledge;
+        Job { asked: Mono(u64::MAX), question, exchange: None, knowledge, config: Arc::default() }
+    }
+
+    /// Each core hears the answers to its own questions, as many as it has asked, whatever thread found them; who asks
+    /// more than may wait is told so at once.
+    #[test]
+    fn answers_find_their_core() {
+        let settings = Settings { login_threads: 3, login_queue_max: 1000, ..Settings::default() };
+        let wakes: Vec<_> = (0..2).map(|_| Arc::new(EventFd::new().unwrap())).collect();
+        let (workers, mut desks) =
+            Workers::start(&settings, &Config::default(), Clock::start(), &wakes).unwrap();
+        let mut taken = [0_usize; 2];
+        for slot in 0..2000 {
+            for (desk, taken) in desks.iter_mut().zip(&mut taken) {
+                *taken += usize::from(desk.take(job(slot)).is_ok());
+            }
+        }
+        let mut slots = [Vec::new(), Vec::new()];
+        while (0..2).any(|core| slots[core].len() < taken[core]) {
+            // In turn: a thread waits for room at a core that takes no answers.
+            for (desk, slots) in desks.iter_mut().zip(&mut slots) {
+                if let Some((Decided { connection, verdict }, None)) = desk.next() {
+                    assert!(matches!(verdict, Verdict::Refuse { .. }));
+                    slots.push(connection.slot);
+                }
+            }
+        }
+        for (slots, taken) in slots.iter_mut().zip(taken) {
+            assert!(taken >= 500, "as many as may wait");
+            slots.sort_unstable();
+            slots.dedup();
+            assert_eq!(slots.len(), taken);
+        }
+        assert!(desks.iter_mut().all(|desk| desk.next().is_none()));
+        assert_eq!(workers.counters.checked.load(Ordering::Relaxed), (taken[0] + taken[1]) as u64);
+    }
+
+    /// The threads end with the last desk.
+    #[test]
+    fn threads_end() {
+        let wakes = [Arc::new(EventFd::new().unwrap())];
+        let (workers, desks) =
+            Workers::start(&Settings::default(), &Config::default(), Clock::start(), &wakes).unwrap();
+        drop(desks);
+        while Arc::strong_count(&workers.counters) > 1 {
+            thread::yield_now();
         }
     }
 }

@@ -171,7 +171,7 @@ impl Driver {
         for target in loaded.unbanned.iter() {
             self.input(Input::Unban(target.clone()));
         }
-        for ban in loaded.bans.values() {
+        for ban in loaded.banned.iter() {
             self.input(Input::Ban(ban.clone()));
         }
         if !loaded.users_gone.is_empty() {
