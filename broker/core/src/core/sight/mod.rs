@@ -1,5 +1,6 @@
-//! Answers to what an operator asks. Each takes a small part of a turn, however much there is: about a quarter of a
-//! millisecond at most, where every session is a cache miss.
+//! Answers to what an operator asks. Each takes a small part of a turn, however much there is: under 0.1 ms measured
+//! with 8 000 sessions of 1 000 tenants (the slowest page, best of nine on a busy machine); about a quarter of a
+//! millisecond where every session is a cache miss. A look at 100 000 sessions is 200 such turns.
 
 mod act;
 mod find;
