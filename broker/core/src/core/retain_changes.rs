@@ -15,6 +15,7 @@ use mqtt::ReasonCode;
 use range::{Decision, Refused, Ticket};
 
 use super::Core;
+use super::publish::is_ours;
 use super::stored::NOT_STORED;
 use super::timers::{Timer, due};
 use crate::counters::DropReason;
@@ -107,7 +108,8 @@ pub(super) struct Source {
 /// What a try to make a change came to.
 enum Tried {
     Proposed,
-    Refused(ReasonCode),
+    /// At once.
+    Settled(ReasonCode),
     /// The log has no room now, or what is under way decides whether the tenant may keep it.
     Later,
 }
@@ -152,11 +154,11 @@ impl Core {
             _ => Tried::Later,
         };
         let state = match tried {
-            Tried::Refused(reason) if self.retain_changes.line(slot).changes.is_empty() => {
+            Tried::Settled(reason) if self.retain_changes.line(slot).changes.is_empty() => {
                 self.retain_order.makes(slot, source.from);
                 return Some(reason);
             }
-            Tried::Refused(reason) => State::Made(reason),
+            Tried::Settled(reason) => State::Made(reason),
             Tried::Proposed => State::Proposed,
             Tried::Later => self.make_wait(slot, publication, source),
         };
@@ -167,6 +169,10 @@ impl Core {
 
     /// Proposes a change, if its tenant may have it and its log has room.
     fn try_change(&mut self, now: Now, slot: LogSlot, publication: &Publication<'_>) -> Tried {
+        if is_ours(publication.topic) {
+            self.storage.log_mut(slot).keep_unwritten(publication);
+            return Tried::Settled(ReasonCode::SUCCESS);
+        }
         let clears = publication.payload.is_empty();
         if !clears && let Some(tried) = self.judge_change(now, slot, publication) {
             return tried;
@@ -195,7 +201,7 @@ impl Core {
             }
             Err(Refused::DiskFull) => {
                 self.lose_of(publication.tenant, DropReason::DiskFull, 1);
-                Tried::Refused(NOT_STORED)
+                Tried::Settled(NOT_STORED)
             }
             Err(Refused::LogBehind | Refused::Behind { .. } | Refused::NotLeader(_)) => Tried::Later,
             Err(Refused::TooLarge { .. }) => unreachable!("a packet fits into a record"),
@@ -216,7 +222,7 @@ impl Core {
                 }
                 self.counters.limit(limit);
                 self.tenants.lose(&mut self.counters, index, DropReason::RetainFull, 1);
-                return Some(Tried::Refused(ReasonCode::QUOTA_EXCEEDED));
+                return Some(Tried::Settled(ReasonCode::QUOTA_EXCEEDED));
             }
         }
         let max = self.config.settings(tenant).retained_messages_max as usize;
@@ -231,7 +237,7 @@ impl Core {
             return Some(Tried::Later);
         }
         self.lose_of(publication.tenant, DropReason::RetainFull, 1);
-        Some(Tried::Refused(ReasonCode::QUOTA_EXCEEDED))
+        Some(Tried::Settled(ReasonCode::QUOTA_EXCEEDED))
     }
 
     /// A change waits for room, and so does whoever brings more of them.
@@ -357,7 +363,7 @@ impl Core {
             let state = match self.try_change(now, slot, &Publication::from(&message)) {
                 Tried::Later => return,
                 Tried::Proposed => State::Proposed,
-                Tried::Refused(reason) => State::Made(reason),
+                Tried::Settled(reason) => State::Made(reason),
             };
             let line = self.retain_changes.line(slot);
             line.waiting -= 1;

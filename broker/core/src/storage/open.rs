@@ -1,5 +1,6 @@
 //! Logs at their begin: new, or from what a start found on disk.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
 use std::sync::Arc;
@@ -141,6 +142,7 @@ impl StoredLog {
             inbox_outputs: Outputs::default(),
             retain,
             retain_outputs: Outputs::default(),
+            unwritten: BTreeMap::new(),
             asked: Vec::new(),
             moved: Vec::new(),
             mark: Lsn(0),

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use mqtt::QoS;
 
 use super::{Storage, StoredLog};
-use crate::message::{Message, Publisher};
+use crate::message::{Message, Publication, Publisher};
 use crate::ranges::MessageId;
 use crate::ranges::retain::command::Command;
 use crate::ranges::retain::{Page, Position};
@@ -40,6 +40,16 @@ impl Storage {
 }
 
 impl StoredLog {
+    /// Retains what the broker says of itself, which need not outlive it, and changes all the time.
+    pub(crate) fn keep_unwritten(&mut self, publication: &Publication<'_>) {
+        let name = (Arc::clone(publication.tenant), Box::from(publication.topic));
+        if publication.payload.is_empty() {
+            self.unwritten.remove(&name);
+        } else {
+            self.unwritten.insert(name, Arc::clone(publication.share()));
+        }
+    }
+
     /// Some of the retained messages that a filter matches, behind `after` if that is said. A page may be empty and
     /// not the last.
     pub(crate) fn retained_page(
@@ -50,6 +60,13 @@ impl StoredLog {
         now: Wall,
     ) -> Page {
         let (mut messages, mut bytes) = (Vec::new(), 0);
+        if after.is_none() && filter.starts_with('$') {
+            let unwritten = self
+                .unwritten
+                .iter()
+                .filter(|((of, topic), _)| of == tenant && mqtt::filter_matches(filter, topic));
+            messages.extend(unwritten.map(|(_, message)| Arc::clone(message)));
+        }
         let rest = self.retain.machine().page((tenant, filter), after, now, |topic| {
             bytes += u64::from(topic.bytes());
             messages.push(Arc::new(self.retained(tenant, topic.message())));

@@ -1,10 +1,14 @@
 //! One log of this node and the replicas of the ranges that write to it.
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
 use range::{Outputs, Replica, Wall};
 use wal::log::reclaim::ReclaimBudget;
 use wal::{AppendError, Appended, Log, LogId, Lsn, Position, RangeId, Write};
 
 use super::{StorageAnswer, StorageRequest};
+use crate::message::Message;
 use crate::ranges::inbox::InboxRange;
 use crate::ranges::retain::RetainRange;
 use crate::time::{Mono, Now};
@@ -23,6 +27,8 @@ pub struct StoredLog {
     pub(super) inbox_outputs: Outputs<InboxRange>,
     pub(super) retain: Replica<RetainRange>,
     pub(super) retain_outputs: Outputs<RetainRange>,
+    /// Retained messages of the broker's own, by tenant and topic.
+    pub(super) unwritten: BTreeMap<(Arc<str>, Box<str>), Arc<Message>>,
     /// Scratch.
     pub(super) asked: Vec<wal::Request>,
     pub(super) moved: Vec<(Position, Appended)>,
