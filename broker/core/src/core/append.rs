@@ -108,7 +108,13 @@ impl Core {
             if let Some(slot) = self.admit_target(now, publication, *target, out) {
                 let incarnation = target.session.0;
                 let options = target.options.to_bits();
-                stored.push((slot, command::Target { incarnation, options }));
+                let stored_target = command::Target { incarnation, options };
+                if self.begin_detour(publication, *target) {
+                    let session = Some(target.session);
+                    self.propose_append(slot, publication, None, &[stored_target], answer, session, out);
+                } else {
+                    stored.push((slot, stored_target));
+                }
             }
         }
         stored.sort_by_key(|(slot, _)| *slot); // stable, and almost always one
@@ -116,6 +122,20 @@ impl Core {
             let targets: SmallVec<[command::Target; 4]> = part.iter().map(|(_, target)| *target).collect();
             self.propose_append(part[0].0, publication, None, &targets, answer, None, out);
         }
+    }
+
+    /// Whether it goes with QoS 0 by way of the log to a client that is connected: what follows must not overtake it.
+    fn begin_detour(&mut self, publication: &Publication<'_>, target: Target) -> bool {
+        let (qos, _) = target.options.apply(publication);
+        if qos != QoS::AtMostOnce {
+            return false;
+        }
+        let inbox = self.inboxes.find(target.session);
+        let stored = inbox.and_then(|inbox| self.inboxes.at(inbox).stored.as_mut());
+        stored.is_some_and(|stored| {
+            stored.begin_detour();
+            true
+        })
     }
 
     /// Which log is to take a message for a session; none if it is done, or lost and counted.
@@ -283,8 +303,10 @@ impl Core {
     fn end_appending(&mut self, member: Option<Incarnation>) -> Option<ConnectionId> {
         let inbox = self.inboxes.find(member?)?;
         let session = self.inboxes.at(inbox);
+        let incarnation = session.incarnation();
         let stored = session.stored.as_mut()?;
-        stored.appending = stored.appending.saturating_sub(1);
+        let range = self.storage.log(stored.log).inbox().machine();
+        stored.end_appending(range.session(incarnation).map(|session| session.queue.end()));
         Some(session.connection())
     }
 

@@ -208,7 +208,9 @@ impl Core {
                 self.propose_deferred(out);
                 self.storage.turn(now);
                 let applied = self.take_applied(now, out);
-                if !self.settle_retained(now, out) && !applied {
+                // Tasks that a start has found, or a budget left over, wait for nothing to be applied.
+                let ran = self.has_tasks();
+                if !self.settle_retained(now, out) && !applied && !ran {
                     break;
                 }
                 self.run_tasks(now, out);

@@ -50,6 +50,9 @@ pub struct Stored {
     told: u64,
     /// Messages that are proposed for it and not applied.
     pub appending: u32,
+    /// Something with QoS 0 is among them; after that: all before this place may be such.
+    detouring: bool,
+    detour: u64,
     /// QoS 2 messages of the client that it has not released, by packet identifier.
     taken: BTreeMap<PacketId, u64>,
     next_generation: u64,
@@ -145,6 +148,8 @@ impl Stored {
             wanted: attached.sent_before.0,
             told: attached.sent_before.0,
             appending: 0,
+            detouring: false,
+            detour: 0,
             taken: taken.collect(),
             next_generation: session.next_generation,
             changes: BTreeMap::new(),
@@ -154,6 +159,24 @@ impl Stored {
     /// All before this place may have been sent.
     pub fn sent_before(&self) -> Sequence {
         Sequence(self.cursor.max(self.wanted))
+    }
+
+    /// What was proposed for it is in the queue.
+    pub fn end_appending(&mut self, end: Option<Sequence>) {
+        self.appending = self.appending.saturating_sub(1);
+        if self.appending == 0 && std::mem::take(&mut self.detouring) {
+            self.detour = end.map_or(self.detour, |end| end.0);
+        }
+    }
+
+    /// Something with QoS 0 takes the way through the log.
+    pub fn begin_detour(&mut self) {
+        self.detouring = true;
+    }
+
+    /// Does something that has QoS 0 wait in the queue, perhaps, for what was queued before it?
+    pub fn has_detour(&self) -> bool {
+        self.detouring || self.cursor < self.detour
     }
 
     /// Is there something to send?

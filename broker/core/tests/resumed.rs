@@ -1,0 +1,71 @@
+//! Persistent sessions on disks: a start goes on with what was under way, and QoS 0 keeps its order beside the log.
+
+mod host;
+
+use broker_core::config::Config;
+use broker_core::time::Mono;
+use host::Node;
+use host::disks::SOUND;
+use host::exchange::{lasting, options};
+use host::packets::will;
+use mqtt::encode::PublishOut;
+use mqtt::{Connect, Packet, QoS, SubscribeFilter, Version, Will};
+use wal::simulated_disk::Crash;
+
+/// A task that a start finds is done though nothing else happens; until then its core would ask to be called at
+/// once, again and again. Method: the node ends at each step of its disks while a will is published.
+/// (Seed 14 of the simulator.)
+#[test]
+fn tasks_that_a_start_finds_are_done() {
+    let mut found = 0;
+    for steps in 0..40 {
+        let node = Node::on_disks(Config { cores: 2, ..Config::default() }, steps, SOUND);
+        let mut watcher = node.connect_with(&lasting(Version::V5, "watcher"));
+        watcher.subscribe("will", QoS::AtLeastOnce);
+        watcher.drop_socket();
+        let connect = lasting(Version::V5, "client");
+        let will = Some(Will { qos: QoS::AtLeastOnce, ..will("will", "gone") });
+        let mut client = node.connect_with(&Connect { will, ..connect });
+        node.hold_disks(true);
+        client.drop_socket();
+        let stepped = (0..steps).take_while(|_| node.step_disks()).count();
+        node.restart(2, Crash::Power);
+        let due = node.count(|core| u64::from(core.next_timeout() == Some(Mono(0))));
+        assert_eq!(due, 0, "after {steps} steps");
+        let mut watcher = node.connect_with(&lasting(Version::V5, "watcher"));
+        let payloads = watcher.drain_payloads();
+        assert!(!payloads.is_empty() && payloads.iter().all(|payload| payload == "gone"), "{payloads:?}");
+        found += stepped;
+    }
+    assert!(found > 100, "{found}");
+}
+
+/// A QoS 0 message that follows a retained copy into the queue is not overtaken by the next of its topic, which
+/// need not. Method: both are published after each step of the disks, while the copy is on its way. (Seed 104 of the
+/// simulator.)
+#[test]
+fn qos0_on_its_way_through_the_log_is_not_overtaken() {
+    for steps in 0..60 {
+        let node = Node::on_disks(Config { cores: 1, ..Config::default() }, steps, SOUND);
+        let mut publisher = node.connect(Version::V5, "publisher");
+        publisher.retain("copy", QoS::AtLeastOnce, "copy");
+        let mut subscriber = node.connect_with(&lasting(Version::V5, "subscriber"));
+        subscriber.subscribe("live", QoS::AtMostOnce);
+        node.hold_disks(true);
+        let filter = SubscribeFilter { filter: "copy", options: options(QoS::AtLeastOnce) };
+        subscriber.send_subscribe(&[filter], None);
+        (0..steps).take_while(|_| node.step_disks()).count();
+        let first = PublishOut { topic: "live", retain: true, payload: b"first", ..PublishOut::default() };
+        publisher.publish_with(&first);
+        publisher.publish("live", QoS::AtMostOnce, "second");
+        node.hold_disks(false);
+        let mut live = Vec::new();
+        for packet in subscriber.packets() {
+            match packet {
+                Packet::Publish(publish) if publish.topic == "live" => live.push(publish.payload),
+                _ => {}
+            }
+        }
+        assert_eq!(live, [b"first".as_slice(), b"second"], "after {steps} steps");
+    }
+}
