@@ -111,6 +111,11 @@ pub enum Fact {
     Contract(String),
     /// Something of the core is larger than its maximum.
     Overflow(String),
+    /// The whole node has ended without notice; its connections are gone. It starts again from what its disks
+    /// have.
+    Crashed,
+    /// A start has found a log that it cannot serve.
+    Damaged(String),
     /// Nothing moves any more: no byte, message or answer is on its way, all clients online are prompt.
     Quiet {
         /// The sum of all cores' counters.
@@ -305,7 +310,9 @@ impl Fact {
             | Fact::Closing(link)
             | Fact::Gone { link, .. }
             | Fact::Unsent { link, .. } => Some(*link),
-            Fact::Contract(_) | Fact::Overflow(_) | Fact::Quiet { .. } => None,
+            Fact::Contract(_) | Fact::Overflow(_) | Fact::Crashed | Fact::Damaged(_) | Fact::Quiet { .. } => {
+                None
+            }
         }
     }
 }

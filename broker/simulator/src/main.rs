@@ -22,6 +22,9 @@ struct Arguments {
     /// Cores of the node, 1 to 4; drawn from the seed if not given.
     #[arg(long, value_parser = clap::value_parser!(u16).range(1..=4))]
     cores: Option<u16>,
+    /// How many of a hundred seeds have disks, and nodes that end and start again.
+    #[arg(long, default_value_t = Options::default().disk_percent)]
+    disks: u64,
     /// Chances given out per seed, to clients, cores and time.
     #[arg(long, default_value_t = Options::default().steps)]
     steps: u64,
@@ -41,8 +44,13 @@ const LAST_EVENTS: usize = 40;
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    let options =
-        Options { cores: arguments.cores, steps: arguments.steps, trace: arguments.trace, fault: None };
+    let options = Options {
+        cores: arguments.cores,
+        steps: arguments.steps,
+        trace: arguments.trace,
+        disk_percent: arguments.disks,
+        ..Options::default()
+    };
     let style = ProgressStyle::with_template("{bar:40} {pos}/{len} seeds, {msg} ({eta} left)")
         .unwrap_or_else(|_| ProgressStyle::default_bar());
     let progress = if arguments.trace { ProgressBar::hidden() } else { ProgressBar::new(arguments.seeds) };
@@ -84,6 +92,9 @@ fn report(seed: u64, arguments: &Arguments, outcome: &Outcome) {
     text += &format!("repeat: cargo run --release -p simulator -- --seeds 1 --first {seed}");
     if let Some(cores) = arguments.cores {
         text += &format!(" --cores {cores}");
+    }
+    if arguments.disks != Options::default().disk_percent {
+        text += &format!(" --disks {}", arguments.disks);
     }
     if arguments.steps != Options::default().steps {
         text += &format!(" --steps {}", arguments.steps);

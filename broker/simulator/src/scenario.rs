@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use broker_core::config::{Authentication, Config, QueueDrop, Settings, SharedStrategy};
 use mqtt::Version;
+use wal::simulated_disk::Lie;
 
 use crate::random::Random;
 
@@ -26,6 +27,29 @@ pub struct Habits {
     pub answer_us_max: u64,
     /// Bytes that the kernels hold on the way to a client, least and most.
     pub socket_bytes: (u64, u64),
+}
+
+/// The disks' habits, and when the node on them ends.
+#[derive(Clone, Debug)]
+pub struct DiskHabits {
+    /// How fast they are: the weight of a step of theirs beside a client's chance, which has 6.
+    pub speed: u32,
+    /// How often the node ends in a run.
+    pub crashes: u64,
+    /// How often with the machine, and not alone.
+    pub power_percent: u64,
+    /// The longest it stays away, milliseconds.
+    pub down_ms_max: u64,
+    /// It may start with another number of cores.
+    pub cores_change: bool,
+    /// Bytes of a log's segment.
+    pub segment_bytes: u32,
+    /// The longest a commit waits for company, nanoseconds.
+    pub linger_ns_max: u64,
+    /// How much of a log makes a checkpoint due, bytes.
+    pub checkpoint_log_bytes: u64,
+    /// They betray the node: for tests of the checkers.
+    pub lie: Option<Lie>,
 }
 
 /// What a client does with what it is sent.
@@ -77,6 +101,8 @@ pub struct Scenario {
     pub config: Arc<Config>,
     /// The host's habits.
     pub habits: Habits,
+    /// Those of its disks; none: everything is kept in memory, and the node does not end.
+    pub disk: Option<DiskHabits>,
     /// The clients.
     pub clients: Vec<Profile>,
     /// How often nothing is to move in a run.
@@ -113,6 +139,7 @@ impl Scenario {
         Scenario {
             config: Arc::new(config),
             habits: draw_habits(random),
+            disk: None,
             clients,
             rounds: random.between(2, 6),
             step_us_max: random.pick(&[10, 200, 1_000]),
@@ -162,6 +189,22 @@ fn draw_habits(random: &mut Random) -> Habits {
         answer_us_max: random.pick(&[0, 5_000]),
         socket_bytes: random.pick(&[(64, 256), (512, 4_096), (4_096, 65_536)]),
     }
+}
+
+/// The disks of a seed, if it has any. Drawn by themselves, so that the seeds without are what they always were.
+#[must_use]
+pub fn draw_disk(random: &mut Random, percent: u64) -> Option<DiskHabits> {
+    random.percent(percent).then(|| DiskHabits {
+        speed: random.pick(&[1, 4, 12]),
+        crashes: random.between(1, 4),
+        power_percent: random.pick(&[0, 50, 100]),
+        down_ms_max: random.pick(&[1, 2_000, 20_000]),
+        cores_change: random.percent(40),
+        segment_bytes: random.pick(&[32 << 10, 64 << 10, 256 << 10]),
+        linger_ns_max: random.pick(&[0, 0, 200_000]),
+        checkpoint_log_bytes: random.pick(&[8 << 10, 64 << 10, 1 << 20]),
+        lie: None,
+    })
 }
 
 fn draw_profile(random: &mut Random, topics: usize, faulty: bool, tight: bool) -> Profile {

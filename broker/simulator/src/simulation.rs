@@ -13,9 +13,10 @@ use crate::client::tamper::{Fault, Tamper};
 use crate::history::{ClientIndex, Fact, History};
 use crate::node::Node;
 use crate::random::Random;
-use crate::scenario::Scenario;
+use crate::scenario::{self, Scenario};
 use crate::trace::Trace;
 use crate::world::World;
+use wal::simulated_disk::{Crash, Lie};
 
 /// What a run may be told besides its seed.
 #[derive(Clone, Copy, Debug)]
@@ -28,11 +29,15 @@ pub struct Options {
     pub trace: bool,
     /// A fault between the broker and every client, striking each so manieth packet.
     pub fault: Option<(Fault, u32)>,
+    /// How many of a hundred seeds have disks, and nodes that end and start again.
+    pub disk_percent: u64,
+    /// A fault of the disks.
+    pub lie: Option<Lie>,
 }
 
 impl Default for Options {
     fn default() -> Options {
-        Options { cores: None, steps: 6_000, trace: false, fault: None }
+        Options { cores: None, steps: 6_000, trace: false, fault: None, disk_percent: 40, lie: None }
     }
 }
 
@@ -59,6 +64,8 @@ const NEGLECT_MAX: Duration = Duration::from_millis(20);
 const REST_ROUNDS_MAX: u64 = 200_000;
 /// Whatever a client waits for after so long is not coming.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// Steps of the disks in a round of coming to rest.
+const DISK_STEPS: u32 = 8;
 /// The longest pause, milliseconds.
 const PAUSE_MS_MAX: u64 = 20_000;
 
@@ -66,8 +73,13 @@ const PAUSE_MS_MAX: u64 = 20_000;
 #[must_use]
 pub fn run(seed: u64, options: Options) -> Outcome {
     let mut random = Random::new(seed);
-    let scenario = Scenario::draw(&mut random.split(), options.cores);
-    let mut simulation = Simulation::new(&mut random, scenario, options);
+    let mut scenario = Scenario::draw(&mut random.split(), options.cores);
+    let mut disk_random = Random::new(!seed);
+    scenario.disk = scenario::draw_disk(&mut disk_random, options.disk_percent);
+    if let Some(disk) = &mut scenario.disk {
+        disk.lie = options.lie;
+    }
+    let mut simulation = Simulation::new(&mut random, disk_random, scenario, options);
     simulation.go(options.steps);
     let World { node, at, history, checkers } = simulation.world;
     Outcome {
@@ -88,16 +100,24 @@ struct Simulation {
     clients: Vec<Client>,
     scenario: Scenario,
     random: Random,
+    /// For disks, and the ends of the node.
+    disk_random: Random,
 }
 
 impl Simulation {
-    fn new(random: &mut Random, scenario: Scenario, options: Options) -> Simulation {
+    fn new(random: &mut Random, disk_random: Random, scenario: Scenario, options: Options) -> Simulation {
         let mut trace = Trace::new(options.trace);
         trace.note(START, format_args!("{scenario:?}"));
         let config = &scenario.config;
-        let node = Node::new(config, scenario.habits.clone(), random.split(), START, trace);
+        let node = Node::new(
+            config,
+            (scenario.habits.clone(), scenario.disk.as_ref()),
+            random.split(),
+            START,
+            trace,
+        );
         let clients = scenario.clients.iter().zip(0..).map(|(profile, index)| {
-            let mut client = Client::new(ClientIndex(index), profile.clone(), random.split(), config.cores);
+            let mut client = Client::new(ClientIndex(index), profile.clone(), random.split());
             client.tamper = options.fault.map(|(fault, every)| Tamper::new(fault, every));
             client
         });
@@ -105,6 +125,7 @@ impl Simulation {
             clients: clients.collect(),
             world: World { node, at: START, history: History::default(), checkers: Checkers::new(config) },
             random: random.split(),
+            disk_random,
             scenario,
         }
     }
@@ -113,6 +134,7 @@ impl Simulation {
         for round in 1..=self.scenario.rounds {
             for _ in 0..steps / self.scenario.rounds {
                 self.step();
+                self.crash_perhaps(steps);
                 if self.has_failed() {
                     return;
                 }
@@ -127,6 +149,24 @@ impl Simulation {
         }
     }
 
+    /// The node may end here, and start again after a while.
+    fn crash_perhaps(&mut self, steps: u64) {
+        let Some(disk) = &self.scenario.disk else { return };
+        if self.disk_random.below(steps) >= disk.crashes {
+            return;
+        }
+        let power = self.disk_random.percent(disk.power_percent);
+        let down = Duration::from_millis(self.disk_random.below(disk.down_ms_max));
+        let present = self.world.node.cores() as u16;
+        let drawn = self.disk_random.between(1, 4) as u16;
+        let cores = if disk.cores_change { drawn } else { present };
+        self.world.node.crash(self.world.at, if power { Crash::Power } else { Crash::Kill });
+        self.world.node_facts();
+        self.world.at = self.world.at.after(down);
+        self.world.node.start(self.world.at, cores);
+        self.world.node_facts();
+    }
+
     fn has_failed(&self) -> bool {
         !self.world.checkers.findings().is_empty()
     }
@@ -137,6 +177,12 @@ impl Simulation {
         let neglected = self.world.node.most_neglected(at).filter(|(_, waited)| *waited > NEGLECT_MAX);
         if let Some((core, _)) = neglected {
             self.turn(core, false);
+        }
+        if let Some(disk) = &self.scenario.disk
+            && self.disk_random.weighted(&[13, disk.speed]) == 1
+        {
+            self.world.node.step_disks(at);
+            return;
         }
         match self.random.weighted(&[6, 5, 2]) {
             0 => {
@@ -159,6 +205,11 @@ impl Simulation {
                 }
             }
         }
+    }
+
+    /// The disks do some of what they have to do. True if they had anything.
+    fn work_disks(&mut self) -> bool {
+        (0..DISK_STEPS).fold(false, |moved, _| self.world.node.step_disks(self.world.at) || moved)
     }
 
     fn turn(&mut self, core: usize, thorough: bool) {
@@ -197,6 +248,7 @@ impl Simulation {
                 moved |= client.settle(&mut self.world);
             }
             moved |= self.serve();
+            moved |= self.work_disks();
             if self.has_failed() {
                 return;
             }
@@ -249,6 +301,7 @@ impl Simulation {
         let until = self.world.at.after(Duration::from_millis(self.random.between(1, PAUSE_MS_MAX)));
         while self.world.at < until && !self.has_failed() {
             let mut moved = self.serve();
+            moved |= self.work_disks();
             for client in &mut self.clients {
                 moved |= client.idle(&mut self.world);
             }

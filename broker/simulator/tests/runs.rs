@@ -3,7 +3,9 @@
 
 use simulator::checkers::Promise;
 use simulator::client::tamper::Fault;
+use simulator::history::Fact;
 use simulator::simulation::{Options, Outcome, run};
+use wal::simulated_disk::Lie;
 
 /// The first of the seeds run here; hundreds more are for the binary.
 const FIRST: u64 = 400;
@@ -43,6 +45,33 @@ fn promises_hold() {
     assert!(taken_over > 20, "{taken_over}");
     assert!(dropped > 100, "{dropped}");
     assert!(handed_over > 100, "{handed_over}");
+}
+
+/// They hold over the ends of whole nodes, on any number of cores after them.
+#[test]
+fn promises_hold_over_restarts() {
+    let options = Options { disk_percent: 100, steps: 3_000, ..Options::default() };
+    hold(FIRST..FIRST + 30, options);
+    let crashes = |seed| {
+        let events = run(seed, options).history.events;
+        events.iter().filter(|event| matches!(event.fact, Fact::Crashed)).count()
+    };
+    let crashes: usize = (FIRST..FIRST + 10).map(crashes).sum();
+    assert!(crashes > 10, "{crashes}");
+}
+
+/// A disk that lies about what it keeps is found out.
+#[test]
+fn lying_disks_are_found() {
+    for lie in [Lie::SyncIsSkipped, Lie::AnsweredBeforeSync, Lie::DirectorySyncIsSkipped] {
+        let options = Options { disk_percent: 100, lie: Some(lie), steps: 3_000, ..Options::default() };
+        // The core itself may be the first to notice.
+        let found = |seed| {
+            let outcome = std::panic::catch_unwind(|| run(seed, options));
+            outcome.map_or(true, |outcome| !outcome.findings.is_empty())
+        };
+        assert!((FIRST..FIRST + 60).any(found), "{lie:?}");
+    }
 }
 
 /// On each number of cores.

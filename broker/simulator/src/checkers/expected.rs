@@ -69,7 +69,10 @@ impl Expected {
             for client in 0..ledger.sessions.len() {
                 due.extend(due_to_client(id, &messages[index], begun, ClientIndex(client as u16), ledger));
             }
-            groups.extend(due_to_groups(id, &messages[index], begun, ledger));
+            // What a member had whose session ended with the node is gone.
+            if !state.crashed {
+                groups.extend(due_to_groups(id, &messages[index], begun, ledger));
+            }
         }
         let mut missing = Vec::new();
         for each in due {
@@ -88,7 +91,7 @@ impl Expected {
                 missing.push(Missing { copies: each.missing.copies - given, ..each.missing });
             }
         }
-        for each in groups {
+        for each in groups.into_iter().filter(|each| !ledger.message(each.message).crashed) {
             if some_member_is_away(&each, ledger) {
                 self.groups.push(each);
                 continue;

@@ -7,6 +7,8 @@ mod bounded;
 mod closing;
 mod conformance;
 mod coverage;
+#[cfg(test)]
+mod crash_tests;
 mod exactly_once;
 mod expected;
 mod order;
@@ -29,6 +31,8 @@ use crate::ledger::Ledger;
 /// Which promise of the design a finding breaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Promise {
+    /// 1: acknowledged means durable.
+    Durable,
     /// 2: SUBACK means routed.
     Routed,
     /// 3: order.
@@ -54,6 +58,7 @@ pub enum Promise {
 impl fmt::Display for Promise {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
+            Promise::Durable => "promise 1 (acknowledged means durable)",
             Promise::Routed => "promise 2 (SUBACK means routed)",
             Promise::Order => "promise 3 (order)",
             Promise::Silent => "promise 4 (nothing silent)",
@@ -142,6 +147,7 @@ impl Checkers {
         ledger.know(messages);
         match &event.fact {
             Fact::Quiet { .. } => ledger.before_quiet(event.moment),
+            Fact::Damaged(text) => findings.add(Promise::Durable, event.moment, text.clone()),
             Fact::Contract(text) => findings.add(Promise::Contract, event.moment, text.clone()),
             _ => {}
         }

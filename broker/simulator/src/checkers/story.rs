@@ -144,6 +144,15 @@ impl Story {
         self.fact(Fact::Gone { link, unread: 0 });
     }
 
+    /// The node ends, and its clients notice.
+    pub(crate) fn crash(&mut self, links: &[Link]) {
+        self.fact(Fact::Crashed);
+        for link in links {
+            self.fact(Fact::Ended(*link));
+            self.fact(Fact::Left { link: *link, reset: false });
+        }
+    }
+
     pub(crate) fn closing(&mut self, link: Link) {
         self.fact(Fact::Closing(link));
     }
@@ -207,6 +216,10 @@ impl Story {
 
     pub(crate) fn register_will(&mut self, client: u16, topic: &'static str) -> MessageId {
         self.message(client, topic, QoS::AtMostOnce, false, true)
+    }
+
+    pub(crate) fn register_lasting_will(&mut self, client: u16, topic: &'static str) -> MessageId {
+        self.message(client, topic, QoS::AtLeastOnce, false, true)
     }
 
     pub(crate) fn publish(&mut self, link: Link, packet_id: u16, topic: &'static str, qos: QoS) -> MessageId {

@@ -25,7 +25,7 @@ impl Client {
         // A 3.x session outlives its connection exactly if it is not clean.
         let version = self.profile.version;
         let persistent = if version == Version::V5 { persistent } else { !clean };
-        let core = self.random.below(u64::from(self.cores)) as u16;
+        let core = self.random.index(world.node.cores()) as u16;
         let link = world.node.open(version, core);
         world.fact(Fact::Opened { link, client: self.index, core });
         if let Some(older) = self.line.take() {

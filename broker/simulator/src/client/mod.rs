@@ -27,7 +27,6 @@ pub struct Client {
     id: String,
     profile: Profile,
     random: Random,
-    cores: u16,
 
     // The session, kept over connections.
     /// Publishes with QoS 1 and 2 that are not finished, in the order they were first sent.
@@ -108,13 +107,12 @@ enum Stage {
 impl Client {
     /// A client that has never connected.
     #[must_use]
-    pub fn new(index: ClientIndex, profile: Profile, random: Random, cores: u16) -> Client {
+    pub fn new(index: ClientIndex, profile: Profile, random: Random) -> Client {
         Client {
             index,
             id: format!("client-{}", index.0),
             profile,
             random,
-            cores,
             outbound: Vec::new(),
             inbound: Vec::new(),
             next_packet_id: 0,

@@ -29,6 +29,8 @@ pub struct MessageState {
     pub outcome: Outcome,
     /// The packet identifier of a QoS 2 message that has its PUBREC and waits for its PUBCOMP.
     pub releasing: Option<u16>,
+    /// The node ended while it was on its way: what sessions that ended with it had of it is gone.
+    pub crashed: bool,
     /// How often members of shared subscriptions were given it.
     pub shared_copies: u32,
     /// The first time nothing moved after it was begun: all its deliveries have been made or will wait

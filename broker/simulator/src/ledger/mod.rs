@@ -5,6 +5,7 @@
 //! moment a client asked for it, *certain* from the moment it was told. Checkers demand only what is
 //! certain and allow all that is possible; so a finding is never a matter of timing.
 
+mod crash;
 mod message;
 mod session;
 #[cfg(test)]
@@ -213,7 +214,12 @@ impl Ledger {
                 self.on_over(*link, moment, at);
             }
             Fact::Quiet { .. } => self.on_quiet(moment, messages),
-            Fact::Undecodable(..) | Fact::Unsent { .. } | Fact::Contract(_) | Fact::Overflow(_) => {}
+            Fact::Crashed => self.on_crashed(moment, at, messages),
+            Fact::Undecodable(..)
+            | Fact::Unsent { .. }
+            | Fact::Contract(_)
+            | Fact::Overflow(_)
+            | Fact::Damaged(_) => {}
         }
     }
 

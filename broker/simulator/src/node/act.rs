@@ -43,6 +43,7 @@ impl Node {
         outputs.greeted.clear();
         let resumed = std::mem::take(&mut outputs.resumed);
         let questions = std::mem::take(&mut outputs.questions);
+        let storage = std::mem::take(&mut outputs.storage);
         for (id, close) in close {
             self.close(core, at, id, close);
         }
@@ -56,6 +57,7 @@ impl Node {
         for question in questions {
             self.ask(core, at, &question);
         }
+        self.store(core, at, storage);
         let mut told = false;
         for index in 0..self.sockets.len() {
             let socket = &self.sockets[index];
@@ -261,10 +263,10 @@ impl Node {
             }
         }
         let cached = self.cores[core].core.usage().cached_topics;
-        if cached > self.match_cache_topics_max {
+        let cached_max = self.config.match_cache_topics_max;
+        if cached > cached_max as usize {
             self.facts.push(Fact::Overflow(format!(
-                "core {core} caches {cached} topics, at most {} (match_cache_topics_max)",
-                self.match_cache_topics_max
+                "core {core} caches {cached} topics, at most {cached_max} (match_cache_topics_max)"
             )));
         }
     }

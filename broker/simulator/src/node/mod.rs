@@ -7,6 +7,8 @@
 //! the same turn (as the shell does) or in a later one.
 
 mod act;
+mod disks;
+mod restart;
 mod socket;
 mod turn;
 
@@ -18,16 +20,18 @@ use broker_core::Core;
 use broker_core::access::Decided;
 use broker_core::config::Config;
 use broker_core::counters::{Counters, DROP_REASONS};
-use broker_core::identity::{ConnectionId, CoreId};
+use broker_core::identity::ConnectionId;
 use broker_core::input::{Handover, Outputs};
 use broker_core::peer::PeerMessage;
+use broker_core::storage::StorageAnswer;
 use broker_core::time::{Mono, Now, Wall};
 use mqtt::Version;
 
+use self::disks::Disks;
 use self::socket::{Place, Socket, Stage};
 use crate::history::{Fact, Link};
 use crate::random::Random;
-use crate::scenario::Habits;
+use crate::scenario::{DiskHabits, Habits};
 use crate::trace::Trace;
 
 /// The wall clock when the monotonic one is 0: 14 November 2023.
@@ -46,7 +50,13 @@ pub struct Node {
     mailboxes: Vec<VecDeque<Letter>>,
     /// By [`Link`].
     sockets: Vec<Socket>,
-    match_cache_topics_max: usize,
+    /// There if its logs outlive it.
+    disks: Option<Disks>,
+    config: Arc<Config>,
+    /// How often it has been started.
+    starts: u64,
+    /// What its former lives have counted.
+    counted: Counters,
     habits: Habits,
     random: Random,
     /// What happened, for the history.
@@ -62,7 +72,22 @@ struct Hosted {
     outputs: Outputs,
     /// Answers to questions, and when they are ready.
     answers: Vec<(Mono, Decided)>,
+    /// What the disks have done.
+    stored: VecDeque<StorageAnswer>,
     last_turn: Mono,
+}
+
+impl Hosted {
+    fn new(core: Core, cores: u16, at: Mono) -> Hosted {
+        Hosted {
+            core,
+            slots: Vec::new(),
+            outputs: Outputs::new(cores),
+            answers: Vec::new(),
+            stored: VecDeque::new(),
+            last_turn: at,
+        }
+    }
 }
 
 /// A slot of the connection table.
@@ -84,23 +109,26 @@ enum Item {
 }
 
 impl Node {
-    /// A node that has just started.
+    /// A node that has just started, in memory or with empty disks.
     #[must_use]
-    pub fn new(config: &Arc<Config>, habits: Habits, mut random: Random, at: Mono, trace: Trace) -> Node {
+    pub fn new(
+        config: &Arc<Config>,
+        (habits, disk): (Habits, Option<&DiskHabits>),
+        mut random: Random,
+        at: Mono,
+        trace: Trace,
+    ) -> Node {
         let seed = random.bits();
-        let cores = (0..config.cores).map(|id| Hosted {
-            core: Core::new(Arc::clone(config), CoreId(id), 1, seed, now(at)),
-            slots: Vec::new(),
-            outputs: Outputs::new(config.cores),
-            answers: Vec::new(),
-            last_turn: at,
-        });
+        let disks = disk.map(|habits| Disks::new(config, habits, random.split()));
         let pairs = usize::from(config.cores) * usize::from(config.cores);
         Node {
-            cores: cores.collect(),
+            cores: restart::first_cores(config, disks.as_ref(), seed, at),
             mailboxes: (0..pairs).map(|_| VecDeque::new()).collect(),
             sockets: Vec::new(),
-            match_cache_topics_max: config.match_cache_topics_max as usize,
+            disks,
+            config: Arc::clone(config),
+            starts: 1,
+            counted: Counters::default(),
             habits,
             random,
             facts: Vec::new(),
@@ -238,7 +266,12 @@ impl Node {
             };
             return Some(format!("connection {index} {matter}"));
         }
-        let due = |hosted: &Hosted| hosted.core.next_timeout().is_some_and(|due| due <= at);
+        if !self.disks_are_idle() || self.has_unflushed() {
+            return Some("the disks have something to do".to_owned());
+        }
+        let due = |hosted: &Hosted| {
+            !hosted.stored.is_empty() || hosted.core.next_timeout().is_some_and(|due| due <= at)
+        };
         let core = self.cores.iter().position(due)?;
         Some(format!("core {core} wants to be called at once"))
     }
@@ -246,7 +279,7 @@ impl Node {
     /// The counters of all cores together.
     #[must_use]
     pub fn counters(&self) -> Counters {
-        let mut sum = Counters::default();
+        let mut sum = self.counted.clone();
         for hosted in &self.cores {
             let counters = hosted.core.counters();
             sum.connections_accepted += counters.connections_accepted;
@@ -280,7 +313,11 @@ impl Node {
             mailbox.front().is_some_and(|letter| letter.due <= at)
         });
         let answers = hosted.answers.iter().any(|(due, _)| *due <= at);
-        due || mail || answers || self.sockets.iter().any(|socket| self.socket_has_work(core, socket))
+        let stored = !hosted.stored.is_empty();
+        due || mail
+            || answers
+            || stored
+            || self.sockets.iter().any(|socket| self.socket_has_work(core, socket))
     }
 
     fn socket_has_work(&self, core: usize, socket: &Socket) -> bool {

@@ -16,6 +16,7 @@ enum Chance {
     Report(Link),
     Receive(Link),
     Answer,
+    Stored,
     Timers,
 }
 
@@ -52,6 +53,7 @@ impl Node {
         if self.cores[core].answers.iter().any(|(due, _)| *due <= at) {
             chances.push(Chance::Answer);
         }
+        chances.extend(self.cores[core].stored.iter().map(|_| Chance::Stored));
         for (index, socket) in self.sockets.iter().enumerate() {
             let link = Link(index as u32);
             match socket.place {
@@ -91,6 +93,11 @@ impl Node {
                 let (_, decided) = answers.remove(ready);
                 self.trace.note(at, format_args!("core {core} <- {decided:?}"));
                 self.input(core, at, Input::Decided(decided));
+            }
+            Chance::Stored => {
+                if let Some(answer) = self.cores[core].stored.pop_front() {
+                    self.input(core, at, Input::Storage(answer));
+                }
             }
             Chance::Report(link) => self.report(core, at, link),
             Chance::Receive(link) => {
