@@ -203,7 +203,7 @@ fn note_request(trace: &mut Trace, at: Mono, core: &Core, request: &StorageReque
             trace.bytes(at, format_args!("log {} -> checkpoint {number} of {:x}", id.0, range.0), bytes);
         }
         StorageRequest::Checkpoint(id, request) => {
-            trace.note(at, format_args!("log {} -> {request:?}", id.0))
+            trace.note(at, format_args!("log {} -> {request:?}", id.0));
         }
     }
 }
