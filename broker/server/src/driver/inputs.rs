@@ -107,7 +107,9 @@ impl Driver {
     fn on_listener(&mut self, index: u16, what: What) {
         match what {
             What::Ready(_) => {
-                if !self.acceptable.contains(&index) {
+                // A stop shuts listeners down, which the kernel may still say of those that are gone.
+                let is_there = usize::from(index) < self.listeners.len();
+                if is_there && !self.acceptable.contains(&index) {
                     self.acceptable.push(index);
                 }
             }
