@@ -5,6 +5,8 @@
 #![allow(dead_code, reason = "each test binary uses its own part")]
 
 pub mod data;
+pub mod load;
+pub mod packets;
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader};
