@@ -2,15 +2,18 @@
 
 mod host;
 
+use std::time::Duration;
+
 use broker_core::config::Config;
+use broker_core::counters::DropReason;
 use broker_core::time::Mono;
 use host::Node;
-use host::disks::SOUND;
+use host::disks::{SEGMENT_BYTES, SOUND};
 use host::exchange::{lasting, options};
 use host::packets::will;
 use mqtt::encode::PublishOut;
-use mqtt::{Connect, Packet, QoS, SubscribeFilter, Version, Will};
-use wal::simulated_disk::Crash;
+use mqtt::{Connect, Packet, PacketKind, QoS, ReasonCode, SubscribeFilter, Version, Will};
+use wal::simulated_disk::{Crash, Faults};
 
 /// A task that a start finds is done though nothing else happens; until then its core would ask to be called at
 /// once, again and again. Method: the node ends at each step of its disks while a will is published.
@@ -67,5 +70,51 @@ fn qos0_on_its_way_through_the_log_is_not_overtaken() {
             }
         }
         assert_eq!(live, [b"first".as_slice(), b"second"], "after {steps} steps");
+    }
+}
+
+/// What a full disk refused at once was acknowledged as stored. Now a publisher of version 5 hears 0x97, an older one is
+/// closed without an acknowledgement, everything acknowledged is delivered, also after a power loss, and when there is
+/// space again it is used.
+#[test]
+fn what_a_full_disk_refuses_is_not_acknowledged() {
+    for cores in [1, 2] {
+        let capacity_bytes = 12 * u64::from(SEGMENT_BYTES);
+        let node =
+            Node::on_disks(Config { cores, ..Config::default() }, 1, Faults { capacity_bytes, ..SOUND });
+        let mut subscriber = node.connect_with(&lasting(Version::V5, "subscriber"));
+        subscriber.subscribe("t", QoS::AtLeastOnce);
+        subscriber.drop_socket();
+        let mut publisher = node.connect(Version::V5, "publisher");
+        let payload = "x".repeat(10_000);
+        let mut kept = Vec::new();
+        let mut refused = 0;
+        for number in 0..400 {
+            let text = format!("{number} {payload}");
+            let packet_id = publisher.publish("t", QoS::AtLeastOnce, &text);
+            node.advance(Duration::from_secs(2));
+            let reason = publisher.expect_ack(PacketKind::PubAck, packet_id).reason;
+            match reason {
+                ReasonCode::SUCCESS => kept.push(text),
+                ReasonCode::QUOTA_EXCEEDED => refused += 1,
+                other => panic!("{other:?}"),
+            }
+            if refused > 3 {
+                break;
+            }
+        }
+        assert!(refused > 3 && kept.len() > 10, "{cores} cores: {refused} refused, {} kept", kept.len());
+        assert_eq!(node.dropped(DropReason::DiskFull), refused);
+        let mut old = node.connect(Version::V311, "old");
+        old.publish("t", QoS::AtLeastOnce, &payload);
+        node.advance(Duration::from_secs(2));
+        assert!(old.packets().is_empty() && old.is_closed(), "{cores} cores: it is not stored");
+        node.set_faults(SOUND);
+        node.advance(Duration::from_secs(60));
+        publisher.publish_patiently("t", QoS::AtLeastOnce, "again");
+        kept.push("again".into());
+        node.restart(cores, Crash::Power);
+        let mut subscriber = node.connect_with(&lasting(Version::V5, "subscriber"));
+        assert!(subscriber.drain_payloads() == kept, "{cores} cores");
     }
 }

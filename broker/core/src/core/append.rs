@@ -60,11 +60,15 @@ impl Core {
         let Some(AnswerKey(key)) = key else { return false };
         let answer = &mut self.stored.answers.0[key];
         answer.parts -= 1;
-        let waits = answer.parts > 0;
-        if !waits {
-            self.stored.answers.0.remove(key);
+        if answer.parts > 0 {
+            return true;
         }
-        waits
+        let Answer { to, reason, .. } = self.stored.answers.0.remove(key);
+        if reason.is_error() {
+            // A part was refused at once: that is said like a refusal that comes later.
+            self.post(to.core, Body::Answer { reply: to.reply, reason });
+        }
+        reason.is_error()
     }
 
     fn end_part(&mut self, key: AnswerKey, reason: ReasonCode, out: &mut Outputs) {
