@@ -37,6 +37,9 @@ impl Core {
                 Some(NextStored::Expired) => {
                     self.tenants.lose(&mut self.counters, connection.tenant, DropReason::Expired, 1);
                 }
+                Some(NextStored::PerhapsSent) => {
+                    self.tenants.lose(&mut self.counters, connection.tenant, DropReason::Away, 1);
+                }
                 Some(NextStored::Release(packet_id)) => {
                     let ack = Ack::new(packet_id, ReasonCode::SUCCESS);
                     let version = connection.version;

@@ -110,6 +110,8 @@ pub enum NextStored {
     Release(PacketId),
     /// A message expired before it was sent.
     Expired,
+    /// A QoS 0 message was sent by a former connection, or lost with it.
+    PerhapsSent,
 }
 
 /// A QoS 2 message from the client.
@@ -214,6 +216,12 @@ impl Stored {
             let spans = place.0 - first + 1 >= PACKET_IDS;
             if entry.qos != QoS::AtMostOnce && (self.inflight.len() >= usize::from(window) || spans) {
                 return None;
+            }
+            if entry.qos == QoS::AtMostOnce && place.0 < self.fresh {
+                // It may have been sent, and is not sent twice.
+                self.cursor = place.0 + 1;
+                self.mark_finished(place);
+                return Some(NextStored::PerhapsSent);
             }
             if self.tells_sent && place >= queue.sent_before() {
                 // With as many others as there is room for.
