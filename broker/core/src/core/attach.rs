@@ -174,8 +174,25 @@ impl Core {
             });
             self.inboxes.at(inbox).owed = away.owed;
         }
+        if self.tenants.get(tenant).settings.queue_qos0 {
+            self.mark_arrival(inbox, out);
+        }
         self.settle_in(now, id, inbox, attached.session_present, &welcome, out);
         self.resume(id);
+    }
+
+    /// QoS 0 messages that came while the session was on its way stand behind it in the log: those that come now follow
+    /// them there, until a command behind all of them is applied.
+    fn mark_arrival(&mut self, inbox: InboxSlot, out: &mut Outputs) {
+        let session = self.inboxes.at(inbox);
+        let name = session.incarnation();
+        let Some(stored) = &mut session.stored else { return };
+        stored.begin_detour();
+        stored.appending += 1;
+        let (slot, epoch, incarnation) = (stored.log, stored.epoch, name.0);
+        let nothing = command::Progress { incarnation, epoch, sent_before: 0, received: &[], finished: &[] };
+        let awaited = Some(Awaited::Append(None, Some(name)));
+        self.propose(slot, UPKEEP, awaited, (&nothing, &[]), out);
     }
 
     /// The connection of a persistent session has ended.
