@@ -77,6 +77,9 @@ impl Core {
             let name = (id, number.0);
             if waiting > 0 {
                 let unrouted = self.stored.unrouted.entry(incarnation).or_default();
+                if unrouted.get(&packet_id) == Some(&Again::Route) {
+                    continue; // it was given up
+                }
                 unrouted.insert(packet_id, Again::UnderWay(Reply { connection: id, slot: number }));
                 let orphan = Orphan { incarnation, packet_id, waiting, reason, waiter: None };
                 self.stored.orphans.insert(name, orphan);
@@ -208,8 +211,13 @@ impl Core {
     pub(super) fn release_unanswered(&mut self, id: ConnectionId) {
         let Some(connection) = self.connections.get(id) else { return };
         let inbox = connection.inbox;
-        if self.inboxes.get(inbox).stored.is_some() {
-            return; // they are routed again, and those who have them can tell
+        let session = self.inboxes.get(inbox);
+        if session.stored.is_some() {
+            // They are routed again, and the logs that have them can tell.
+            let unrouted = self.stored.unrouted.entry(session.incarnation()).or_default();
+            let unanswered = connection.window.taken().filter(|(_, _, waiting, _)| *waiting > 0);
+            unrouted.extend(unanswered.map(|(_, packet_id, ..)| (packet_id, Again::Route)));
+            return;
         }
         for completion in connection.window.completions() {
             if let Completion::PubRec(packet_id) = completion {
