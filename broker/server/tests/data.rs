@@ -133,7 +133,9 @@ fn a_damaged_byte_is_refused_and_quarantined() {
     let catalog = fs::read(data.path().join("catalog")).expect("readable");
     assert!(!catalog.windows(name.len()).any(|bytes| bytes == name), "it does not come back");
     let (code, report) = data.wal("verify", &[]);
-    assert!(code == Some(0) && report.contains("(accepted by an earlier start)"), "{report}");
+    // Unless the segment has left meanwhile, for nothing in it was needed.
+    let known = report.contains("(accepted by an earlier start)") || report.contains("verdict: whole");
+    assert!(code == Some(0) && known, "{report}");
 }
 
 /// A log whose directory is gone is not begun anew.

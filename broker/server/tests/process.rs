@@ -177,19 +177,20 @@ fn idle_broker_sleeps() {
 }
 
 /// Memory that clients needed goes back to the system when they have left and nothing else happens: at once after
-/// very many, after a quiet second otherwise.
+/// very many, after a quiet second otherwise. Not all of it: what else the broker needs lies between.
 #[test]
 fn memory_of_clients_that_left_is_given_back() {
     for clients in [1500, 600] {
         // What the broker begins to say of itself meanwhile takes memory, too.
         let quiet = "export HERMOD__ADMIN__SYS_INTERVAL_SECONDS=0";
         let broker = Broker::start_after(quiet, &["--cores", "0"]);
+        let empty = anonymous_kib(broker.pid());
         let mut streams: Vec<_> = (0..clients).map(|n| connect(broker.address(), &format!("c{n}"))).collect();
         streams.iter_mut().for_each(expect_connack);
         let full = anonymous_kib(broker.pid());
         drop(streams);
         let deadline = Instant::now() + DEADLINE;
-        while anonymous_kib(broker.pid()) > full - full / 16 {
+        while anonymous_kib(broker.pid()) > full - (full - empty) / 8 {
             assert!(Instant::now() < deadline, "{full} KiB with them, {} after", anonymous_kib(broker.pid()));
             std::thread::park_timeout(Duration::from_millis(50));
         }
