@@ -107,7 +107,8 @@ for version in mqttv31 mqttv311 mqttv5; do
     timeout 30 mosquitto_sub -h 127.0.0.1 -p "$port" -V "$version" -t "$v/large" -q 2 -C 1 -N \
         >"$work/large.received" &
     large=$!
-    # Retained, so that it does not matter who is first.
+    # Retained, so that it does not matter who is first; but not both in the same moment.
+    sleep 0.5
     pub -V "$version" -t "$v/large" -q 2 -r -f "$work/large"
     wait "$large" || fail "large payload"
     cmp "$work/large" "$work/large.received" || fail "large payload"
@@ -118,6 +119,7 @@ done
 timeout 30 stdbuf -oL mosquitto_sub -h 127.0.0.1 -p "$port" -V mqttv5 -t smoke/properties -q 1 -C 1 \
     -F '%C %R %D %P %p' >"$work/properties.out" &
 properties=$!
+sleep 0.5
 pub -V mqttv5 -t smoke/properties -q 1 -r -m payload -D publish content-type text/plain \
     -D publish response-topic answer/here -D publish correlation-data 42 -D publish user-property key value \
     -D publish message-expiry-interval 600
