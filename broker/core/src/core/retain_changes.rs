@@ -128,12 +128,6 @@ impl RetainChanges {
         self.publishers.contains_key(&publisher)
     }
 
-    /// Changes of a core that have come to a range and are not made.
-    pub(super) fn under_way(&self, slot: LogSlot, core: usize) -> u64 {
-        let changes = &self.lines[usize::from(slot.0)].changes;
-        changes.iter().filter(|change| change.from.index() == core).count() as u64
-    }
-
     /// Changes that are not made.
     pub(super) fn len(&self) -> usize {
         self.lines.iter().map(|line| line.changes.len()).sum()

@@ -87,17 +87,7 @@ impl Core {
     }
 
     /// At the range: a page is wanted.
-    pub(super) fn on_find_retained(&mut self, now: Now, from: CoreId, mut ask: Box<RetainedAsk>) {
-        let slot = Storage::slot_of_log(&self.config, ask.log);
-        // What came before it and is on its way into the log went live past its asker: it has to be in the page.
-        let made = &self.retain_order.made[usize::from(slot.0) * self.retain_order.cores..];
-        for (core, known) in ask.known.iter_mut().enumerate() {
-            *known = (made[core] + self.retain_changes.under_way(slot, core)).max(*known);
-        }
-        self.answer_or_keep(now, from, ask);
-    }
-
-    fn answer_or_keep(&mut self, now: Now, from: CoreId, ask: Box<RetainedAsk>) {
+    pub(super) fn on_find_retained(&mut self, now: Now, from: CoreId, ask: Box<RetainedAsk>) {
         let slot = Storage::slot_of_log(&self.config, ask.log);
         if self.retain_order.is_early(slot, &ask) {
             self.retain_order.early.push((from, ask));
@@ -112,7 +102,7 @@ impl Core {
             return;
         }
         for (from, ask) in std::mem::take(&mut self.retain_order.early) {
-            self.answer_or_keep(now, from, ask);
+            self.on_find_retained(now, from, ask);
         }
     }
 }
