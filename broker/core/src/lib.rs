@@ -28,11 +28,11 @@ mod connection;
 mod core;
 mod delivery;
 mod dist;
-mod inbox;
 mod message;
 mod placement;
 mod quota;
 mod random;
+mod sessions;
 mod tenant;
 
 pub use crate::core::{Core, Usage};

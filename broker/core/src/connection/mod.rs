@@ -27,8 +27,8 @@ use crate::access::Grant;
 use crate::config::Settings;
 use crate::delivery::DeliveryOptions;
 use crate::identity::ConnectionId;
-use crate::inbox::InboxSlot;
 use crate::message::Publisher;
+use crate::sessions::SessionSlot;
 use crate::tenant::TenantIndex;
 use crate::time::{Mono, ReadingTime, Wall};
 use crate::wheel::TimerId;
@@ -113,7 +113,7 @@ pub struct Connection {
     /// What it may have and do, from when it is greeted.
     settings: Option<Arc<Settings>>,
     /// Its session, while online.
-    pub inbox: InboxSlot,
+    pub session: SessionSlot,
     /// Its identity as a publisher, while online.
     pub publisher: Publisher,
     /// What the client may do, once it is let in.
@@ -212,7 +212,7 @@ impl Connection {
             remote: Remote::from(peer),
             tenant: TenantIndex::default(),
             settings: None,
-            inbox: InboxSlot(u32::MAX),
+            session: SessionSlot(u32::MAX),
             publisher: Publisher::default(),
             grant: None,
             recheck: false,

@@ -9,9 +9,9 @@ use super::stored::NOT_STORED;
 use crate::connection::Completion;
 use crate::counters::DropReason;
 use crate::identity::ConnectionId;
-use crate::inbox::{Acknowledged, Received};
 use crate::input::Outputs;
 use crate::peer::Reply;
+use crate::sessions::{Acknowledged, Received};
 use crate::time::Now;
 
 impl Core {
@@ -82,7 +82,7 @@ impl Core {
             return;
         }
         let Some(connection) = self.connections.get_mut(id) else { return };
-        let reason = if self.inboxes.release(connection.inbox, ack.packet_id) {
+        let reason = if self.sessions.release(connection.session, ack.packet_id) {
             connection.inbound_inflight = connection.inbound_inflight.saturating_sub(1);
             ReasonCode::SUCCESS
         } else {
@@ -95,9 +95,9 @@ impl Core {
     pub(super) fn on_puback(&mut self, now: Now, id: ConnectionId, ack: &Ack<'_>, out: &mut Outputs) {
         let Some(connection) = self.connections.get_mut(id) else { return };
         connection.last_progress = now.monotonic;
-        let slot = connection.inbox;
+        let slot = connection.session;
         let stored = self.acknowledge_stored(id, ack.packet_id);
-        match stored.unwrap_or_else(|| self.inboxes.at(slot).queue.acknowledge(ack.packet_id)) {
+        match stored.unwrap_or_else(|| self.sessions.at(slot).queue.acknowledge(ack.packet_id)) {
             Acknowledged::Finished => self.on_finished(now, id, ack.reason, out),
             Acknowledged::WrongKind => self.refuse(now, id, ReasonCode::PROTOCOL_ERROR, out),
             Acknowledged::Received | Acknowledged::Unknown => {}
@@ -108,12 +108,12 @@ impl Core {
     pub(super) fn on_pubrec(&mut self, now: Now, id: ConnectionId, ack: &Ack<'_>, out: &mut Outputs) {
         let Some(connection) = self.connections.get_mut(id) else { return };
         connection.last_progress = now.monotonic;
-        let (slot, version) = (connection.inbox, connection.version);
+        let (slot, version) = (connection.session, connection.version);
         let refused = ack.reason.is_error();
         let acknowledged = match self.receive_stored(id, ack.packet_id, refused) {
             Some(Received::WhenDurable) => return,
             Some(Received::Now(acknowledged)) => acknowledged,
-            None => self.inboxes.at(slot).queue.receive(ack.packet_id, refused),
+            None => self.sessions.at(slot).queue.receive(ack.packet_id, refused),
         };
         match acknowledged {
             Acknowledged::Received => {
@@ -134,9 +134,9 @@ impl Core {
     pub(super) fn on_pubcomp(&mut self, now: Now, id: ConnectionId, ack: &Ack<'_>, out: &mut Outputs) {
         let Some(connection) = self.connections.get_mut(id) else { return };
         connection.last_progress = now.monotonic;
-        let slot = connection.inbox;
+        let slot = connection.session;
         let stored = self.complete_stored(id, ack.packet_id);
-        match stored.unwrap_or_else(|| self.inboxes.at(slot).queue.complete(ack.packet_id)) {
+        match stored.unwrap_or_else(|| self.sessions.at(slot).queue.complete(ack.packet_id)) {
             Acknowledged::Finished => self.on_finished(now, id, ReasonCode::SUCCESS, out),
             Acknowledged::WrongKind => self.refuse(now, id, ReasonCode::PROTOCOL_ERROR, out),
             Acknowledged::Received | Acknowledged::Unknown => {}

@@ -11,22 +11,22 @@ use crate::access::{Grant, Identity};
 use crate::counters::DropReason;
 use crate::dist::FanOut;
 use crate::identity::ConnectionId;
-use crate::inbox::InboxSlot;
 use crate::input::Outputs;
 use crate::message::{Message, Publication};
+use crate::sessions::SessionSlot;
 use crate::tenant::TenantIndex;
 use crate::time::{Now, Wall};
 
 impl Core {
     /// Whether what is published on `topic` may be given to a session that is at home here. What may not is
     /// counted.
-    pub(super) fn admit_delivery(&mut self, slot: InboxSlot, topic: &str) -> bool {
+    pub(super) fn admit_delivery(&mut self, slot: SessionSlot, topic: &str) -> bool {
         if !self.access.is_restricted() {
             return true;
         }
-        let admitted = self.inboxes.at(slot).may_receive(&self.access, topic);
+        let admitted = self.sessions.at(slot).may_receive(&self.access, topic);
         if !admitted {
-            let tenant = Arc::clone(self.inboxes.get(slot).tenant());
+            let tenant = Arc::clone(self.sessions.get(slot).tenant());
             self.lose_of(&tenant, DropReason::NoPermission, 1);
         }
         admitted
@@ -51,7 +51,7 @@ impl Core {
         let all = local.len();
         local.retain(|target| {
             let Some(connection) = self.connections.get_mut(target.connection) else { return true };
-            let client = || self.inboxes.get(connection.inbox).client().into();
+            let client = || self.sessions.get(connection.session).client().into();
             connection.grant.as_mut().is_some_and(|grant| {
                 self.access.refresh(grant, client);
                 grant.may_receive(topic)
@@ -82,8 +82,8 @@ impl Core {
     pub(super) fn refresh_grant(&mut self, id: ConnectionId) {
         let Some(connection) = self.connections.get_mut(id) else { return };
         let Some(grant) = &mut connection.grant else { return };
-        let inbox = connection.inbox;
-        if self.access.refresh(grant, || self.inboxes.get(inbox).client().into()) {
+        let slot = connection.session;
+        if self.access.refresh(grant, || self.sessions.get(slot).client().into()) {
             connection.recheck = true;
         }
     }
@@ -91,7 +91,7 @@ impl Core {
     /// The client has shown anew who it is.
     pub(super) fn change_grant(&mut self, id: ConnectionId, identity: &Identity) {
         let Some(connection) = self.connections.get_mut(id) else { return };
-        let session = self.inboxes.at(connection.inbox);
+        let session = self.sessions.at(connection.session);
         let grant = self.access.grant(identity, session.client());
         if connection.grant.as_ref().is_some_and(|former| former.is_same(&grant)) {
             return;

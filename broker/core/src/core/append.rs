@@ -13,11 +13,11 @@ use crate::counters::DropReason;
 use crate::delivery::DeliveryOptions;
 use crate::dist::{GroupKey, Target};
 use crate::identity::{ConnectionId, CoreId, Incarnation};
-use crate::inbox::InboxSlot;
 use crate::input::Outputs;
 use crate::message::Publication;
 use crate::peer::{Body, Reply};
 use crate::ranges::inbox::command;
+use crate::sessions::SessionSlot;
 use crate::storage::{LogSlot, NEW_DATA};
 use crate::time::Now;
 
@@ -134,8 +134,8 @@ impl Core {
         if qos != QoS::AtMostOnce {
             return false;
         }
-        let inbox = self.inboxes.find(target.session);
-        let stored = inbox.and_then(|inbox| self.inboxes.at(inbox).stored.as_mut());
+        let slot = self.sessions.find(target.session);
+        let stored = slot.and_then(|slot| self.sessions.at(slot).stored.as_mut());
         stored.is_some_and(|stored| {
             stored.begin_detour();
             true
@@ -150,9 +150,9 @@ impl Core {
         target: Target,
         out: &mut Outputs,
     ) -> Option<LogSlot> {
-        let connected = self.inboxes.find(target.session);
+        let connected = self.sessions.find(target.session);
         let (qos, retain) = target.options.apply(publication);
-        let Some(inbox) = connected else {
+        let Some(slot) = connected else {
             let Some(slot) = self.log_of_session(target.session) else {
                 self.lose_of(publication.tenant, DropReason::UnknownSession, 1);
                 return None;
@@ -173,16 +173,16 @@ impl Core {
             }
             return Some(slot);
         };
-        if target.options.no_local() && self.is_own(inbox, publication.publisher.client_hash) {
+        if target.options.no_local() && self.is_own(slot, publication.publisher.client_hash) {
             return None; // [MQTT-3.8.3-3]
         }
-        if !self.admit_delivery(inbox, publication.topic) {
+        if !self.admit_delivery(slot, publication.topic) {
             return None;
         }
         if qos == QoS::AtMostOnce {
             let subscription_id = target.options.subscription_id();
             let fields = Fields { packet_id: None, dup: false, qos, retain, subscription_id };
-            match self.send_or_queue(now, inbox, publication, fields, out) {
+            match self.send_or_queue(now, slot, publication, fields, out) {
                 Unqueued::Done => return None,
                 Unqueued::ToQueue => {}
                 Unqueued::Away => {
@@ -192,10 +192,10 @@ impl Core {
             }
         }
         if publication.retain {
-            self.overtake_retained(inbox, publication.topic, true);
+            self.overtake_retained(slot, publication.topic, true);
         }
-        self.press_for(now, inbox, publication, out);
-        self.inboxes.get(inbox).stored.as_ref().map(|stored| stored.log)
+        self.press_for(now, slot, publication, out);
+        self.sessions.get(slot).stored.as_ref().map(|stored| stored.log)
     }
 
     /// Whether a tenant's QoS 0 messages wait for sessions that are away.
@@ -209,13 +209,13 @@ impl Core {
     pub(super) fn press_for(
         &mut self,
         now: Now,
-        inbox: InboxSlot,
+        slot: SessionSlot,
         publication: &Publication<'_>,
         out: &mut Outputs,
     ) {
         let tenant = self.tenants.index(publication.tenant, &self.config);
         let limits = queue_limits(&self.tenants.get(tenant).settings);
-        let session = self.inboxes.at(inbox);
+        let session = self.sessions.at(slot);
         let incarnation = session.incarnation();
         let connection = self.connections.get(session.connection());
         let progressing = connection.is_some_and(|connection| connection.is_progressing(now.monotonic));
@@ -229,7 +229,7 @@ impl Core {
         if full {
             let expired = stored.expire(&state.queue, now.wall);
             self.tenants.lose(&mut self.counters, tenant, DropReason::Expired, u64::from(expired));
-            self.propose_progress_of(inbox, out);
+            self.propose_progress_of(slot, out);
         }
     }
 
@@ -263,8 +263,8 @@ impl Core {
         if let Some(AnswerKey(key)) = answer {
             self.stored.answers.0[key].parts += 1;
         }
-        if let Some(inbox) = counts.and_then(|session| self.inboxes.find(session))
-            && let Some(stored) = &mut self.inboxes.at(inbox).stored
+        if let Some(slot) = counts.and_then(|session| self.sessions.find(session))
+            && let Some(stored) = &mut self.sessions.at(slot).stored
         {
             stored.appending += 1;
         }
@@ -305,8 +305,8 @@ impl Core {
     }
 
     fn end_appending(&mut self, member: Option<Incarnation>) -> Option<ConnectionId> {
-        let inbox = self.inboxes.find(member?)?;
-        let session = self.inboxes.at(inbox);
+        let slot = self.sessions.find(member?)?;
+        let session = self.sessions.at(slot);
         let incarnation = session.incarnation();
         let stored = session.stored.as_mut()?;
         let range = self.storage.log(stored.log).inbox().machine();
@@ -317,12 +317,12 @@ impl Core {
     /// Gives a connected persistent session a copy of a retained message, by way of its queue.
     pub(super) fn append_copy(
         &mut self,
-        inbox: InboxSlot,
+        slot: SessionSlot,
         publication: &Publication<'_>,
         options: DeliveryOptions,
         out: &mut Outputs,
     ) {
-        let session = self.inboxes.get(inbox);
+        let session = self.sessions.get(slot);
         let incarnation = session.incarnation();
         let Some(slot) = session.stored.as_ref().map(|stored| stored.log) else { return };
         // [MQTT-3.3.1-8]: the retain flag is set.

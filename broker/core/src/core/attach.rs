@@ -13,11 +13,11 @@ use crate::config::QueueDrop;
 use crate::connection::Phase;
 use crate::counters::DropReason;
 use crate::identity::{ConnectionId, Incarnation};
-use crate::inbox::{InboxSlot, Stored, Will};
 use crate::input::{Close, Outputs};
 use crate::message::hash_client;
 use crate::placement::inbox_key;
 use crate::ranges::inbox::{Attached, command};
+use crate::sessions::{SessionSlot, Stored, Will};
 use crate::storage::{LogSlot, Storage, UPKEEP};
 use crate::tenant::TenantIndex;
 use crate::time::{Now, Wall};
@@ -111,15 +111,15 @@ impl Core {
             self.counters.take_overs += 1;
             self.linger(now, former, Close::Flush, out); // it was not greeted, and cannot be told
         }
-        let Some(slot) = self.inboxes.find_client(tenant, client) else { return };
-        let session = self.inboxes.get(slot);
+        let Some(slot) = self.sessions.find_client(tenant, client) else { return };
+        let session = self.sessions.get(slot);
         if session.stored.is_some() {
             let former = session.connection();
             self.leave_session(now, former, true, None, out);
             self.close_taken_over(now, former, out);
         } else {
             let mut effects = std::mem::take(&mut self.effects);
-            self.inboxes.end_former(tenant, client, now.wall, &mut effects);
+            self.sessions.end_former(tenant, client, now.wall, &mut effects);
             self.settle(now, effects, out);
         }
     }
@@ -157,8 +157,8 @@ impl Core {
             return;
         }
         if !persistent {
-            let inbox = self.attach_volatile(now, id, (&name, &key.1), will, out);
-            self.settle_in(now, id, inbox, false, &welcome, out);
+            let slot = self.attach_volatile(now, id, (&name, &key.1), will, out);
+            self.settle_in(now, id, slot, false, &welcome, out);
             self.resume(id);
             return;
         }
@@ -167,24 +167,24 @@ impl Core {
         let tells_sent = self.tenants.get(tenant).settings.queue_drop == QueueDrop::Oldest;
         let stored = Stored::new((slot, epoch), &attached, session, tells_sent);
         let names = (attached.incarnation, expiry_seconds);
-        let inbox = self.inboxes.attach_stored((&name, &key.1), id, names, stored);
+        let slot = self.sessions.attach_stored((&name, &key.1), id, names, stored);
         if let Some(away) = self.stored.away.remove(&attached.incarnation) {
             away.timer.into_iter().for_each(|timer| {
                 self.wheel.cancel(timer);
             });
-            self.inboxes.at(inbox).owed = away.owed;
+            self.sessions.at(slot).owed = away.owed;
         }
         if self.tenants.get(tenant).settings.queue_qos0 {
-            self.mark_arrival(inbox, out);
+            self.mark_arrival(slot, out);
         }
-        self.settle_in(now, id, inbox, attached.session_present, &welcome, out);
+        self.settle_in(now, id, slot, attached.session_present, &welcome, out);
         self.resume(id);
     }
 
     /// QoS 0 messages that came while the session was on its way stand behind it in the log: those that come now follow
     /// them there, until a command behind all of them is applied.
-    fn mark_arrival(&mut self, inbox: InboxSlot, out: &mut Outputs) {
-        let session = self.inboxes.at(inbox);
+    fn mark_arrival(&mut self, slot: SessionSlot, out: &mut Outputs) {
+        let session = self.sessions.at(slot);
         let name = session.incarnation();
         let Some(stored) = &mut session.stored else { return };
         stored.begin_detour();
@@ -200,13 +200,13 @@ impl Core {
         &mut self,
         now: Now,
         id: ConnectionId,
-        inbox: InboxSlot,
+        slot: SessionSlot,
         keep_will: bool,
         expiry_seconds: Option<u32>,
         out: &mut Outputs,
     ) {
-        self.propose_progress_of(inbox, out);
-        let session = self.inboxes.detach_stored(inbox);
+        self.propose_progress_of(slot, out);
+        let session = self.sessions.detach_stored(slot);
         let incarnation = session.incarnation();
         let stored = session.stored.expect("is persistent");
         self.leave_orphans(id, incarnation, (stored.log, stored.epoch), out);
@@ -227,8 +227,8 @@ impl Core {
     }
 
     /// Counts a will that is not published because the server stops.
-    pub(super) fn count_stopped_will(&mut self, inbox: InboxSlot) {
-        let session = self.inboxes.get(inbox);
+    pub(super) fn count_stopped_will(&mut self, slot: SessionSlot) {
+        let session = self.sessions.get(slot);
         let has_will = match &session.stored {
             Some(stored) => {
                 let range = self.storage.log(stored.log).inbox().machine();
@@ -304,7 +304,7 @@ impl Core {
     }
 
     /// Hash of a client's id, for No Local.
-    pub(super) fn is_own(&self, inbox: InboxSlot, client_hash: u64) -> bool {
-        hash_client(self.inboxes.get(inbox).client()) == client_hash
+    pub(super) fn is_own(&self, slot: SessionSlot, client_hash: u64) -> bool {
+        hash_client(self.sessions.get(slot).client()) == client_hash
     }
 }

@@ -93,7 +93,7 @@ impl Core {
             (ReasonCode::CONTINUE_AUTHENTICATION, Reauthentication::Continuing) => Step::Continue,
             _ => return Err(ReasonCode::PROTOCOL_ERROR),
         };
-        let client_id = self.inboxes.get(connection.inbox).client().to_owned();
+        let client_id = self.sessions.get(connection.session).client().to_owned();
         out.questions.push(Question {
             connection: id,
             listener: connection.listener,

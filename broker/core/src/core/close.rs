@@ -61,7 +61,7 @@ impl Core {
         }
         let Some(connection) = self.connections.get(id) else { return };
         let online = connection.is_online();
-        let client = online.then(|| self.inboxes.get(connection.inbox).client().into());
+        let client = online.then(|| self.sessions.get(connection.session).client().into());
         let tenant = online.then(|| Arc::clone(&self.tenants.get(connection.tenant).name));
         out.notices.push(Notice { connection: Some(id), peer: connection.peer(), tenant, client, event });
     }

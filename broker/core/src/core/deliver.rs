@@ -13,9 +13,9 @@ use crate::config::{QueueDrop, Settings};
 use crate::connection::{Connection, Fields, Frames};
 use crate::counters::DropReason;
 use crate::identity::ConnectionId;
-use crate::inbox::{Delivery, Entry, InboxSlot, Next, Pushed, QueueLimits};
 use crate::input::Outputs;
 use crate::message::Publication;
+use crate::sessions::{Delivery, Entry, Next, Pushed, QueueLimits, SessionSlot};
 use crate::time::{Mono, Now};
 
 /// A receiver that took nothing for so long is stuck: publishers are not slowed for it, its queue fills and
@@ -87,14 +87,14 @@ impl Core {
     pub(super) fn send_or_queue(
         &mut self,
         now: Now,
-        slot: InboxSlot,
+        slot: SessionSlot,
         publication: &Publication<'_>,
         fields: Fields,
         out: &mut Outputs,
     ) -> Unqueued {
         let tenant = self.tenants.index(publication.tenant, &self.config);
         let queued = self.tenants.get(tenant).settings.queue_qos0;
-        let session = self.inboxes.get(slot);
+        let session = self.sessions.get(slot);
         // What waits in the queue since the client was away must not be overtaken [MQTT-4.6.0-5], nor a retained
         // message that is on its way there, nor what went that way though it has QoS 0.
         let copying = session.stored.as_ref().is_some_and(|stored| stored.appending > 0);
@@ -116,8 +116,8 @@ impl Core {
 
     /// Puts a message into a volatile session's queue, under its tenant's limits; what is lost is counted. True
     /// if it is in.
-    pub(super) fn enqueue(&mut self, now: Now, slot: InboxSlot, entry: Entry) -> bool {
-        let session = self.inboxes.get(slot);
+    pub(super) fn enqueue(&mut self, now: Now, slot: SessionSlot, entry: Entry) -> bool {
+        let session = self.sessions.get(slot);
         let connection = self.connections.get(session.connection());
         let progressing = connection.is_some_and(|connection| connection.is_progressing(now.monotonic));
         let tenant = match connection {
@@ -125,7 +125,7 @@ impl Core {
             None => self.tenants.index(session.tenant(), &self.config),
         };
         let limits = queue_limits(&self.tenants.get(tenant).settings);
-        let queue = &mut self.inboxes.at(slot).queue;
+        let queue = &mut self.sessions.at(slot).queue;
         let pushed = queue.push(entry, &limits, now.wall);
         // Publishers are slowed from half full on, while the receiver is still worth waiting for.
         if progressing && (queue.len() > limits.messages / 2 || queue.bytes() > limits.bytes / 2) {
@@ -166,7 +166,7 @@ impl Core {
         if !connection.is_online() {
             return;
         }
-        let session = self.inboxes.at(connection.inbox);
+        let session = self.sessions.at(connection.session);
         if session.stored.is_some() {
             return self.pump_stored(now, id, out);
         }

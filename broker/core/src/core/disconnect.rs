@@ -26,7 +26,7 @@ impl Core {
         let mut expiry = None;
         if connection.version == Version::V5 {
             let settings = connection.settings();
-            let present = self.inboxes.get(connection.inbox).expiry_seconds();
+            let present = self.sessions.get(connection.session).expiry_seconds();
             expiry = disconnect.session_expiry.map(|seconds| granted_expiry(seconds, settings));
             // A session that was to end with its connection cannot be kept (3.14.2.2.2).
             if present == 0 && expiry.is_some_and(|seconds| seconds > 0) {

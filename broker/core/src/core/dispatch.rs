@@ -16,10 +16,10 @@ use crate::connection::Fields;
 use crate::counters::DropReason;
 use crate::dist::{CachedTopic, FanOut, Target};
 use crate::identity::{ConnectionId, CoreId};
-use crate::inbox::Entry;
 use crate::input::Outputs;
 use crate::message::Publication;
 use crate::peer::{Body, Reply};
+use crate::sessions::Entry;
 use crate::tenant::TenantIndex;
 use crate::time::Now;
 
@@ -119,7 +119,7 @@ impl Core {
             let (qos, retain) = target.options.apply(publication);
             let subscription_id = target.options.subscription_id();
             if qos != QoS::AtMostOnce {
-                let slot = connection.inbox;
+                let slot = connection.session;
                 let entry = Entry::new(Arc::clone(publication.share()), qos, retain, subscription_id);
                 if self.enqueue(now, slot, entry) && publication.retain {
                     self.overtake_retained(slot, publication.topic, true);
@@ -139,7 +139,7 @@ impl Core {
                     self.tenants.at(connection.tenant).traffic.sent.count(qos, publication.payload);
                     mark_dirty(connection, out);
                     if publication.retain {
-                        let slot = connection.inbox;
+                        let slot = connection.session;
                         self.overtake_retained(slot, publication.topic, false);
                     }
                 }

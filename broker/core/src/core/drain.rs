@@ -12,9 +12,9 @@ use super::stored::Awaited;
 use crate::connection::{BufferPool, Connection, Fields, Frames};
 use crate::counters::DropReason;
 use crate::identity::{ConnectionId, Incarnation};
-use crate::inbox::{Acknowledged, InboxSlot, NextStored, Progress, Received, Stored, packet_id_at};
 use crate::input::Outputs;
 use crate::ranges::inbox::{Entry, Queue, command};
+use crate::sessions::{Acknowledged, NextStored, Progress, Received, SessionSlot, Stored, packet_id_at};
 use crate::sight::Flow;
 use crate::storage::{StoredLog, UPKEEP};
 use crate::time::Now;
@@ -23,7 +23,7 @@ impl Core {
     /// Sends what a persistent session has for its client.
     pub(super) fn pump_stored(&mut self, now: Now, id: ConnectionId, out: &mut Outputs) {
         let Some(connection) = self.connections.get_mut(id) else { return };
-        let session = self.inboxes.at(connection.inbox);
+        let session = self.sessions.at(connection.session);
         let (incarnation, tenant) = (session.incarnation(), session.tenant().clone());
         let Some(stored) = &mut session.stored else { return };
         let log = self.storage.log(stored.log);
@@ -73,7 +73,7 @@ impl Core {
     /// not persistent.
     fn with_stored<R>(&mut self, id: ConnectionId, act: impl FnOnce(&mut Stored, &Queue) -> R) -> Option<R> {
         let connection = self.connections.get(id)?;
-        let session = self.inboxes.at(connection.inbox);
+        let session = self.sessions.at(connection.session);
         let incarnation = session.incarnation();
         let stored = session.stored.as_mut()?;
         let range = self.storage.log(stored.log).inbox().machine();
@@ -111,8 +111,8 @@ impl Core {
     }
 
     /// Everything unfinished of a connected session is to be sent again.
-    pub(super) fn rewind(&mut self, inbox: InboxSlot) {
-        let session = self.inboxes.at(inbox);
+    pub(super) fn rewind(&mut self, slot: SessionSlot) {
+        let session = self.sessions.at(slot);
         let incarnation = session.incarnation();
         let Some(stored) = &mut session.stored else { return session.queue.rewind() };
         let range = self.storage.log(stored.log).inbox().machine();
@@ -125,16 +125,16 @@ impl Core {
     pub(super) fn propose_progress(&mut self, out: &mut Outputs) {
         let mut progressed = std::mem::take(&mut self.stored.progressed);
         for incarnation in progressed.drain(..) {
-            if let Some(inbox) = self.inboxes.find(incarnation) {
-                self.propose_progress_of(inbox, out);
+            if let Some(slot) = self.sessions.find(incarnation) {
+                self.propose_progress_of(slot, out);
             }
         }
         self.stored.progressed = progressed;
     }
 
     /// The same for one session.
-    pub(super) fn propose_progress_of(&mut self, inbox: InboxSlot, out: &mut Outputs) {
-        let session = self.inboxes.at(inbox);
+    pub(super) fn propose_progress_of(&mut self, slot: SessionSlot, out: &mut Outputs) {
+        let session = self.sessions.at(slot);
         let incarnation = session.incarnation();
         let Some(stored) = &mut session.stored else { return };
         let Some(progress) = stored.take_progress() else { return };
@@ -154,8 +154,8 @@ impl Core {
         progress: &Progress,
         out: &mut Outputs,
     ) {
-        let Some(inbox) = self.inboxes.find(incarnation) else { return };
-        let session = self.inboxes.at(inbox);
+        let Some(slot) = self.sessions.find(incarnation) else { return };
+        let session = self.sessions.at(slot);
         let id = session.connection();
         let Some(stored) = session.stored.as_mut().filter(|stored| stored.epoch == epoch) else { return };
         stored.on_progress(progress);
@@ -170,8 +170,8 @@ impl Core {
 
     /// How many messages a session has before it, if it is there.
     pub(super) fn queued(&self, incarnation: Incarnation) -> Option<u32> {
-        if let Some(inbox) = self.inboxes.find(incarnation) {
-            return Some(self.queued_at(inbox));
+        if let Some(slot) = self.sessions.find(incarnation) {
+            return Some(self.queued_at(slot));
         }
         let slot = self.log_of_session(incarnation)?;
         let range = self.storage.log(slot).inbox().machine();
@@ -179,8 +179,8 @@ impl Core {
     }
 
     /// The same for one that is connected.
-    pub(super) fn queued_at(&self, inbox: InboxSlot) -> u32 {
-        let session = self.inboxes.get(inbox);
+    pub(super) fn queued_at(&self, slot: SessionSlot) -> u32 {
+        let session = self.sessions.get(slot);
         let Some(stored) = &session.stored else { return session.queue.len() };
         let range = self.storage.log(stored.log).inbox().machine();
         let queued = range.session(session.incarnation()).map_or(0, |session| session.queue.len());
@@ -188,16 +188,16 @@ impl Core {
     }
 
     /// Whether a connected session has something that was not sent on this connection.
-    pub(super) fn has_next(&self, inbox: InboxSlot) -> bool {
-        let session = self.inboxes.get(inbox);
+    pub(super) fn has_next(&self, slot: SessionSlot) -> bool {
+        let session = self.sessions.get(slot);
         let Some(stored) = &session.stored else { return session.queue.has_next() };
         let range = self.storage.log(stored.log).inbox().machine();
         range.session(session.incarnation()).is_some_and(|session| stored.has_next(&session.queue))
     }
 
     /// Bytes of messages that a connected session has before it.
-    pub(super) fn queued_bytes(&self, inbox: InboxSlot) -> u64 {
-        let session = self.inboxes.get(inbox);
+    pub(super) fn queued_bytes(&self, slot: SessionSlot) -> u64 {
+        let session = self.sessions.get(slot);
         let Some(stored) = &session.stored else { return session.queue.bytes() };
         let range = self.storage.log(stored.log).inbox().machine();
         range.session(session.incarnation()).map_or(0, |session| session.queue.bytes())

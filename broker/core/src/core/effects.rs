@@ -10,11 +10,11 @@ use crate::counters::DropReason;
 use crate::delivery::DeliveryOptions;
 use crate::dist::Route;
 use crate::identity::ConnectionId;
-use crate::inbox::{Effect, Ended, InboxSlot, Leftover};
 use crate::input::{Close, Outputs};
 use crate::message::{Message, Publication};
 use crate::notice::{Event, Notice};
 use crate::quota::Total;
+use crate::sessions::{Effect, Ended, Leftover, SessionSlot};
 use crate::sight::{Answer, Refusal, Said};
 use crate::time::Now;
 
@@ -33,7 +33,7 @@ impl Core {
     ) {
         self.set_expiry(now, id, None);
         let Some(connection) = self.connections.get_mut(id) else { return };
-        let (slot, tenant) = (connection.inbox, connection.tenant);
+        let (slot, tenant) = (connection.session, connection.tenant);
         connection.phase = crate::connection::Phase::Closing;
         self.leave_total(tenant, Total::Connections, 1);
         self.keep_asked_for(id, slot, out);
@@ -43,11 +43,11 @@ impl Core {
             self.count_stopped_will(slot);
         }
         let keep_will = keep_will && !stopping;
-        if self.inboxes.get(slot).stored.is_some() {
+        if self.sessions.get(slot).stored.is_some() {
             return self.leave_stored(now, id, slot, keep_will, expiry_seconds, out);
         }
         let mut effects = std::mem::take(&mut self.effects);
-        self.inboxes.detach(slot, keep_will, now.wall, &mut effects);
+        self.sessions.detach(slot, keep_will, now.wall, &mut effects);
         self.settle(now, effects, out);
     }
 
@@ -138,13 +138,13 @@ impl Core {
 
     /// A SUBSCRIBE whose acknowledgement waits when its connection ends leaves the subscription to a session that
     /// lasts, and what that is owed of retained messages: the client may ask only for what is new to it.
-    pub(super) fn keep_asked_for(&mut self, id: ConnectionId, slot: InboxSlot, out: &mut Outputs) {
+    pub(super) fn keep_asked_for(&mut self, id: ConnectionId, slot: SessionSlot, out: &mut Outputs) {
         let Some(connection) = self.connections.get_mut(id) else { return };
         let Some(extras) = &mut connection.extras else { return };
         let requests = std::mem::take(&mut extras.requests);
         let gone = |number| Answer { number, said: Said::Done(Err(Refusal::Gone)) };
         out.answers.extend(requests.iter().filter_map(|request| request.asked).map(gone));
-        let session = self.inboxes.at(slot);
+        let session = self.sessions.at(slot);
         for (filter, options) in requests.into_iter().flat_map(|request| request.retained) {
             session.owed.get_or_insert_default().push(filter, options);
         }

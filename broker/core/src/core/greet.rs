@@ -14,13 +14,13 @@ use crate::bans::{Ban, Target};
 use crate::config::Settings;
 use crate::connection::{Connection, OutboundAliases, Phase};
 use crate::identity::ConnectionId;
-use crate::inbox::{Attach, InboxSlot, Will};
 use crate::input::Outputs;
 use crate::limit::Limit;
 use crate::message::{Message, Publisher, hash_client};
 use crate::notice::Event;
 use crate::placement::inbox_key;
 use crate::quota::Total;
+use crate::sessions::{Attach, SessionSlot, Will};
 use crate::tenant::TenantIndex;
 use crate::time::{Now, Wall};
 
@@ -88,8 +88,8 @@ impl Core {
         if let Some(slot) = self.log_to_ask(&name, client, expiry_seconds) {
             self.propose_attach(now, id, slot, connect, (tenant, client), will, welcome, out);
         } else {
-            let inbox = self.attach_volatile(now, id, (&name, client), will, out);
-            self.settle_in(now, id, inbox, false, &welcome, out);
+            let slot = self.attach_volatile(now, id, (&name, client), will, out);
+            self.settle_in(now, id, slot, false, &welcome, out);
         }
     }
 
@@ -101,13 +101,13 @@ impl Core {
         (tenant, client): (&Arc<str>, &str),
         will: Option<Box<Will>>,
         out: &mut Outputs,
-    ) -> InboxSlot {
+    ) -> SessionSlot {
         let incarnation = self.new_incarnation();
         let mut effects = std::mem::take(&mut self.effects);
         let attach = Attach { tenant, client, connection: id, will, incarnation };
-        let inbox = self.inboxes.attach(attach, now.wall, &mut effects);
+        let slot = self.sessions.attach(attach, now.wall, &mut effects);
         self.settle(now, effects, out);
-        inbox
+        slot
     }
 
     /// The connection has its session: the client is greeted, and gets what waits for it.
@@ -115,17 +115,17 @@ impl Core {
         &mut self,
         now: Now,
         id: ConnectionId,
-        inbox: InboxSlot,
+        slot: SessionSlot,
         session_present: bool,
         welcome: &Welcome,
         out: &mut Outputs,
     ) {
-        let (waits, heard) = (self.has_next(inbox), self.reading_time(now));
+        let (waits, heard) = (self.has_next(slot), self.reading_time(now));
         let connection = self.connections.get_mut(id).expect("is being admitted");
         connection.phase = Phase::Online;
-        connection.inbox = inbox;
+        connection.session = slot;
         connection.recheck = waits;
-        self.inboxes.at(inbox).grant.clone_from(&connection.grant);
+        self.sessions.at(slot).grant.clone_from(&connection.grant);
         let tenant = connection.tenant;
         connection.start_pace(now, self.tenants.get(tenant).wanted.inbound);
         self.wheel.cancel(connection.timer);
@@ -139,7 +139,7 @@ impl Core {
         self.arm_resend(now, id);
         self.set_expiry(now, id, welcome.expires);
         self.enter_total(tenant, Total::Connections, 1);
-        if self.inboxes.get(inbox).stored.is_some() && !session_present {
+        if self.sessions.get(slot).stored.is_some() && !session_present {
             self.enter_total(tenant, Total::PersistentSessions, 1);
         }
         self.counters.clients_greeted += 1;

@@ -21,11 +21,11 @@ use crate::connection::Fields;
 use crate::counters::DropReason;
 use crate::dist::{GroupKey, Member, Target};
 use crate::identity::{ConnectionId, CoreId, Incarnation};
-use crate::inbox::{Entry, InboxSlot, QueueLimits};
 use crate::input::Outputs;
 use crate::message::Publication;
 use crate::peer::{Body, MemberLoad, Refusal, SharedDelivery};
 use crate::ranges::inbox::{Limits, command};
+use crate::sessions::{Entry, QueueLimits, SessionSlot};
 use crate::storage::LogSlot;
 use crate::time::Now;
 
@@ -100,11 +100,11 @@ impl Refusal {
 
 impl Core {
     /// Whether a member that is connected has not so much before it that others are preferred.
-    pub(super) fn takes(&self, inbox: InboxSlot) -> Result<(), Refusal> {
-        let id = self.inboxes.get(inbox).connection();
+    pub(super) fn takes(&self, slot: SessionSlot) -> Result<(), Refusal> {
+        let id = self.sessions.get(slot).connection();
         let connection = self.connections.get(id).ok_or(Refusal::Away)?;
         let settings = connection.settings();
-        let full = self.queued_at(inbox) >= settings.shared_queue_max
+        let full = self.queued_at(slot) >= settings.shared_queue_max
             || connection.send.len() > settings.send_bytes_max as usize / 2;
         if full { Err(Refusal::Full) } else { Ok(()) }
     }
@@ -133,14 +133,14 @@ impl Core {
         out: &mut Outputs,
     ) -> Result<u16, Refusal> {
         self.deliveries_left = self.deliveries_left.saturating_sub(1);
-        let Some(slot) = self.inboxes.find(member.target.session) else {
+        let Some(slot) = self.sessions.find(member.target.session) else {
             return self.offer_away(now, publication, group, member, forced, to, out);
         };
-        if self.access.is_restricted() && !self.inboxes.at(slot).may_receive(&self.access, publication.topic)
+        if self.access.is_restricted() && !self.sessions.at(slot).may_receive(&self.access, publication.topic)
         {
             return Err(Refusal::Forbidden);
         }
-        let session = self.inboxes.get(slot);
+        let session = self.sessions.get(slot);
         let (connection, stored) = (session.connection(), session.stored.as_ref().map(|stored| stored.log));
         // One publisher's messages stay with one member: an ordered group waits for it.
         let waits = forced || group.ordered;
@@ -238,26 +238,26 @@ impl Core {
 
     /// Whether a session that is at home here has a subscription.
     fn subscribes(&self, session: Incarnation, filter: &str) -> bool {
-        let Some(inbox) = self.inboxes.find(session) else {
+        let Some(slot) = self.sessions.find(session) else {
             let log = self.log_of_session(session).map(|slot| self.storage.log(slot));
             let state = log.and_then(|log| log.inbox().machine().session(session));
             return state.is_some_and(|state| state.subscriptions.contains_key(filter));
         };
-        self.subscribes_at(inbox, filter)
+        self.subscribes_at(slot, filter)
     }
 
     /// Whether a member's queue takes a message.
     fn make_room(
         &mut self,
         now: Now,
-        slot: InboxSlot,
+        slot: SessionSlot,
         publication: &Publication<'_>,
         forced: bool,
         ordered: bool,
     ) -> Result<(), Refusal> {
         let tenant = self.tenants.index(publication.tenant, &self.config);
         let limits = queue_limits(&self.tenants.get(tenant).settings);
-        let queue = &mut self.inboxes.at(slot).queue;
+        let queue = &mut self.sessions.at(slot).queue;
         let mut has_room = queue.has_room(publication.bytes(), &limits);
         if !has_room {
             let expired = queue.purge_expired(now.wall);
@@ -329,12 +329,12 @@ impl Core {
         }
         let Some(connection) = self.connections.get(id) else { return };
         let settings = connection.settings();
-        let session = self.inboxes.get(connection.inbox);
+        let session = self.sessions.get(connection.session);
         let member = session.incarnation();
         if members.watched.contains_key(&member) && members.changed.last() != Some(&member) {
             members.changed.push(member);
         }
-        let relieved = self.queued_at(connection.inbox) <= settings.shared_queue_max / 2
+        let relieved = self.queued_at(connection.session) <= settings.shared_queue_max / 2
             && connection.send.len() <= settings.send_bytes_max as usize / 4;
         if relieved {
             for core in self.shared.members.told.remove(&member).into_iter().flatten() {

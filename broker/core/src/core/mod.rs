@@ -54,9 +54,9 @@ use crate::connection::{BufferPool, Connection, Connections, Frames};
 use crate::counters::{Counters, DropReason};
 use crate::dist::{MatchCache, Routes};
 use crate::identity::{ConnectionId, CoreId, Incarnation};
-use crate::inbox::{Effect, Ended, Inboxes};
 use crate::input::{Input, Outputs};
 use crate::random::{Random, mix};
+use crate::sessions::{Effect, Ended, Sessions};
 use crate::storage::{Storage, StoredLog};
 use crate::tenant::{TenantIndex, Tenants};
 use crate::time::{Mono, Now};
@@ -104,7 +104,7 @@ pub struct Core {
     // The ranges hosted here.
     routes: Routes,
     route_changes: RouteChanges,
-    inboxes: Inboxes,
+    sessions: Sessions,
     retain_changes: RetainChanges,
     retain_order: RetainOrder,
 
@@ -196,7 +196,7 @@ impl Core {
             route_waits: RouteWaits::default(),
             routes: Routes::new(random.next()),
             route_changes: RouteChanges::default(),
-            inboxes: Inboxes::new(random.next()),
+            sessions: Sessions::new(random.next()),
             retain_changes: RetainChanges::new(storage.slots().count()),
             retain_order: RetainOrder::new(id, config.cores, config.logs()),
             storage,
@@ -365,7 +365,7 @@ impl Core {
     pub fn usage(&self) -> Usage {
         Usage {
             connections: self.connections.len(),
-            sessions: self.inboxes.volatile() + self.storage.sessions(),
+            sessions: self.sessions.volatile() + self.storage.sessions(),
             cached_topics: self.cache.len(),
             timers: self.wheel.len(),
             watched_members: self.shared.loads.len(),

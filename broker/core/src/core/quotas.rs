@@ -185,7 +185,7 @@ impl Core {
         self.arm_measuring(now);
         let name = &self.tenants.get(tenant).name;
         let former = self.session_of(name, client);
-        let online = former.as_ref().is_some_and(|session| session.inbox.is_some());
+        let online = former.as_ref().is_some_and(|session| session.here.is_some());
         let resumed = former.is_some_and(|session| session.stored.is_some() && !clean_start);
         if !online {
             self.has_room(tenant, Total::Connections, 1).map_err(denied)?;
@@ -210,9 +210,9 @@ impl Core {
     ) -> Result<(), Denied> {
         let denied = |limit| Denied::by(limit, ReasonCode::QUOTA_EXCEEDED);
         let connection = self.connections.get(id).expect("is being processed");
-        let (tenant, session) = (connection.tenant, self.inboxes.get(connection.inbox));
+        let (tenant, session) = (connection.tenant, self.sessions.get(connection.session));
         let (durable, is_shared) = (session.stored.is_some(), parsed.share.is_some());
-        let new = !self.subscribes_at(connection.inbox, filter.filter);
+        let new = !self.subscribes_at(connection.session, filter.filter);
         if new {
             self.has_room(tenant, kind(is_shared, durable), 1).map_err(denied)?;
         }
@@ -238,7 +238,7 @@ impl Core {
     pub(super) fn check_unsubscribe(&mut self, now: Now, id: ConnectionId) -> Result<(), Limit> {
         let connection = self.connections.get(id).expect("is being processed");
         let (tenant, version) = (connection.tenant, connection.version);
-        let durable = self.inboxes.get(connection.inbox).stored.is_some();
+        let durable = self.sessions.get(connection.session).stored.is_some();
         let rate = if durable { Rate::PersistentUnsubscribes } else { Rate::TransientUnsubscribes };
         match self.try_pay(now, tenant, rate, 1) {
             Err(limit) if version == Version::V5 => {

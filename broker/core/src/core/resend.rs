@@ -27,8 +27,8 @@ impl Core {
         let (seconds, times_max) =
             (connection.settings().resend_seconds, connection.settings().resend_times_max);
         let quiet = now.monotonic.since(connection.last_progress) >= Duration::from_secs(u64::from(seconds));
-        let slot = connection.inbox;
-        let session = self.inboxes.get(slot);
+        let slot = connection.session;
+        let session = self.sessions.get(slot);
         let waits = match &session.stored {
             Some(stored) => stored.is_in_flight(),
             None => session.queue.is_in_flight(),

@@ -185,7 +185,7 @@ impl Core {
                 }
                 UnderWay::Due(incarnation, at) => {
                     // Unless its client is here already.
-                    if self.inboxes.find(incarnation).is_none() {
+                    if self.sessions.find(incarnation).is_none() {
                         self.arm_session(now, incarnation, at);
                     }
                 }

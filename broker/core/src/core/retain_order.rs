@@ -4,7 +4,7 @@
 //! two are not ordered with each other, and a change counts when it is durable: a core may see the message before the
 //! range makes the change, and what it asks the range for then would show the state before. So each core counts what it sends to each range, says the count with
 //! the live message, and a range holds a request back until it has seen all that the asker knows of. (What passes a
-//! page on its way from the range is for [`crate::inbox::Owed`].)
+//! page on its way from the range is for [`crate::sessions::Owed`].)
 
 use std::num::NonZeroU64;
 

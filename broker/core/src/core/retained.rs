@@ -12,12 +12,12 @@ use crate::connection::Fields;
 use crate::counters::DropReason;
 use crate::delivery::DeliveryOptions;
 use crate::identity::{ConnectionId, CoreId};
-use crate::inbox::{Ask, Entry, InboxSlot, Step};
 use crate::input::Outputs;
 use crate::limit::Limit;
 use crate::message::{Message, Publication};
 use crate::peer::{Body, Reply, RetainedAsk, RetainedRequest};
 use crate::ranges::retain::Page;
+use crate::sessions::{Ask, Entry, SessionSlot, Step};
 use crate::storage::Storage;
 use crate::time::Now;
 
@@ -55,21 +55,21 @@ impl Core {
         for request in connection.extras.iter_mut().flat_map(|extras| &mut extras.requests) {
             request.retained.retain(|(other, _)| **other != *filter);
         }
-        let slot = connection.inbox;
-        if let Some(owed) = &mut self.inboxes.at(slot).owed {
+        let slot = connection.session;
+        if let Some(owed) = &mut self.sessions.at(slot).owed {
             owed.give_up(filter);
             self.start_retained(slot);
         }
     }
 
     /// The filter at hand may be another one than before: its first pages are asked for.
-    pub(super) fn start_retained(&mut self, slot: InboxSlot) {
-        let owed = &mut self.inboxes.at(slot).owed;
+    pub(super) fn start_retained(&mut self, slot: SessionSlot) {
+        let owed = &mut self.sessions.at(slot).owed;
         owed.take_if(|owed| owed.len() == 0);
         if owed.as_ref().is_some_and(|owed| !owed.is_begun()) {
             self.begin_retained(slot);
             // Nothing is handed over here, so the bound does not matter.
-            let step = self.inboxes.at(slot).owed.as_mut().map(|owed| owed.next(u32::MAX));
+            let step = self.sessions.at(slot).owed.as_mut().map(|owed| owed.next(u32::MAX));
             if let Some(Step::Ask(asks)) = step {
                 self.ask_for_retained(slot, asks);
             }
@@ -92,8 +92,8 @@ impl Core {
         page: Page,
         out: &mut Outputs,
     ) {
-        let Some(slot) = self.inboxes.find(request.session) else { return };
-        let session = self.inboxes.at(slot);
+        let Some(slot) = self.sessions.find(request.session) else { return };
+        let session = self.sessions.at(slot);
         let waited_for = session.owed.as_mut().is_some_and(|owed| owed.on_page(request.number, log, page));
         if waited_for {
             let id = session.connection();
@@ -102,8 +102,8 @@ impl Core {
     }
 
     /// A live message that changes what is retained was given to a session: to its queue, or only sent.
-    pub(super) fn overtake_retained(&mut self, slot: InboxSlot, topic: &str, queued: bool) {
-        if let Some(owed) = &mut self.inboxes.at(slot).owed {
+    pub(super) fn overtake_retained(&mut self, slot: SessionSlot, topic: &str, queued: bool) {
+        if let Some(owed) = &mut self.sessions.at(slot).owed {
             owed.overtake(topic, queued);
         }
     }
@@ -113,7 +113,7 @@ impl Core {
         while let Some(slot) = self.wants_retained(id) {
             let Some(connection) = self.connections.get(id) else { return };
             let matches_max = connection.settings().retained_matches_max;
-            let Some(owed) = &mut self.inboxes.at(slot).owed else { return };
+            let Some(owed) = &mut self.sessions.at(slot).owed else { return };
             match owed.next(matches_max) {
                 Step::Beyond => self.counters.limit(Limit::RetainedMatches),
                 Step::Begin => self.begin_retained(slot),
@@ -123,7 +123,7 @@ impl Core {
                     return;
                 }
                 Step::Done => {
-                    self.inboxes.at(slot).owed = None;
+                    self.sessions.at(slot).owed = None;
                     return;
                 }
             }
@@ -132,24 +132,25 @@ impl Core {
 
     /// The session of a connection that is owed retained messages and has room. None waits in a queue: what is
     /// published meanwhile with a lower QoS would pass it there.
-    fn wants_retained(&self, id: ConnectionId) -> Option<InboxSlot> {
+    fn wants_retained(&self, id: ConnectionId) -> Option<SessionSlot> {
         let connection = self.connections.get(id).filter(|connection| connection.is_online())?;
-        let session = self.inboxes.get(connection.inbox);
+        let session = self.sessions.get(connection.session);
         let owed = session.owed.as_ref()?;
         let settings = &self.tenants.get(connection.tenant).settings;
-        let queued = self.queued_at(connection.inbox);
+        let queued = self.queued_at(connection.session);
         let next_bytes = owed.peek().map_or(0, |(message, _)| message.bytes());
         let window = u32::from(connection.outbound_inflight_max).min(settings.queue_messages_max);
         let room = connection.send.len() <= UNSENT_BYTES_MAX.min(settings.send_bytes_max as usize)
-            && !self.has_next(connection.inbox)
+            && !self.has_next(connection.session)
             && queued < window
-            && (queued == 0 || self.queued_bytes(connection.inbox) + next_bytes <= settings.queue_bytes_max);
-        room.then_some(connection.inbox)
+            && (queued == 0
+                || self.queued_bytes(connection.session) + next_bytes <= settings.queue_bytes_max);
+        room.then_some(connection.session)
     }
 
     /// Begins with the filter at hand: any range may keep what a wildcard matches.
-    fn begin_retained(&mut self, slot: InboxSlot) {
-        let session = self.inboxes.at(slot);
+    fn begin_retained(&mut self, slot: SessionSlot) {
+        let session = self.sessions.at(slot);
         let tenant = Arc::clone(session.tenant());
         let Some(owed) = &mut session.owed else { return };
         let Some(filter) = owed.filter() else { return };
@@ -161,11 +162,11 @@ impl Core {
         }
     }
 
-    fn ask_for_retained(&mut self, slot: InboxSlot, asks: Vec<Ask>) {
+    fn ask_for_retained(&mut self, slot: SessionSlot, asks: Vec<Ask>) {
         if asks.is_empty() {
             return;
         }
-        let session = self.inboxes.at(slot);
+        let session = self.sessions.at(slot);
         let (tenant, incarnation) = (Arc::clone(session.tenant()), session.incarnation());
         let Some(owed) = &mut session.owed else { return };
         let Some(number) = owed.number(self.next_retained_request) else { return };
@@ -209,8 +210,8 @@ impl Core {
             self.tenants.lose(&mut self.counters, connection.tenant, DropReason::Expired, 1);
             return;
         }
-        let inbox = connection.inbox;
-        if !self.admit_delivery(inbox, &message.topic) {
+        let slot = connection.session;
+        if !self.admit_delivery(slot, &message.topic) {
             return;
         }
         if self.tenants.wanted().retained {
@@ -224,7 +225,7 @@ impl Core {
             let fields = Fields { packet_id: None, dup: false, qos, retain: true, subscription_id };
             self.send_unqueued(now, Some(id), &Publication::from(message), fields, out);
         } else {
-            self.queue_copy(now, id, inbox, message, options, out);
+            self.queue_copy(now, id, slot, message, options, out);
         }
         self.slow_publisher(now, None, None); // whoever retained it has long gone on
     }
@@ -234,17 +235,17 @@ impl Core {
         &mut self,
         now: Now,
         id: ConnectionId,
-        inbox: InboxSlot,
+        slot: SessionSlot,
         message: &Arc<Message>,
         options: DeliveryOptions,
         out: &mut Outputs,
     ) {
-        if self.inboxes.get(inbox).stored.is_some() {
-            return self.append_copy(inbox, &Publication::from(message), options, out);
+        if self.sessions.get(slot).stored.is_some() {
+            return self.append_copy(slot, &Publication::from(message), options, out);
         }
         let qos = message.qos.min(options.qos());
         let entry = Entry::new(Arc::clone(message), qos, true, options.subscription_id());
-        self.enqueue(now, inbox, entry);
+        self.enqueue(now, slot, entry);
         self.pump(now, id, out);
     }
 }

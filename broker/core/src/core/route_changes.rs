@@ -270,9 +270,9 @@ impl Core {
             return;
         };
         // The session has it still, unless it has given it up or ended meanwhile.
-        if let Some(slot) = self.inboxes.find(member.target.session) {
+        if let Some(slot) = self.sessions.find(member.target.session) {
             let filter = key.subscription();
-            if self.inboxes.unsubscribe(slot, &filter) {
+            if self.sessions.unsubscribe(slot, &filter) {
                 let tenant = self.tenants.index(&waiting.tenant, &self.config);
                 self.leave_total(tenant, Total::SharedSubscriptions, 1);
             }

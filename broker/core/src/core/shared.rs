@@ -160,7 +160,7 @@ impl Core {
                 return !attempt.tried.contains(&session);
             }
             if member.target.core == self.id {
-                self.inboxes.find(session).is_some_and(|slot| self.takes(slot).is_ok())
+                self.sessions.find(session).is_some_and(|slot| self.takes(slot).is_ok())
             } else {
                 !busy.contains(&session)
             }

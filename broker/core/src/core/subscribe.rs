@@ -163,12 +163,11 @@ impl Core {
         if !connection.grant.as_ref().is_some_and(|grant| grant.may_subscribe(parsed.filter)) {
             return Err(ReasonCode::NOT_AUTHORIZED.into());
         }
-        let inbox = connection.inbox;
+        let slot = connection.session;
         let max = settings.subscriptions_max as usize;
         // A client that takes none of its retained messages may ask for them as often as it may subscribe.
-        let streams = self.inboxes.get(inbox).owed.as_ref().map_or(0, |owed| owed.len());
-        if streams >= max || self.subscriptions_at(inbox) >= max && !self.subscribes_at(inbox, filter.filter)
-        {
+        let streams = self.sessions.get(slot).owed.as_ref().map_or(0, |owed| owed.len());
+        if streams >= max || self.subscriptions_at(slot) >= max && !self.subscribes_at(slot, filter.filter) {
             return Err(Denied::by(Limit::Subscriptions, ReasonCode::QUOTA_EXCEEDED));
         }
         Ok(parsed)
@@ -185,7 +184,7 @@ impl Core {
         changes: &mut StoredChanges,
     ) -> ReasonCode {
         let connection = self.connections.get(wait.connection).expect("is being processed");
-        let (tenant, slot) = (connection.tenant, connection.inbox);
+        let (tenant, slot) = (connection.tenant, connection.session);
         let (retain, qos_max) = (connection.settings().retain, connection.settings().qos_max);
         let name = Arc::clone(&self.tenants.get(tenant).name);
         let granted = filter.options.qos.min(qos_max);
@@ -196,9 +195,9 @@ impl Core {
         if self.change_stored((wait, number), slot, filter.filter, Some(delivery), changes) {
             request.waiting += 1;
         } else {
-            self.inboxes.subscribe(slot, filter.filter, delivery);
+            self.sessions.subscribe(slot, filter.filter, delivery);
         }
-        let session = self.inboxes.get(slot);
+        let session = self.sessions.get(slot);
         let (target, volatile) = (self.target(session.incarnation(), delivery), session.stored.is_none());
         if new {
             self.enter_total(tenant, kind(parsed.share.is_some(), !volatile), 1);
@@ -234,7 +233,7 @@ impl Core {
         out: &mut Outputs,
     ) -> ReasonCode {
         let connection = self.connections.get(wait.connection).expect("is being processed");
-        let (tenant, slot) = (connection.tenant, connection.inbox);
+        let (tenant, slot) = (connection.tenant, connection.session);
         // One that is not there any more may have routes that are still going: the answer waits for them, for after
         // it nothing may be sent by them [MQTT-3.10.4-2].
         let there = self.subscribes_at(slot, filter);
@@ -243,7 +242,7 @@ impl Core {
             self.give_up_retained(wait.connection, parsed.filter);
         }
         if there {
-            let durable = self.inboxes.get(slot).stored.is_some();
+            let durable = self.sessions.get(slot).stored.is_some();
             self.leave_total(tenant, kind(parsed.share.is_some(), durable), 1);
         }
         if there && self.change_stored((wait, 0), slot, filter, None, changes) {
@@ -251,8 +250,8 @@ impl Core {
             return reason;
         }
         let name = Arc::clone(&self.tenants.get(tenant).name);
-        self.inboxes.unsubscribe(slot, filter);
-        let session = self.inboxes.get(slot);
+        self.sessions.unsubscribe(slot, filter);
+        let session = self.sessions.get(slot);
         let target = self.target(session.incarnation(), DeliveryOptions::default());
         let route = match parsed.share {
             _ if session.stored.is_some() => {
@@ -381,9 +380,9 @@ impl Core {
                 self.notice(id, event, out);
             }
         }
-        let Some(slot) = self.connections.get(id).map(|connection| connection.inbox) else { return };
+        let Some(slot) = self.connections.get(id).map(|connection| connection.session) else { return };
         if !request.retained.is_empty() {
-            let owed = self.inboxes.at(slot).owed.get_or_insert_default();
+            let owed = self.sessions.at(slot).owed.get_or_insert_default();
             for (filter, options) in request.retained {
                 owed.push(filter, options);
             }

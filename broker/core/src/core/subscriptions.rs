@@ -5,9 +5,9 @@ use super::Core;
 use super::stored::Awaited;
 use crate::delivery::DeliveryOptions;
 use crate::identity::{ConnectionId, Incarnation};
-use crate::inbox::InboxSlot;
 use crate::input::Outputs;
 use crate::ranges::inbox::command;
+use crate::sessions::SessionSlot;
 use crate::storage::UPKEEP;
 use crate::tenant::SubscribeWait;
 
@@ -16,16 +16,16 @@ pub(super) type StoredChanges = Vec<(Box<str>, Option<DeliveryOptions>)>;
 
 impl Core {
     /// Whether a connected session has a subscription, or will have when what is proposed is applied.
-    pub(super) fn subscribes_at(&self, inbox: InboxSlot, filter: &str) -> bool {
-        let session = self.inboxes.get(inbox);
+    pub(super) fn subscribes_at(&self, slot: SessionSlot, filter: &str) -> bool {
+        let session = self.sessions.get(slot);
         let Some(stored) = &session.stored else { return session.subscriptions.contains_key(filter) };
         let range = self.storage.log(stored.log).inbox().machine();
         range.session(session.incarnation()).is_some_and(|state| stored.subscribes(state, filter))
     }
 
     /// How many it has or will have.
-    pub(super) fn subscriptions_at(&self, inbox: InboxSlot) -> usize {
-        let session = self.inboxes.get(inbox);
+    pub(super) fn subscriptions_at(&self, slot: SessionSlot) -> usize {
+        let session = self.sessions.get(slot);
         let Some(stored) = &session.stored else { return session.subscriptions.len() };
         let range = self.storage.log(stored.log).inbox().machine();
         range.session(session.incarnation()).map_or(0, |state| stored.subscriptions(state))
@@ -36,12 +36,12 @@ impl Core {
     pub(super) fn change_stored(
         &mut self,
         wait: (SubscribeWait, u16),
-        inbox: InboxSlot,
+        slot: SessionSlot,
         filter: &str,
         options: Option<DeliveryOptions>,
         changes: &mut StoredChanges,
     ) -> bool {
-        let session = self.inboxes.at(inbox);
+        let session = self.sessions.at(slot);
         let incarnation = session.incarnation();
         let Some(stored) = &mut session.stored else { return false };
         stored.change(filter, options);
@@ -62,7 +62,7 @@ impl Core {
             return 0;
         }
         let Some(connection) = self.connections.get(id) else { return 0 };
-        let session = self.inboxes.get(connection.inbox);
+        let session = self.sessions.get(connection.session);
         let session_name = session.incarnation();
         let Some(stored) = &session.stored else { return 0 };
         let (slot, epoch, incarnation) = (stored.log, stored.epoch, session_name.0);
@@ -90,8 +90,8 @@ impl Core {
 
     /// The range has made the changes of a packet.
     pub(super) fn on_subscriptions_changed(&mut self, session: Incarnation, filters: &[Box<str>]) {
-        let Some(inbox) = self.inboxes.find(session) else { return };
-        let Some(stored) = &mut self.inboxes.at(inbox).stored else { return };
+        let Some(slot) = self.sessions.find(session) else { return };
+        let Some(stored) = &mut self.sessions.at(slot).stored else { return };
         filters.iter().for_each(|filter| stored.on_changed(filter));
     }
 }

@@ -86,7 +86,7 @@ impl Core {
         let connection = self.connections.get(id).filter(|connection| connection.is_online())?;
         let tenant = &self.tenants.get(connection.tenant).name;
         let user = connection.grant.as_ref().map_or("", |grant| grant.user());
-        let client = self.inboxes.get(connection.inbox).client();
+        let client = self.sessions.get(connection.session).client();
         let banned = self.bans.has_client(now.wall, tenant, client, user)
             || connection.peer().is_some_and(|peer| self.bans.has_address(now.wall, peer.ip()));
         if banned {

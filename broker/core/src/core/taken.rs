@@ -7,10 +7,10 @@ use super::Core;
 use super::stored::{Again, Awaited};
 use crate::connection::Completion;
 use crate::identity::{ConnectionId, Incarnation};
-use crate::inbox::TakenHere;
 use crate::input::Outputs;
 use crate::peer::Reply;
 use crate::ranges::inbox::command::{self, Origin};
+use crate::sessions::TakenHere;
 use crate::storage::{LogSlot, UPKEEP};
 
 /// A QoS 2 message on its way whose connection is gone.
@@ -41,13 +41,13 @@ pub(super) enum Taken {
 impl Core {
     /// A QoS 2 message comes from a client.
     pub(super) fn take(&mut self, id: ConnectionId, packet_id: PacketId) -> Taken {
-        let Some(inbox) = self.connections.get(id).map(|connection| connection.inbox) else {
+        let Some(slot) = self.connections.get(id).map(|connection| connection.session) else {
             return Taken::Known;
         };
-        let session = self.inboxes.at(inbox);
+        let session = self.sessions.at(slot);
         let incarnation = session.incarnation();
         let Some(stored) = &mut session.stored else {
-            return if self.inboxes.take(inbox, packet_id) { Taken::New(None) } else { Taken::Known };
+            return if self.sessions.take(slot, packet_id) { Taken::New(None) } else { Taken::Known };
         };
         let taken = stored.take(packet_id);
         if !taken.known {
@@ -145,7 +145,7 @@ impl Core {
         out: &mut Outputs,
     ) -> u16 {
         let Some(connection) = self.connections.get(id) else { return 0 };
-        let session = self.inboxes.get(connection.inbox);
+        let session = self.sessions.get(connection.session);
         let incarnation = session.incarnation().0;
         let Some(stored) = &session.stored else { return 0 };
         let (slot, epoch) = (stored.log, stored.epoch);
@@ -157,7 +157,7 @@ impl Core {
     /// Which publish of its session a QoS 2 message is, for those who have to tell a repeat.
     pub(super) fn origin(&self, id: ConnectionId, taken: TakenHere) -> Option<Origin> {
         let connection = self.connections.get(id)?;
-        let session = self.inboxes.get(connection.inbox);
+        let session = self.sessions.get(connection.session);
         let attempt = session.stored.as_ref()?.epoch;
         let incarnation = session.incarnation().0;
         Some(Origin { incarnation, generation: taken.generation, oldest: taken.oldest, attempt })
@@ -176,9 +176,9 @@ impl Core {
 
     /// An identifier is free again, without the client's word: its message was refused.
     pub(super) fn release_taken(&mut self, id: ConnectionId, packet_id: PacketId, out: &mut Outputs) {
-        let Some(inbox) = self.connections.get(id).map(|connection| connection.inbox) else { return };
-        if self.inboxes.get(inbox).stored.is_none() {
-            self.inboxes.release(inbox, packet_id);
+        let Some(slot) = self.connections.get(id).map(|connection| connection.session) else { return };
+        if self.sessions.get(slot).stored.is_none() {
+            self.sessions.release(slot, packet_id);
         } else {
             self.propose_release(id, packet_id, None, out);
         }
@@ -192,7 +192,7 @@ impl Core {
         out: &mut Outputs,
     ) -> bool {
         let Some(connection) = self.connections.get(id) else { return false };
-        let session = self.inboxes.at(connection.inbox);
+        let session = self.sessions.at(connection.session);
         let incarnation = session.incarnation();
         let Some(stored) = &mut session.stored else { return false };
         if !stored.release(packet_id) {
@@ -210,8 +210,8 @@ impl Core {
     /// The parts of these publishes were not all answered for in time: they may come again.
     pub(super) fn release_unanswered(&mut self, id: ConnectionId) {
         let Some(connection) = self.connections.get(id) else { return };
-        let inbox = connection.inbox;
-        let session = self.inboxes.get(inbox);
+        let slot = connection.session;
+        let session = self.sessions.get(slot);
         if session.stored.is_some() {
             // They are routed again, and the logs that have them can tell.
             let unrouted = self.stored.unrouted.entry(session.incarnation()).or_default();
@@ -221,7 +221,7 @@ impl Core {
         }
         for completion in connection.window.completions() {
             if let Completion::PubRec(packet_id) = completion {
-                self.inboxes.release(inbox, packet_id);
+                self.sessions.release(slot, packet_id);
             }
         }
     }

@@ -61,8 +61,8 @@ impl Core {
         match effect {
             Effect::Held(..) | Effect::Released(_) => unreachable!("the range has taken it"),
             Effect::Queued { incarnation, epoch, .. } => {
-                let Some(inbox) = self.inboxes.find(incarnation) else { return };
-                let session = self.inboxes.get(inbox);
+                let Some(slot) = self.sessions.find(incarnation) else { return };
+                let session = self.sessions.get(slot);
                 let connection = session.connection();
                 if session.stored.as_ref().is_some_and(|stored| stored.epoch == epoch) {
                     self.pump(now, connection, out);
@@ -255,8 +255,8 @@ impl Core {
         if let Some((wait, number)) = self.stored.route_waits.get(&key).and_then(VecDeque::front).copied() {
             self.set_reason(wait, number, ReasonCode::QUOTA_EXCEEDED);
         }
-        if let Some(inbox) = self.inboxes.find(*session)
-            && let Some(stored) = &mut self.inboxes.at(inbox).stored
+        if let Some(slot) = self.sessions.find(*session)
+            && let Some(stored) = &mut self.sessions.at(slot).stored
         {
             stored.change(spelled, None);
             let (slot, epoch, incarnation) = (stored.log, stored.epoch, session.0);

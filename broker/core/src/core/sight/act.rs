@@ -9,11 +9,11 @@ use super::super::greet::topic_limit;
 use super::super::subscriptions::StoredChanges;
 use crate::connection::Connection;
 use crate::identity::ConnectionId;
-use crate::inbox::InboxSlot;
 use crate::input::Outputs;
 use crate::limit::Limit;
 use crate::message::{Message, Publication, Publisher};
 use crate::ranges::retain::Position;
+use crate::sessions::SessionSlot;
 use crate::sight::{Disconnect, Farewell, Progress, Publish, Refusal, Subscribe, Unsubscribe};
 use crate::tenant::SubscribeWait;
 use crate::time::Now;
@@ -70,9 +70,9 @@ impl Core {
     }
 
     /// A client's session and its connection.
-    fn client_online(&self, tenant: &str, client: &str) -> Result<(InboxSlot, ConnectionId), Refusal> {
+    fn client_online(&self, tenant: &str, client: &str) -> Result<(SessionSlot, ConnectionId), Refusal> {
         let connection = self.session_of(tenant, client).ok_or(Refusal::NoSession)?.connection();
-        let slot = self.inboxes.find_client(tenant, client).ok_or(Refusal::Away)?;
+        let slot = self.sessions.find_client(tenant, client).ok_or(Refusal::Away)?;
         let online = |id: &ConnectionId| self.connections.get(*id).is_some_and(Connection::is_online);
         Ok((slot, connection.filter(online).ok_or(Refusal::Away)?))
     }

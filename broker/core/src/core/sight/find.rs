@@ -7,9 +7,9 @@ use super::super::Core;
 use super::super::deliver::queue_limits;
 use super::SESSIONS_LOOKS_MAX;
 use super::view::View;
-use crate::inbox::Inbox;
 use crate::message::Message;
 use crate::ranges::retain::Position;
+use crate::sessions;
 use crate::sight::{
     Away, FindSessions, FindSubscriptions, Online, Page, Place, RetainedMessage, Session, SessionDetails,
     Subscription, WillSummary,
@@ -23,7 +23,7 @@ impl Core {
         let mut items = Vec::new();
         for session in &sessions {
             let found = tenant.as_ref().is_none_or(|tenant| **session.tenant == **tenant)
-                && online.is_none_or(|online| session.inbox.is_some() == online)
+                && online.is_none_or(|online| session.here.is_some() == online)
                 && client_contains.as_ref().is_none_or(|part| session.client.contains(&**part))
                 && user.as_ref().is_none_or(|user| self.user_of(session) == &**user);
             if !found {
@@ -66,13 +66,13 @@ impl Core {
         let index = self.tenants.index(&name, &self.config);
         let limits = queue_limits(&self.tenants.get(index).settings);
         let session = self.session_of(tenant, client)?;
-        let owed = session.inbox.is_some_and(|inbox| inbox.owed.is_some());
-        let (unreleased, away_owed) = match (session.stored, session.inbox) {
+        let owed = session.here.is_some_and(|here| here.owed.is_some());
+        let (unreleased, away_owed) = match (session.stored, session.here) {
             (Some((_, stored)), _) => {
                 let away = self.stored.away.get(&stored.incarnation);
                 (stored.taken.len(), away.is_some_and(|away| away.owed.is_some()))
             }
-            (None, Some(inbox)) => (inbox.unreleased(), false),
+            (None, Some(here)) => (here.unreleased(), false),
             (None, None) => (0, false),
         };
         Some(Box::new(SessionDetails {
@@ -89,8 +89,8 @@ impl Core {
     fn will_of(&self, session: &View<'_>) -> Option<WillSummary> {
         let Some((slot, stored)) = session.stored else {
             return session
-                .inbox
-                .and_then(Inbox::will)
+                .here
+                .and_then(sessions::Session::will)
                 .map(|will| summary(&will.message, will.delay_seconds));
         };
         let will = stored.will.as_ref()?;

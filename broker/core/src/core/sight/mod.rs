@@ -84,7 +84,7 @@ impl Core {
         let mut by_tenant: BTreeMap<&str, Census> = BTreeMap::new();
         let (sessions, next) = self.sessions_from(from);
         for session in &sessions {
-            let online = u64::from(session.inbox.is_some());
+            let online = u64::from(session.here.is_some());
             let (messages, queued_bytes) = session.queued();
             by_tenant.entry(session.tenant).or_default().add(Census {
                 online,

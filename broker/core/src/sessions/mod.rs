@@ -1,4 +1,4 @@
-//! inbox: the sessions of the clients that are connected to this core.
+//! sessions: those of the clients that are connected to this core.
 //!
 //! A deterministic state machine: every method that changes something is one command of plain data, with
 //! the proposer's wall time where time matters; what follows from it for others is appended as
@@ -24,7 +24,7 @@ use std::sync::Arc;
 
 pub use owed::{Ask, Owed, Step};
 pub use queue::{Acknowledged, Delivery, Entry, Leftover, Next, Pushed, Queue, QueueLimits, packet_id_at};
-pub use session::{Inbox, Will};
+pub use session::{Session, Will};
 pub use stored::{NextStored, Progress, Received, Stored, TakenHere};
 
 use crate::access::Grant;
@@ -35,9 +35,9 @@ use crate::time::Wall;
 
 /// Where a session stands in its core's table; reused after the session's end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct InboxSlot(pub u32);
+pub struct SessionSlot(pub u32);
 
-impl InboxSlot {
+impl SessionSlot {
     fn index(self) -> usize {
         self.0 as usize
     }
@@ -94,9 +94,9 @@ pub struct Ended {
 }
 
 /// All sessions of clients that are connected to this core.
-pub struct Inboxes {
+pub struct Sessions {
     /// Boxed, so that the table never moves them and a free slot costs little.
-    sessions: Slab<Box<Inbox>>,
+    sessions: Slab<Box<Session>>,
     /// Slots by tenant and client id.
     by_client: HashTable<u32>,
     by_incarnation: HashMap<Incarnation, u32, foldhash::fast::FixedState>,
@@ -105,11 +105,11 @@ pub struct Inboxes {
     hasher: foldhash::fast::FixedState,
 }
 
-impl Inboxes {
+impl Sessions {
     /// No sessions yet.
-    pub fn new(seed: u64) -> Inboxes {
+    pub fn new(seed: u64) -> Sessions {
         let hasher = foldhash::fast::FixedState::with_seed(seed);
-        Inboxes {
+        Sessions {
             sessions: Slab::new(),
             by_client: HashTable::new(),
             by_incarnation: HashMap::with_hasher(hasher.clone()),
@@ -125,32 +125,36 @@ impl Inboxes {
 
     /// Some of the sessions, from a place in the table on, each with its place; and where to go on, if that is not the
     /// end. So many places are looked at.
-    pub fn page(&self, from: u32, looks: u32) -> (impl Iterator<Item = (InboxSlot, &Inbox)>, Option<u32>) {
+    pub fn page(
+        &self,
+        from: u32,
+        looks: u32,
+    ) -> (impl Iterator<Item = (SessionSlot, &Session)>, Option<u32>) {
         let end = from.saturating_add(looks);
-        let at = |slot| Some((InboxSlot(slot), &**self.sessions.get(slot as usize)?));
+        let at = |slot| Some((SessionSlot(slot), &**self.sessions.get(slot as usize)?));
         ((from..end).filter_map(at), ((end as usize) < self.sessions.capacity()).then_some(end))
     }
 
     /// The session at a place that its connection holds.
-    pub fn at(&mut self, slot: InboxSlot) -> &mut Inbox {
+    pub fn at(&mut self, slot: SessionSlot) -> &mut Session {
         &mut self.sessions[slot.index()]
     }
 
     /// The same, to look at.
-    pub fn get(&self, slot: InboxSlot) -> &Inbox {
+    pub fn get(&self, slot: SessionSlot) -> &Session {
         &self.sessions[slot.index()]
     }
 
     /// Where a session is, if it still is.
-    pub fn find(&self, incarnation: Incarnation) -> Option<InboxSlot> {
-        self.by_incarnation.get(&incarnation).map(|slot| InboxSlot(*slot))
+    pub fn find(&self, incarnation: Incarnation) -> Option<SessionSlot> {
+        self.by_incarnation.get(&incarnation).map(|slot| SessionSlot(*slot))
     }
 
     /// A client without a persistent session connects; one that it had before ends, and its connection with it.
-    pub fn attach(&mut self, attach: Attach<'_>, now: Wall, effects: &mut Vec<Effect>) -> InboxSlot {
+    pub fn attach(&mut self, attach: Attach<'_>, now: Wall, effects: &mut Vec<Effect>) -> SessionSlot {
         self.end_former(attach.tenant, attach.client, now, effects);
         let Attach { tenant, client, connection, will, incarnation } = attach;
-        let mut session = Inbox::new(Arc::clone(tenant), client, incarnation, connection);
+        let mut session = Session::new(Arc::clone(tenant), client, incarnation, connection);
         session.enter(0, will);
         self.insert(session)
     }
@@ -162,8 +166,8 @@ impl Inboxes {
         connection: ConnectionId,
         (incarnation, expiry_seconds): (Incarnation, u32),
         stored: Stored,
-    ) -> InboxSlot {
-        let mut session = Inbox::new(Arc::clone(tenant), client, incarnation, connection);
+    ) -> SessionSlot {
+        let mut session = Session::new(Arc::clone(tenant), client, incarnation, connection);
         session.enter(expiry_seconds, None);
         session.stored = Some(Box::new(stored));
         self.insert(session)
@@ -179,7 +183,7 @@ impl Inboxes {
 
     /// The connection of a volatile session has ended. `keep_will` is false after a DISCONNECT that said so
     /// [MQTT-3.14.4-3].
-    pub fn detach(&mut self, slot: InboxSlot, keep_will: bool, now: Wall, effects: &mut Vec<Effect>) {
+    pub fn detach(&mut self, slot: SessionSlot, keep_will: bool, now: Wall, effects: &mut Vec<Effect>) {
         if !keep_will {
             self.sessions[slot.index()].discard_will();
         }
@@ -187,40 +191,40 @@ impl Inboxes {
     }
 
     /// The connection of a persistent session has ended.
-    pub fn detach_stored(&mut self, slot: InboxSlot) -> Box<Inbox> {
+    pub fn detach_stored(&mut self, slot: SessionSlot) -> Box<Session> {
         self.remove(slot)
     }
 
     /// Adds or changes a subscription; true if it is new.
-    pub fn subscribe(&mut self, slot: InboxSlot, filter: &str, options: DeliveryOptions) -> bool {
+    pub fn subscribe(&mut self, slot: SessionSlot, filter: &str, options: DeliveryOptions) -> bool {
         self.sessions[slot.index()].subscriptions.insert(filter.into(), options).is_none()
     }
 
     /// Removes a subscription; true if there was one.
-    pub fn unsubscribe(&mut self, slot: InboxSlot, filter: &str) -> bool {
+    pub fn unsubscribe(&mut self, slot: SessionSlot, filter: &str) -> bool {
         self.sessions[slot.index()].subscriptions.remove(filter).is_some()
     }
 
     /// A QoS 2 message arrives: true if it is new, false if its identifier is not released yet.
-    pub fn take(&mut self, slot: InboxSlot, packet_id: PacketId) -> bool {
+    pub fn take(&mut self, slot: SessionSlot, packet_id: PacketId) -> bool {
         self.sessions[slot.index()].take(packet_id)
     }
 
     /// A PUBREL arrives: true if its identifier was taken.
-    pub fn release(&mut self, slot: InboxSlot, packet_id: PacketId) -> bool {
+    pub fn release(&mut self, slot: SessionSlot, packet_id: PacketId) -> bool {
         self.sessions[slot.index()].release(packet_id)
     }
 
     /// The session that a client has here.
-    pub fn find_client(&self, tenant: &str, client: &str) -> Option<InboxSlot> {
+    pub fn find_client(&self, tenant: &str, client: &str) -> Option<SessionSlot> {
         let found = self.by_client.find(self.hash(tenant, client), |slot| {
             let session = &self.sessions[*slot as usize];
             &*session.client == client && &*session.tenant == tenant
         });
-        found.map(|slot| InboxSlot(*slot))
+        found.map(|slot| SessionSlot(*slot))
     }
 
-    fn insert(&mut self, session: Inbox) -> InboxSlot {
+    fn insert(&mut self, session: Session) -> SessionSlot {
         let hash = self.hash(&session.tenant, &session.client);
         let incarnation = session.incarnation();
         self.stored += usize::from(session.stored.is_some());
@@ -233,10 +237,10 @@ impl Inboxes {
         });
         let previous = self.by_incarnation.insert(incarnation, slot);
         assert!(previous.is_none(), "incarnations are unique");
-        InboxSlot(slot)
+        SessionSlot(slot)
     }
 
-    fn remove(&mut self, slot: InboxSlot) -> Box<Inbox> {
+    fn remove(&mut self, slot: SessionSlot) -> Box<Session> {
         let session = self.sessions.remove(slot.index());
         self.stored -= usize::from(session.stored.is_some());
         let hash = self.hash(&session.tenant, &session.client);
@@ -247,7 +251,7 @@ impl Inboxes {
         session
     }
 
-    fn end(&mut self, slot: InboxSlot, now: Wall, effects: &mut Vec<Effect>) {
+    fn end(&mut self, slot: SessionSlot, now: Wall, effects: &mut Vec<Effect>) {
         let mut session = self.remove(slot);
         assert!(session.stored.is_none(), "a persistent session ends in its range");
         if let Some(will) = session.take_will() {

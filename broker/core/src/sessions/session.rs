@@ -33,7 +33,7 @@ impl Will {
 
 /// The session of a client that is connected, on its home core.
 #[derive(Debug)]
-pub struct Inbox {
+pub struct Session {
     pub(super) tenant: Arc<str>,
     pub(super) client: Box<str>,
     incarnation: Incarnation,
@@ -55,16 +55,16 @@ pub struct Inbox {
     taken: Vec<PacketId>,
 }
 
-const _: () = assert!(size_of::<Inbox>() <= 216, "README.md says what a session costs");
+const _: () = assert!(size_of::<Session>() <= 216, "README.md says what a session costs");
 
-impl Inbox {
+impl Session {
     pub(super) fn new(
         tenant: Arc<str>,
         client: &str,
         incarnation: Incarnation,
         connection: ConnectionId,
-    ) -> Inbox {
-        Inbox {
+    ) -> Session {
+        Session {
             tenant,
             client: client.into(),
             incarnation,
