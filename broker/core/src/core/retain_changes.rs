@@ -24,7 +24,6 @@ use crate::input::Outputs;
 use crate::message::{Message, Publication};
 use crate::peer::{Body, Reply};
 use crate::placement::retain_key;
-use crate::ranges::inbox::command::MessageHead;
 use crate::ranges::retain::command::{Clear, Encode, Expire, Forget, Set};
 use crate::storage::{LogSlot, NEW_DATA, Storage, UPKEEP};
 use crate::time::{Now, Wall};
@@ -185,7 +184,7 @@ impl Core {
             let (tenant, topic) = (&**publication.tenant, publication.topic);
             Clear { tenant, topic, origin: publication.origin }.encode(&mut command);
         } else {
-            Set { message: head(publication), origin: publication.origin }.encode(&mut command);
+            Set { message: publication.head(), origin: publication.origin }.encode(&mut command);
         }
         let priority = if clears { UPKEEP } else { NEW_DATA };
         let replica = self.storage.log_mut(slot).retain_mut();
@@ -195,7 +194,7 @@ impl Core {
             Ok(()) => {
                 self.retain_changes.line(slot).proposed += 1;
                 if !clears {
-                    self.pay_retain(now, publication.tenant, bytes(publication));
+                    self.pay_retain(now, publication.tenant, publication.bytes());
                 }
                 Tried::Proposed
             }
@@ -215,7 +214,7 @@ impl Core {
         if self.tenants.wanted().retained {
             let former = self.storage.log(slot).retain().machine().topic_bytes(tenant, publication.topic);
             let index = self.tenants.index(publication.tenant, &self.config);
-            if let Err(limit) = self.check_retain(now, index, bytes(publication), former) {
+            if let Err(limit) = self.check_retain(now, index, publication.bytes(), former) {
                 // What is under way may make room, or be what took it.
                 if limit.is_of_retained_totals() && self.retain_changes.proposed() > 0 {
                     return Some(Tried::Later);
@@ -443,24 +442,5 @@ impl Core {
         for slot in self.storage.slots() {
             self.expire_retained(now, slot);
         }
-    }
-}
-
-/// What a message comes to in its tenant's account.
-fn bytes(publication: &Publication<'_>) -> u64 {
-    (publication.topic.len() + publication.properties.len() + publication.payload.len()) as u64
-}
-
-/// What the log is to know of a message.
-fn head<'a>(publication: &Publication<'a>) -> MessageHead<'a> {
-    MessageHead {
-        tenant: publication.tenant,
-        topic: publication.topic,
-        properties: publication.properties,
-        client_hash: publication.publisher.client_hash,
-        expires: publication.expires.map_or(u64::MAX, |expires| expires.0),
-        payload_bytes: u32::try_from(publication.payload.len()).expect("a packet is below 256 MiB"),
-        qos: publication.qos.bits(),
-        retain: publication.retain,
     }
 }

@@ -10,6 +10,8 @@ pub mod retain;
 
 mod seen;
 
+use range::{Apply, Command, LogIndex, RangeId};
+
 use crate::time::Wall;
 
 /// A message that the log holds: the entry it came with and its place there. Packed, because every queued
@@ -48,6 +50,12 @@ impl MessageId {
     pub fn origin(self) -> u16 {
         self.origin
     }
+
+    /// The message by the name that everybody knows it by, if this is what `range` calls it.
+    pub(crate) fn global(self, range: RangeId) -> range::MessageId {
+        assert_eq!(self.origin, 0, "ranges are neither split nor merged yet");
+        range::MessageId { origin: range, index: LogIndex(self.index()), ordinal: u32::from(self.ordinal()) }
+    }
 }
 
 impl std::fmt::Debug for MessageId {
@@ -73,7 +81,17 @@ pub struct Committed<'a> {
 /// Tells of a key whether its state contains the entry at hand.
 pub type Contained<'a> = &'a dyn Fn(&[u8]) -> bool;
 
-impl Committed<'_> {
+impl<'a> Committed<'a> {
+    /// What a replica says of a command that it applies; `contained` is only asked during a replay.
+    fn new(apply: &Apply<'_>, command: &Command<'_>, contained: Contained<'a>) -> Committed<'a> {
+        Committed {
+            index: apply.index.0,
+            ordinal: u16::try_from(command.id.ordinal).expect("fewer commands than an entry has bytes"),
+            at: Wall(apply.wall.0),
+            contained: apply.is_replay().then_some(contained),
+        }
+    }
+
     /// The message that came with the command.
     #[must_use]
     pub fn message(&self) -> MessageId {

@@ -24,7 +24,7 @@ impl StoredLog {
     /// # Panics
     /// When the disk has changed under us: what was acknowledged cannot be delivered any more.
     pub(crate) fn message(&self, id: MessageId) -> StoredMessage<'_> {
-        let id = self.inbox.machine().global(id);
+        let id = id.global(self.inbox.range());
         let stored = self.inbox.read_command(&self.log, id);
         StoredMessage { stored: stored.unwrap_or_else(|error| panic!("a queued message: {error:?}")) }
     }

@@ -78,7 +78,7 @@ impl StoredLog {
     /// # Panics
     /// When the disk has changed under us: what was acknowledged cannot be delivered any more.
     fn retained(&self, tenant: &Arc<str>, id: MessageId) -> Message {
-        let stored = self.retain.read_command(&self.log, self.retain.machine().global(id));
+        let stored = self.retain.read_command(&self.log, id.global(self.retain.range()));
         let stored = stored.unwrap_or_else(|error| panic!("a retained message: {error:?}"));
         let Ok(Command::Set(set)) = Command::decode(stored.body()) else {
             panic!("{id:?}: a retained message came with a command that sets it");

@@ -1,11 +1,10 @@
 //! The inbox range under a replica: what the log brings is applied, what a checkpoint wants is written.
 
 use range::checkpoint::{Chunk, RestoreError};
-use range::{Apply, Command, Effects, LogIndex, RangeId, StateMachine};
+use range::{Apply, Command, Effects, RangeId, StateMachine};
 
 use super::{Effect, InboxRange, Outcome};
-use crate::ranges::{Committed, MessageId};
-use crate::time::Wall;
+use crate::ranges::Committed;
 
 impl StateMachine for InboxRange {
     type Effect = Effect;
@@ -13,18 +12,13 @@ impl StateMachine for InboxRange {
 
     fn apply(&mut self, apply: &Apply<'_>, command: &Command<'_>, effects: &mut Effects<Effect>) -> Outcome {
         let contained = |key: &[u8]| apply.has(key);
-        let committed = Committed {
-            index: apply.index.0,
-            ordinal: u16::try_from(command.id.ordinal).expect("fewer commands than an entry has bytes"),
-            at: Wall(apply.wall.0),
-            contained: if apply.is_replay() { Some(&contained) } else { None },
-        };
+        let committed = Committed::new(apply, command, &contained);
         let mut list = std::mem::take(&mut self.effects);
         let outcome = self.execute(committed, command.body, &mut list);
         for effect in list.drain(..) {
             match effect {
-                Effect::Held(message, times) => effects.retain_times(self.global(message), times),
-                Effect::Released(message) => effects.release(self.global(message)),
+                Effect::Held(message, times) => effects.retain_times(message.global(self.range), times),
+                Effect::Released(message) => effects.release(message.global(self.range)),
                 effect => effects.push(effect),
             }
         }
@@ -36,7 +30,7 @@ impl StateMachine for InboxRange {
 
     fn references(&self, each: &mut dyn FnMut(range::MessageId)) {
         let messages = self.clients.iter().flat_map(|(_, client)| client.messages());
-        messages.for_each(|message| each(self.global(message)));
+        messages.for_each(|message| each(message.global(self.range)));
     }
 
     fn checkpoint(&self, after: Option<&[u8]>, chunk: &mut Chunk) -> bool {
@@ -52,16 +46,6 @@ impl StateMachine for InboxRange {
 }
 
 impl InboxRange {
-    /// A message by the name that everybody knows it by.
-    pub(crate) fn global(&self, message: MessageId) -> range::MessageId {
-        assert_eq!(message.origin(), 0, "ranges are neither split nor merged yet");
-        range::MessageId {
-            origin: self.range,
-            index: LogIndex(message.index()),
-            ordinal: u32::from(message.ordinal()),
-        }
-    }
-
     /// Which range it is.
     #[must_use]
     pub fn range(&self) -> RangeId {

@@ -1,11 +1,10 @@
 //! The retain range under a replica: what the log brings is applied, what a checkpoint wants is written.
 
 use range::checkpoint::{Chunk, RestoreError};
-use range::{Apply, Command, Effects, LogIndex, StateMachine};
+use range::{Apply, Command, Effects, StateMachine};
 
 use super::{Outcome, RetainRange};
-use crate::ranges::{Committed, MessageId};
-use crate::time::Wall;
+use crate::ranges::Committed;
 
 impl StateMachine for RetainRange {
     type Effect = ();
@@ -13,27 +12,22 @@ impl StateMachine for RetainRange {
 
     fn apply(&mut self, apply: &Apply<'_>, command: &Command<'_>, effects: &mut Effects<()>) -> Outcome {
         let contained = |key: &[u8]| apply.has(key);
-        let committed = Committed {
-            index: apply.index.0,
-            ordinal: u16::try_from(command.id.ordinal).expect("fewer commands than an entry has bytes"),
-            at: Wall(apply.wall.0),
-            contained: if apply.is_replay() { Some(&contained) } else { None },
-        };
+        let committed = Committed::new(apply, command, &contained);
         // What is committed cannot be refused, and a replica that skips it is not the same any more.
         let change = self
             .execute(committed, command.body)
             .unwrap_or_else(|error| panic!("entry {}: {error}: written by a later release?", apply.index.0));
         if change.holds {
-            effects.retain(self.global(committed.message()));
+            effects.retain(committed.message().global(self.range));
         }
         if let Some(former) = change.released {
-            effects.release(self.global(former));
+            effects.release(former.global(self.range));
         }
         change.outcome
     }
 
     fn references(&self, each: &mut dyn FnMut(range::MessageId)) {
-        self.messages().for_each(|message| each(self.global(message)));
+        self.messages().for_each(|message| each(message.global(self.range)));
     }
 
     fn checkpoint(&self, after: Option<&[u8]>, chunk: &mut Chunk) -> bool {
@@ -45,17 +39,5 @@ impl StateMachine for RetainRange {
 
     fn restore(&mut self, key: &[u8], value: &[u8]) -> Result<(), RestoreError> {
         self.restore_key(key, value).map_err(|_| RestoreError::Value)
-    }
-}
-
-impl RetainRange {
-    /// A message by the name that everybody knows it by.
-    pub(crate) fn global(&self, message: MessageId) -> range::MessageId {
-        assert_eq!(message.origin(), 0, "ranges are neither split nor merged yet");
-        range::MessageId {
-            origin: self.range,
-            index: LogIndex(message.index()),
-            ordinal: u32::from(message.ordinal()),
-        }
     }
 }
