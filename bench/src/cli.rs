@@ -10,6 +10,7 @@ use mqtt::{QoS, Version};
 use crate::fake::FakeOptions;
 use crate::plan::{Load, Plan, Shape};
 use crate::scenario;
+use crate::transport::{Endpoint, Transport};
 
 /// Longer than a message every 5 000th of a second leaves idle, short enough for a still run to sleep.
 const SPIN_US: u64 = 200;
@@ -49,6 +50,9 @@ pub(crate) struct RunArgs {
     /// The broker's port.
     #[arg(long, default_value_t = 1883)]
     pub(crate) port: u16,
+    /// What it speaks there.
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) transport: Transport,
     /// The broker's process id; found by its port when it is not given.
     #[arg(long)]
     pub(crate) pid: Option<u32>,
@@ -107,12 +111,18 @@ pub(crate) struct CompareArgs {
     /// Its port.
     #[arg(long, default_value_t = 1883)]
     pub(crate) port: u16,
+    /// What it speaks there, and so does the fake.
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) transport: Transport,
     /// Command that starts a broker to compare with, again for more.
     #[arg(long, value_name = "COMMAND")]
     pub(crate) vs: Vec<String>,
     /// Its port, once per `--vs` and in their order.
     #[arg(long, value_name = "PORT")]
     pub(crate) vs_port: Vec<u16>,
+    /// What it speaks there, once per `--vs` and in their order; tcp when none is given.
+    #[arg(long, value_enum)]
+    pub(crate) vs_transport: Vec<Transport>,
     /// CPUs of the brokers, as 0 or 0,1.
     #[arg(long, value_parser = parse_cpus, default_value = "0")]
     pub(crate) broker_cpus: Cpus,
@@ -251,9 +261,9 @@ impl Overrides {
 }
 
 /// Where the broker is.
-pub(crate) fn target(host: Ipv4Addr, port: u16) -> Result<SocketAddrV4, String> {
+pub(crate) fn target(host: Ipv4Addr, port: u16, transport: Transport) -> Result<Endpoint, String> {
     if host.is_loopback() {
-        Ok(SocketAddrV4::new(host, port))
+        Ok(Endpoint::new(SocketAddrV4::new(host, port), transport))
     } else {
         Err(format!("--host {host}: load stays on this machine, 127.0.0.0/8"))
     }
@@ -324,7 +334,7 @@ mod tests {
     fn arguments_are_parsed() {
         assert_eq!(parse_cpus("0,2-4"), Ok(Cpus(vec![0, 2, 3, 4])));
         assert!(parse_cpus("x").is_err());
-        assert!(target(Ipv4Addr::new(10, 0, 0, 1), 1883).is_err());
-        assert!(target(Ipv4Addr::new(127, 9, 0, 1), 1883).is_ok());
+        assert!(target(Ipv4Addr::new(10, 0, 0, 1), 1883, Transport::Tcp).is_err());
+        assert!(target(Ipv4Addr::new(127, 9, 0, 1), 1883, Transport::Tcp).is_ok());
     }
 }

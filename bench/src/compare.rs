@@ -1,6 +1,7 @@
 //! Brokers side by side: each started for its run on the same CPUs, alternating, medians and ratios,
 //! the fake broker among them as the ceiling of harness and machine.
 
+use clap::ValueEnum as _;
 use serde::Serialize;
 
 use crate::broker::Broker;
@@ -16,6 +17,7 @@ use crate::report::{self, Outcome};
 use crate::run::{self, Place};
 use crate::scenario;
 use crate::system;
+use crate::transport::Transport;
 
 /// Name of the broker the others are related to.
 const HERMOD: &str = "hermod";
@@ -30,6 +32,7 @@ struct Contestant {
     name: String,
     command: String,
     port: u16,
+    transport: Transport,
 }
 
 /// All runs of one broker in one scenario.
@@ -80,18 +83,34 @@ fn contestants(arguments: &CompareArgs) -> Result<Vec<Contestant>, String> {
     if arguments.vs.len() != arguments.vs_port.len() {
         return Err("every --vs needs its --vs-port".to_owned());
     }
+    if ![0, arguments.vs.len()].contains(&arguments.vs_transport.len()) {
+        return Err("every --vs needs its --vs-transport, or none".to_owned());
+    }
     let program = std::env::current_exe().map_err(|error| error.to_string())?;
     let fake_port = arguments.port.checked_add(FAKE_PORT_OFFSET).ok_or("--port is too high")?;
-    let hermod =
-        Contestant { name: HERMOD.to_owned(), command: arguments.hermod.clone(), port: arguments.port };
+    let transport = arguments.transport;
+    let hermod = Contestant {
+        name: HERMOD.to_owned(),
+        command: arguments.hermod.clone(),
+        port: arguments.port,
+        transport,
+    };
+    let spoken = transport.to_possible_value().expect("none is hidden");
     let fake = Contestant {
         name: FAKE.to_owned(),
-        command: format!("'{}' fake --port {fake_port}", program.display()),
+        command: format!("'{}' fake --port {fake_port} --transport {}", program.display(), spoken.get_name()),
         port: fake_port,
+        transport,
     };
     let mut contestants = vec![hermod];
-    for (command, port) in arguments.vs.iter().zip(&arguments.vs_port) {
-        contestants.push(Contestant { name: name_of(command), command: command.clone(), port: *port });
+    for (place, (command, port)) in arguments.vs.iter().zip(&arguments.vs_port).enumerate() {
+        let transport = arguments.vs_transport.get(place).copied().unwrap_or_default();
+        contestants.push(Contestant {
+            name: name_of(command),
+            command: command.clone(),
+            port: *port,
+            transport,
+        });
     }
     contestants.push(fake);
     Ok(contestants)
@@ -127,7 +146,7 @@ fn scenario_rows(
             output::remark(format_args!("{} round {}: {}", plan.name, round + 1, contestant.name));
             let broker = Broker::start(&contestant.command, contestant.port, &arguments.broker_cpus.0)?;
             let place = Place {
-                target: cli::target(std::net::Ipv4Addr::LOCALHOST, contestant.port)?,
+                target: cli::target(std::net::Ipv4Addr::LOCALHOST, contestant.port, contestant.transport)?,
                 pid: Some(broker.pid()),
                 threads: arguments.overrides.threads as usize,
                 cpus: arguments.bench_cpus.0.clone(),

@@ -1,6 +1,7 @@
-//! Hot path. One TCP connection: bytes out of a queue, bytes in through the thread's buffer.
+//! Hot path. One connection: bytes out of a queue, bytes in through the thread's buffer, both through its transport's
+//! layers if it is not plain.
 //!
-//! A connection that waits holds no buffer: the queue and the tail of a packet cut short borrow
+//! A plain connection that waits holds no buffer: the queue and the tail of a packet cut short borrow
 //! theirs from the thread's pool and give them back when empty.
 
 use std::io;
@@ -10,10 +11,14 @@ use std::task::{Context, Poll};
 use futures_io::{AsyncRead, AsyncWrite};
 use glommio::net::TcpStream;
 
+use crate::transport::Layers;
+
 /// Buffers kept for the next who needs one.
 const POOLED_MAX: usize = 4096;
 /// Capacity above which a buffer is not kept.
 const POOLED_BYTES_MAX: usize = 256 << 10;
+/// Bytes that go through layers at a time.
+const LAYERED_BYTES_MAX: usize = 64 << 10;
 
 /// Buffers of one thread that hold nothing.
 #[derive(Debug, Default)]
@@ -39,6 +44,8 @@ impl BufferPool {
 #[derive(Debug)]
 pub(crate) struct Connection {
     stream: TcpStream,
+    /// None: it is plain.
+    layers: Option<Box<Layers>>,
     /// Bytes to send; those before `written` are gone.
     queue: Vec<u8>,
     written: usize,
@@ -48,13 +55,13 @@ pub(crate) struct Connection {
 
 impl Connection {
     /// Takes over a stream.
-    pub(crate) fn new(stream: TcpStream) -> Connection {
-        Connection { stream, queue: Vec::new(), written: 0, partial: Vec::new() }
+    pub(crate) fn new(stream: TcpStream, layers: Option<Box<Layers>>) -> Connection {
+        Connection { stream, layers, queue: Vec::new(), written: 0, partial: Vec::new() }
     }
 
     /// Bytes that wait to be sent.
     pub(crate) fn queued(&self) -> usize {
-        self.queue.len() - self.written
+        self.queue.len() - self.written + self.layers.as_ref().map_or(0, |layers| layers.wire().len())
     }
 
     /// Where packets to send are appended.
@@ -71,6 +78,9 @@ impl Connection {
         context: &mut Context<'_>,
         pool: &mut BufferPool,
     ) -> Poll<io::Result<()>> {
+        if self.layers.is_some() {
+            return self.poll_flush_layers(context, pool);
+        }
         while self.written < self.queue.len() {
             match Pin::new(&mut self.stream).poll_write(context, &self.queue[self.written..]) {
                 Poll::Ready(Ok(0)) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
@@ -84,6 +94,32 @@ impl Connection {
         Poll::Ready(Ok(()))
     }
 
+    fn poll_flush_layers(
+        &mut self,
+        context: &mut Context<'_>,
+        pool: &mut BufferPool,
+    ) -> Poll<io::Result<()>> {
+        let layers = self.layers.as_mut().expect("it has some");
+        loop {
+            while !layers.wire().is_empty() {
+                match Pin::new(&mut self.stream).poll_write(context, layers.wire()) {
+                    Poll::Ready(Ok(0)) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                    Poll::Ready(Ok(count)) => layers.advance(count),
+                    Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+                    Poll::Pending => return Poll::Pending,
+                }
+            }
+            if self.queue.is_empty() {
+                return Poll::Ready(Ok(()));
+            }
+            // Not before the broker has answered, which is received.
+            if !layers.send(&self.queue) {
+                return Poll::Pending;
+            }
+            pool.give(std::mem::take(&mut self.queue));
+        }
+    }
+
     /// Receives into `scratch`, behind the head of a packet kept from last time, and says how many
     /// bytes lie there now. `Ok(0)`: the broker closed the connection.
     pub(crate) fn poll_receive(
@@ -92,6 +128,9 @@ impl Connection {
         scratch: &mut [u8],
         pool: &mut BufferPool,
     ) -> Poll<io::Result<usize>> {
+        if self.layers.is_some() {
+            return self.poll_receive_layers(context, scratch, pool);
+        }
         let kept = self.partial.len();
         match Pin::new(&mut self.stream).poll_read(context, &mut scratch[kept..]) {
             Poll::Ready(Ok(0)) => Poll::Ready(Ok(0)),
@@ -102,6 +141,37 @@ impl Connection {
             }
             Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
             Poll::Pending => Poll::Pending,
+        }
+    }
+
+    fn poll_receive_layers(
+        &mut self,
+        context: &mut Context<'_>,
+        scratch: &mut [u8],
+        pool: &mut BufferPool,
+    ) -> Poll<io::Result<usize>> {
+        loop {
+            let received = Pin::new(&mut self.stream).poll_read(context, &mut scratch[..LAYERED_BYTES_MAX]);
+            let count = match received {
+                Poll::Ready(Ok(count)) if count > 0 => count,
+                other => return other,
+            };
+            let mut plain = std::mem::take(&mut self.partial);
+            if plain.capacity() == 0 {
+                plain = pool.take();
+            }
+            let layers = self.layers.as_mut().expect("it has some");
+            layers.receive(&scratch[..count], &mut plain)?;
+            let length = plain.len();
+            scratch[..length].copy_from_slice(&plain);
+            pool.give(plain);
+            if length > 0 {
+                return Poll::Ready(Ok(length));
+            }
+            // A handshake goes on, or is over.
+            if let Poll::Ready(Err(error)) = self.poll_flush_layers(context, pool) {
+                return Poll::Ready(Err(error));
+            }
         }
     }
 

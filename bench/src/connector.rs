@@ -75,9 +75,11 @@ pub(crate) async fn connect_all(worker: Rc<Worker>, jobs: Vec<Job>) {
         }
         worker.begin_handshake().await;
         let (number, role) = role(&worker, job);
-        match dial(worker.shared.target, number) {
+        let target = &worker.shared.target;
+        match dial(target.address, number) {
             Ok(stream) => {
-                let client = Rc::clone(&worker).run_client(Connection::new(stream), role, slot, number);
+                let connection = Connection::new(stream, target.begin(number));
+                let client = Rc::clone(&worker).run_client(connection, role, slot, number);
                 glommio::spawn_local(client).detach();
             }
             Err(error) => worker.on_not_dialled(role, error),

@@ -2,7 +2,7 @@
 //!
 //! A run is a [`plan`] (made by a named [`scenario`]), driven by [`run`]: threads ([`worker`]) of
 //! clients ([`client`]) in the roles of [`publisher`], [`subscriber`] and [`getter`], over
-//! [`connection`]s. Every message carries a stamp ([`payload`]) by which [`detect`] finds loss,
+//! [`connection`]s, plain or through a [`transport`]. Every message carries a stamp ([`payload`]) by which [`detect`] finds loss,
 //! duplicates and reordering and [`latency`] is measured, in an open loop from the time [`pace`] had
 //! it due. [`compare`] starts brokers by turns and relates them; [`fake`] is the broker that proves
 //! the harness.
@@ -40,6 +40,7 @@ mod shared;
 mod subscriber;
 mod system;
 mod template;
+mod transport;
 mod worker;
 
 use std::process::ExitCode;
@@ -82,7 +83,7 @@ fn list() {
 fn run_scenario(arguments: &RunArgs) -> Result<bool, String> {
     let plan = cli::plan(&arguments.scenario, &arguments.overrides)?;
     let place = run::Place {
-        target: cli::target(arguments.host, arguments.port)?,
+        target: cli::target(arguments.host, arguments.port, arguments.transport)?,
         pid: arguments.pid.or_else(|| process::listener_of(arguments.port)),
         threads: arguments.overrides.threads as usize,
         cpus: arguments.bench_cpus.clone().map(|cpus| cpus.0).unwrap_or_default(),

@@ -12,6 +12,7 @@ use crate::persistent;
 use crate::plan::Plan;
 use crate::report;
 use crate::run::{Carried, Place};
+use crate::transport::Transport;
 
 /// Whose sessions and load it takes.
 const SCENARIO: &str = "offline-drain";
@@ -31,7 +32,7 @@ pub(crate) fn restart(arguments: &RestartArgs) -> Result<bool, String> {
     let start = || Broker::start(&arguments.broker, arguments.port, &arguments.broker_cpus.0);
     let place = |broker: &Broker| {
         Ok::<Place, String>(Place {
-            target: cli::target(Ipv4Addr::LOCALHOST, arguments.port)?,
+            target: cli::target(Ipv4Addr::LOCALHOST, arguments.port, Transport::Tcp)?,
             pid: Some(broker.pid()),
             threads: arguments.overrides.threads as usize,
             cpus: arguments.bench_cpus.0.clone(),

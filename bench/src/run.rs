@@ -1,7 +1,6 @@
 //! One run from the first connection to the last goodbye: starts the threads, calls the phases, takes
 //! the broker's CPU time and memory at their borders.
 
-use std::net::SocketAddrV4;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
@@ -21,6 +20,7 @@ use crate::progress::Progress;
 use crate::report::{BrokerOutcome, ConnectOutcome, Faults, Outcome};
 use crate::shared::{Counters, Phase, Shared};
 use crate::system;
+use crate::transport::{Endpoint, Transport};
 use crate::worker::{self, WorkerReport};
 
 /// How often the orchestrating thread looks.
@@ -37,8 +37,8 @@ const RING_MEMORY: usize = 64 << 10;
 /// Where and with what a plan runs.
 #[derive(Debug, Clone)]
 pub(crate) struct Place {
-    /// The broker's address.
-    pub(crate) target: SocketAddrV4,
+    /// Where the broker is.
+    pub(crate) target: Endpoint,
     /// The broker's process, when it can be watched.
     pub(crate) pid: Option<u32>,
     /// Threads of the harness.
@@ -147,7 +147,7 @@ pub(crate) fn run_stage(plan: &Plan, place: &Place, carried: &mut Carried) -> Re
         None => return Err(RunError::OpenFiles { needed: plan.files(), limit: files }),
     }
     let mut progress = Progress::new(&plan.name);
-    let shared = Arc::new(Shared::new(plan, place.target, carried.tag, place.threads, &carried.sent));
+    let shared = Arc::new(Shared::new(plan, place.target.clone(), carried.tag, place.threads, &carried.sent));
     let begin = snapshot(&shared, place)?;
     let threads = start(&shared, place)?;
     let all_ready = wait_ready(&shared, &mut progress);
@@ -342,7 +342,7 @@ fn outcome(shared: &Shared, reports: &[WorkerReport], measured: Measured) -> Out
     let (sent, delivered) = (to.sent - from.sent, to.delivered - from.delivered);
     let mut outcome = Outcome {
         scenario: shared.plan.name.clone(),
-        settings: settings(&shared.plan),
+        settings: settings(&shared.plan, shared.target.transport),
         seconds,
         sent,
         delivered,
@@ -429,8 +429,8 @@ fn connect_outcome(
     }
 }
 
-fn settings(plan: &Plan) -> String {
-    let mut text = format!("MQTT {:?}, {} B payload", plan.version, plan.payload_bytes);
+fn settings(plan: &Plan, transport: Transport) -> String {
+    let mut text = format!("MQTT {:?} over {transport:?}, {} B payload", plan.version, plan.payload_bytes);
     if plan.idle > 0 {
         text += &format!("; {} idle", plan.idle);
     }

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU8, AtomicU64, Ordering::Relaxed};
 use crate::clock;
 use crate::plan::{Plan, Shape};
 use crate::probe::Answers;
+use crate::transport::Endpoint;
 
 /// How far a run has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -26,8 +27,8 @@ pub(crate) enum Phase {
 pub(crate) struct Shared {
     /// What to do.
     pub(crate) plan: Plan,
-    /// Where the broker listens, on a 127.0.0.0/8 address.
-    pub(crate) target: std::net::SocketAddrV4,
+    /// Where the broker listens, on a 127.0.0.0/8 address, and what it speaks there.
+    pub(crate) target: Endpoint,
     /// Of all stamps and client ids of the run.
     pub(crate) tag: u16,
     /// Number of threads.
@@ -82,13 +83,7 @@ pub(crate) fn bump(counter: &AtomicU64, by: u64) {
 
 impl Shared {
     /// Nothing has happened yet but what `sent` says, by publisher: messages of a run before.
-    pub(crate) fn new(
-        plan: Plan,
-        target: std::net::SocketAddrV4,
-        tag: u16,
-        threads: usize,
-        sent: &[u64],
-    ) -> Shared {
+    pub(crate) fn new(plan: Plan, target: Endpoint, tag: u16, threads: usize, sent: &[u64]) -> Shared {
         let progress = |index: u32| PublisherProgress {
             sent: AtomicU64::new(sent.get(index as usize).copied().unwrap_or(0)),
             arrived: AtomicU64::new(0),

@@ -80,6 +80,35 @@ fn clean_runs_are_clean() {
     }
 }
 
+/// The same over TLS, WebSocket and both: all arrives, and a fault is still the fault it is.
+#[test]
+fn transports_carry_a_run() {
+    for transport in ["tls", "ws", "wss"] {
+        let small = ["--transport", transport, "--messages", "300", "--pairs", "5"];
+        let fake = Fake::start(&["--transport", transport]);
+        for (scenario, payload) in [("sat-p2p", "16"), ("sat-p2p-qos2", "200"), ("latency-20k-qos1", "70000")]
+        {
+            let (outcome, clean) = fake.run(scenario, &[&small[..], &["--payload", payload]].concat());
+            assert!(clean, "{scenario}: {outcome}");
+            assert_eq!(count(&outcome, "/delivered"), 1_500, "{scenario}: {outcome}");
+        }
+        let fake = Fake::start(&["--transport", transport, "--dup-every", "50"]);
+        let (outcome, clean) = fake.run("sat-p2p-qos1", &small);
+        assert!(!clean, "a duplicate is not clean");
+        assert_eq!(count(&outcome, "/faults/duplicates"), 30, "{outcome}");
+    }
+}
+
+/// A client of one transport gets nowhere on another.
+#[test]
+fn transports_do_not_mix() {
+    let fake = Fake::start(&["--transport", "tls"]);
+    let arguments = ["run", "sat-p2p", "--pairs", "2", "--transport", "ws", "--port", &fake.port];
+    let output = Command::new(PROGRAM).args(arguments).output().expect("the harness runs");
+    assert_eq!(output.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("no connection became ready"));
+}
+
 /// Two threads of the harness share one fan-out and one group: credit and detection cross threads.
 #[test]
 fn threads_share_a_run() {

@@ -28,6 +28,7 @@ use self::faults::{Fate, Faults};
 use self::retained::RetainedStore;
 use self::routes::{Routes, Target};
 use self::session::Session;
+use crate::transport::{Service, Transport};
 use crate::{output, system};
 
 /// Bytes one read can take.
@@ -47,6 +48,9 @@ pub(crate) struct FakeOptions {
     /// Port on 127.0.0.1; 0 takes a free one and says which.
     #[arg(long, default_value_t = 1883)]
     port: u16,
+    /// What it speaks; with TLS under a certificate of its own making.
+    #[arg(long, value_enum, default_value_t)]
+    transport: Transport,
     /// Drop every N-th delivery.
     #[arg(long, value_name = "N", default_value_t = 0)]
     drop_every: u64,
@@ -66,6 +70,7 @@ pub(crate) struct FakeOptions {
 struct Fake {
     epoll: Epoll,
     listener: TcpListener,
+    service: Service,
     sessions: Vec<Option<Box<Session>>>,
     free: Vec<usize>,
     routes: Routes,
@@ -100,6 +105,7 @@ pub(crate) fn serve(options: &FakeOptions) -> io::Result<()> {
     let mut fake = Fake {
         epoll,
         listener,
+        service: Service::new(options.transport),
         sessions: Vec::new(),
         free: Vec::new(),
         routes: Routes::default(),
@@ -162,7 +168,7 @@ impl Fake {
                 self.sessions.push(None);
             }
             if prepare(&stream).and_then(|()| self.epoll.add(&stream, slot as u64)).is_ok() {
-                self.sessions[slot] = Some(Box::new(Session::new(stream)));
+                self.sessions[slot] = Some(Box::new(Session::new(stream, self.service.begin())));
             } else {
                 self.free.push(slot);
             }
@@ -173,7 +179,8 @@ impl Fake {
         let Some(session) = &mut self.sessions[slot] else { return };
         let length = match session.receive(scratch) {
             Ok(Some(length)) => length,
-            Ok(None) => return,
+            // The transport may have to answer.
+            Ok(None) => return self.mark_dirty(slot),
             Err(_) => return self.close(slot),
         };
         let mut rest = &scratch[..length];

@@ -6,15 +6,20 @@ use std::net::TcpStream;
 use mqtt::{PacketId, Version};
 
 use super::routes::RouteId;
+use crate::transport::Layers;
 
 /// A send queue's room kept while it is empty.
 const QUEUE_KEPT_BYTES: usize = 64 << 10;
+/// Bytes that go through layers at a time.
+const LAYERED_BYTES_MAX: usize = 64 << 10;
 
 /// One connection.
 #[derive(Debug)]
 pub(super) struct Session {
     /// Non-blocking.
     pub(super) stream: TcpStream,
+    /// None: it is plain.
+    layers: Option<Box<Layers>>,
     /// `None` before CONNECT.
     pub(super) version: Option<Version>,
     /// Bytes to send.
@@ -43,9 +48,10 @@ pub(super) struct Session {
 
 impl Session {
     /// Before CONNECT.
-    pub(super) fn new(stream: TcpStream) -> Session {
+    pub(super) fn new(stream: TcpStream, layers: Option<Box<Layers>>) -> Session {
         Session {
             stream,
+            layers,
             version: None,
             queue: Vec::new(),
             written: 0,
@@ -75,6 +81,9 @@ impl Session {
 
     /// Receives into `scratch` behind the kept head; `None`: nothing there.
     pub(super) fn receive(&mut self, scratch: &mut [u8]) -> io::Result<Option<usize>> {
+        if self.layers.is_some() {
+            return self.receive_layers(scratch);
+        }
         let kept = self.partial.len();
         scratch[..kept].copy_from_slice(&self.partial);
         match self.stream.read(&mut scratch[kept..]) {
@@ -88,8 +97,26 @@ impl Session {
         }
     }
 
+    fn receive_layers(&mut self, scratch: &mut [u8]) -> io::Result<Option<usize>> {
+        let count = match self.stream.read(&mut scratch[..LAYERED_BYTES_MAX]) {
+            Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+            Ok(count) => count,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        let layers = self.layers.as_mut().expect("it has some");
+        layers.receive(&scratch[..count], &mut self.partial)?;
+        let length = self.partial.len();
+        scratch[..length].copy_from_slice(&self.partial);
+        self.partial.clear();
+        Ok((length > 0).then_some(length))
+    }
+
     /// Sends what is queued; `true`: all of it.
     pub(super) fn flush(&mut self) -> io::Result<bool> {
+        if self.layers.is_some() {
+            return self.flush_layers();
+        }
         while self.written < self.queue.len() {
             match self.stream.write(&self.queue[self.written..]) {
                 Ok(count) => self.written += count,
@@ -101,5 +128,23 @@ impl Session {
         self.queue.clear();
         self.queue.shrink_to(QUEUE_KEPT_BYTES);
         Ok(true)
+    }
+
+    fn flush_layers(&mut self) -> io::Result<bool> {
+        let layers = self.layers.as_mut().expect("it has some");
+        loop {
+            while !layers.wire().is_empty() {
+                match self.stream.write(layers.wire()) {
+                    Ok(count) => layers.advance(count),
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),
+                    Err(error) => return Err(error),
+                }
+            }
+            // Nothing is owed to whom nothing can be sent yet.
+            if self.queue.is_empty() || !layers.send(&self.queue) {
+                return Ok(true);
+            }
+            self.queue.clear();
+        }
     }
 }
