@@ -150,28 +150,9 @@ impl Core {
         target: Target,
         out: &mut Outputs,
     ) -> Option<LogSlot> {
-        let connected = self.sessions.find(target.session);
         let (qos, retain) = target.options.apply(publication);
-        let Some(slot) = connected else {
-            let Some(slot) = self.log_of_session(target.session) else {
-                self.lose_of(publication.tenant, DropReason::UnknownSession, 1);
-                return None;
-            };
-            if !self.away_may_receive(slot, target.session, publication.topic) {
-                self.lose_of(publication.tenant, DropReason::NoPermission, 1);
-                return None;
-            }
-            if qos == QoS::AtMostOnce && !self.queues_qos0(publication) {
-                self.lose_of(publication.tenant, DropReason::Away, 1);
-                return None;
-            }
-            if publication.retain
-                && let Some(owed) =
-                    self.stored.away.get_mut(&target.session).and_then(|away| away.owed.as_mut())
-            {
-                owed.overtake(publication.topic, true);
-            }
-            return Some(slot);
+        let Some(slot) = self.sessions.find(target.session) else {
+            return self.admit_away(publication, target.session, qos);
         };
         if target.options.no_local() && self.is_own(slot, publication.publisher.client_hash) {
             return None; // [MQTT-3.8.3-3]
@@ -196,6 +177,34 @@ impl Core {
         }
         self.press_for(now, slot, publication, out);
         self.sessions.get(slot).stored.as_ref().map(|stored| stored.log)
+    }
+
+    /// The same of a session whose client is away.
+    fn admit_away(
+        &mut self,
+        publication: &Publication<'_>,
+        session: Incarnation,
+        qos: QoS,
+    ) -> Option<LogSlot> {
+        let slot = self.log_of_session(session);
+        let refused = match slot {
+            None => Some(DropReason::UnknownSession),
+            Some(slot) if !self.away_may_receive(slot, session, publication.topic) => {
+                Some(DropReason::NoPermission)
+            }
+            Some(_) if qos == QoS::AtMostOnce && !self.queues_qos0(publication) => Some(DropReason::Away),
+            Some(_) => None,
+        };
+        if let Some(reason) = refused {
+            self.lose_of(publication.tenant, reason, 1);
+            return None;
+        }
+        if publication.retain
+            && let Some(owed) = self.stored.away.get_mut(&session).and_then(|away| away.owed.as_mut())
+        {
+            owed.overtake(publication.topic, true);
+        }
+        slot
     }
 
     /// Whether a tenant's QoS 0 messages wait for sessions that are away.

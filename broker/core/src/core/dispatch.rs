@@ -45,17 +45,8 @@ impl Core {
             self.tenants.lose(&mut self.counters, tenant, DropReason::Expired, 1);
             return Routed { matched, ..Routed::default() };
         }
-        let mut refused = None;
-        let reduced = if self.tenants.wanted().fan_out {
-            self.limit_fan_out(tenant, publication, cached).map(|(reduced, limit, left_out)| {
-                self.counters.limit(limit);
-                self.tenants.lose(&mut self.counters, tenant, DropReason::FanOut, left_out as u64);
-                refused = Some(ReasonCode::QUOTA_EXCEEDED);
-                Rc::new(reduced)
-            })
-        } else {
-            None
-        };
+        let reduced = self.reduce_fan_out(tenant, publication, cached);
+        let refused = reduced.is_some().then_some(ReasonCode::QUOTA_EXCEEDED);
         let cached = reduced.as_ref().unwrap_or(cached);
         let destinations = &cached.destinations;
         let publisher = reply.map(|reply| reply.connection);
@@ -73,9 +64,43 @@ impl Core {
             let stamp = self.retain_stamp(publication);
             self.post(*core, Body::Deliver { message, publisher, stamp });
         }
+        let mut waiting = self.dispatch_durable(now, tenant, publication, cached, (publisher, owed), out);
+        for (group, state) in destinations.groups.iter().zip(&cached.groups) {
+            waiting += self.dispatch_shared(now, publication, group, state, (publisher, owed), out);
+        }
+        self.slow_publisher(now, publisher, None);
+        Routed { matched, waiting, refused }
+    }
+
+    /// Whom the tenant's limits of a fan-out let it go to, if that is not all; the others are counted.
+    fn reduce_fan_out(
+        &mut self,
+        tenant: TenantIndex,
+        publication: &Publication<'_>,
+        cached: &Rc<CachedTopic>,
+    ) -> Option<Rc<CachedTopic>> {
+        if !self.tenants.wanted().fan_out {
+            return None;
+        }
+        let (reduced, limit, left_out) = self.limit_fan_out(tenant, publication, cached)?;
+        self.counters.limit(limit);
+        self.tenants.lose(&mut self.counters, tenant, DropReason::FanOut, left_out as u64);
+        Some(Rc::new(reduced))
+    }
+
+    /// To durable sessions, by core. The number of answers to wait for.
+    fn dispatch_durable(
+        &mut self,
+        now: Now,
+        tenant: TenantIndex,
+        publication: &Publication<'_>,
+        cached: &Rc<CachedTopic>,
+        (publisher, owed): (Option<ConnectionId>, Option<Reply>),
+        out: &mut Outputs,
+    ) -> u16 {
         let mut waiting = 0;
         let mut at = 0;
-        for batch in destinations.sessions.chunk_by(|one, other| one.core == other.core) {
+        for batch in cached.destinations.sessions.chunk_by(|one, other| one.core == other.core) {
             let range = at..at + batch.len();
             at = range.end;
             if batch[0].core == self.id && self.must_wait(tenant, publication.topic, batch.len()) {
@@ -86,11 +111,7 @@ impl Core {
                 waiting += self.append(now, publication, batch, (publisher, owed), out);
             }
         }
-        for (group, state) in destinations.groups.iter().zip(&cached.groups) {
-            waiting += self.dispatch_shared(now, publication, group, state, (publisher, owed), out);
-        }
-        self.slow_publisher(now, publisher, None);
-        Routed { matched, waiting, refused }
+        waiting
     }
 
     /// To volatile sessions of this core. `denied` more subscribe, and may not receive it.

@@ -44,32 +44,18 @@ impl Core {
         let assigned = connect.client_id.is_empty().then(|| self.assign_client_id(&identity.tenant));
         let client = assigned.as_deref().unwrap_or(connect.client_id);
         let grant = self.access.grant(identity, client);
-        if let Err(denied) = self.check_bans(now, client, (tenant, identity), &settings) {
-            self.refuse_denied(now, id, denied, out);
-            return;
-        }
-        if let Err(denied) = self.check_admission(connect, &grant, &settings) {
-            self.refuse_denied(now, id, denied, out);
-            return;
-        }
         let expiry_seconds = session_expiry(connect, &settings);
-        let asked_for = (connect.clean_start, expiry_seconds > 0);
-        if let Err(denied) = self.check_quotas(now, tenant, client, asked_for) {
+        let judged = self
+            .check_bans(now, client, (tenant, identity), &settings)
+            .and_then(|()| self.check_admission(connect, &grant, &settings))
+            .and_then(|()| self.check_quotas(now, tenant, client, (connect.clean_start, expiry_seconds > 0)));
+        if let Err(denied) = judged {
             self.refuse_denied(now, id, denied, out);
             return;
         }
         let welcome = Welcome {
-            expiry_seconds,
-            expires: identity.expires,
-            session_expiry: (expiry_seconds != connect.properties.session_expiry).then_some(expiry_seconds),
-            response_information: identity
-                .response_information
-                .clone()
-                .filter(|_| connect.properties.request_response_information),
-            authentication_method: connect.properties.authentication_method.map(Box::from),
-            authentication_data: authentication_data.map(Box::from),
-            server_keep_alive: announced_keep_alive(connect, &settings),
             assigned_client_id: assigned.clone(),
+            ..Welcome::new(connect, identity, authentication_data, &settings)
         };
         let bytes = connack_bytes(welcome.properties(&settings));
         if connect.properties.maximum_packet_size.is_some_and(|max| bytes > max as usize) {
@@ -248,6 +234,27 @@ pub(super) struct Welcome {
 }
 
 impl Welcome {
+    fn new(
+        connect: &Connect<'_>,
+        identity: &Identity,
+        authentication_data: Option<&[u8]>,
+        settings: &Settings,
+    ) -> Welcome {
+        let expiry_seconds = session_expiry(connect, settings);
+        let asked = &connect.properties;
+        let response_information = identity.response_information.clone();
+        Welcome {
+            expiry_seconds,
+            expires: identity.expires,
+            session_expiry: (expiry_seconds != asked.session_expiry).then_some(expiry_seconds),
+            assigned_client_id: None,
+            response_information: response_information.filter(|_| asked.request_response_information),
+            authentication_method: asked.authentication_method.map(Box::from),
+            authentication_data: authentication_data.map(Box::from),
+            server_keep_alive: announced_keep_alive(connect, settings),
+        }
+    }
+
     fn properties<'a>(&'a self, settings: &Settings) -> ConnAckProperties<'a> {
         ConnAckProperties {
             session_expiry: self.session_expiry,
