@@ -35,6 +35,12 @@ impl Clock {
         Wall(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
     }
 
+    /// The kernel's monotonic clock, which other processes read as well.
+    pub(crate) fn since_boot() -> Duration {
+        let time = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+        Duration::try_from(time).unwrap_or_default()
+    }
+
     /// A moment as the standard library's deadlines want it.
     pub(crate) fn instant(&self, moment: Mono) -> Instant {
         self.origin + moment.since(Mono::default())

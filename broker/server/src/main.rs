@@ -22,6 +22,7 @@ mod node;
 mod poller;
 mod reloading;
 mod remote;
+mod service;
 mod signals;
 mod storage;
 mod sys;
@@ -35,8 +36,10 @@ use std::process::ExitCode;
 use clap::Parser;
 
 use crate::cli::{Cli, Command, Serve};
+use crate::clock::Clock;
 use crate::configuration::Configuration;
 use crate::reloading::Reloading;
+use crate::service::Manager;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -74,5 +77,11 @@ fn serve(serve: &Serve) -> Result<ExitCode, Box<dyn Error>> {
         return Ok(ExitCode::SUCCESS);
     }
     let (log, _written) = log::start(&configuration.log.filter);
-    Ok(node::serve(configuration, &Reloading { serve, log })?)
+    let clock = Clock::start();
+    let mut manager = Manager::from_environment(clock.monotonic());
+    let served = node::serve(configuration, &Reloading { serve, log }, clock, &mut manager);
+    if let Err(error) = &served {
+        manager.fail(error);
+    }
+    Ok(served?)
 }

@@ -35,6 +35,7 @@ use crate::listener::{self, BindError, Bound, Place as Door};
 use crate::mailboxes::{self, Mailboxes};
 use crate::poller::{Poller, Waiting};
 use crate::reloading::Reloading;
+use crate::service::{Manager, State};
 use crate::signals::{self, Signal};
 use crate::storage::damage::StorageError;
 use crate::storage::start::{self, Started};
@@ -151,6 +152,8 @@ impl fmt::Display for StartError {
 pub(crate) fn serve(
     mut configuration: Configuration,
     reloading: &Reloading<'_>,
+    clock: Clock,
+    manager: &mut Manager,
 ) -> Result<ExitCode, StartError> {
     let cpus = cores::choose(configuration.node.cores.0.as_ref()).map_err(StartError::Cores)?;
     let count = u16::try_from(cpus.0.len()).map_err(|_| StartError::TooManyCores(cpus.0.len()))?;
@@ -173,7 +176,6 @@ pub(crate) fn serve(
     auth::check_doors(&configuration, &places).map_err(StartError::Open)?;
     let administration = admin::bind(&configuration.admin).map_err(StartError::Admin)?;
     let (answers, incoming) = admin::channel();
-    let clock = Clock::start();
     let mut started = match &configuration.node.data {
         Data::None => {
             start::say_nothing_is_kept();
@@ -204,7 +206,7 @@ pub(crate) fn serve(
         let scheme = configuration.listeners[usize::from(*listener)].bind.scheme.name();
         tracing::info!("listening on {scheme}://{place}");
     }
-    Ok(node.run(configuration, reloading))
+    Ok(node.run(configuration, reloading, manager))
 }
 
 /// The running node. Lives on the main thread.
@@ -370,59 +372,101 @@ impl Node {
     }
 
     /// Waits for the end, and sees to it.
-    fn run(mut self, mut configuration: Configuration, reloading: &Reloading<'_>) -> ExitCode {
+    fn run(
+        mut self,
+        mut configuration: Configuration,
+        reloading: &Reloading<'_>,
+        manager: &mut Manager,
+    ) -> ExitCode {
         let mut deadline: Option<Mono> = None;
         let mut code = ExitCode::SUCCESS;
+        manager.tell(State::Ready, format_args!("{}", self.places()));
         while self.cores.iter().any(|core| !core.done) {
-            let event = match deadline {
-                None => self.events.recv().ok(),
-                Some(deadline) => self.events.recv_deadline(self.clock.instant(deadline)).ok(),
+            let Some(event) = self.next_event(deadline, manager) else {
+                tracing::warn!("not all clients could be told in time");
+                break;
             };
             match event {
-                Some(Event::Signal(Signal::Reload)) => {
-                    let cores = u16::try_from(self.cores.len()).expect("checked at start");
-                    if let Some(reloaded) = reloading.reload(&mut configuration, cores, &self.places) {
-                        self.loaded = reloaded.loaded.after(&self.loaded);
-                        self.tell_all(&Control::Learn(self.loaded.clone()));
-                        self.tell_all(&Control::Speak(reloaded.protocols));
-                        if let Some(config) = reloaded.config {
-                            self.tell_all(&Control::Configure(config));
-                        }
-                        let changes = reloaded.changes;
-                        tracing::info!("SIGHUP: the configuration is loaded again, with {changes} changes");
-                    }
+                Event::Signal(Signal::Reload) => {
+                    manager.tell(State::Reloading, format_args!("reading the configuration"));
+                    let said = self.reload(&mut configuration, reloading);
+                    manager.tell(State::Ready, format_args!("{}; {said}", self.places()));
                 }
-                Some(Event::Signal(Signal::Stop(number))) if deadline.is_some() => {
+                Event::Signal(Signal::Stop(number)) if deadline.is_some() => {
                     tracing::warn!("second signal: ending at once");
                     return ExitCode::from(128_u8.saturating_add(u8::try_from(number).unwrap_or(0)));
                 }
-                Some(Event::Signal(Signal::Stop(number))) => {
+                Event::Signal(Signal::Stop(number)) => {
                     tracing::info!("stopping: signal {number}");
+                    manager.tell(State::Stopping, format_args!("stopping: clients are told"));
                     deadline = Some(self.stop(STOP_DEADLINE));
                 }
-                Some(Event::Stopped(core)) => self.cores[core.index()].done = true,
-                Some(Event::Panicked(core)) => {
+                Event::Stopped(core) => self.cores[core.index()].done = true,
+                Event::Panicked(core) => {
                     tracing::error!("core {} has panicked: the node ends", core.0);
+                    manager.tell(State::Stopping, format_args!("core {} has panicked", core.0));
                     self.cores[core.index()].done = true;
                     code = ExitCode::from(EXIT_PANIC);
                     deadline = Some(self.stop(PANIC_DEADLINE));
                 }
-                Some(Event::Poisoned(core, why)) => {
+                Event::Poisoned(core, why) => {
                     tracing::error!(
                         "core {}: {why}: nothing is acknowledged any more, and the node ends",
                         core.0
                     );
+                    manager.tell(State::Stopping, format_args!("core {}: {why}", core.0));
                     code = ExitCode::from(EXIT_POISONED);
                     deadline = deadline.or_else(|| Some(self.stop(STOP_DEADLINE)));
                 }
-                Some(Event::Started(..) | Event::Failed(..)) => {}
-                None => {
-                    tracing::warn!("not all clients could be told in time");
-                    break;
-                }
+                Event::Started(..) | Event::Failed(..) => {}
             }
         }
         self.exit(code)
+    }
+
+    /// What happens next; None if that is nothing before the deadline of the stop. Without one the service manager
+    /// hears meanwhile that the cores turn.
+    fn next_event(&self, deadline: Option<Mono>, manager: &mut Manager) -> Option<Event> {
+        if let Some(deadline) = deadline {
+            return self.events.recv_deadline(self.clock.instant(deadline)).ok();
+        }
+        loop {
+            let turns = self.cores.iter().map(|core| core.histogram.turns());
+            if manager.on_time(self.clock.monotonic(), turns) {
+                // Even those that have nothing to do, until the next time.
+                self.cores.iter().for_each(|core| core.wake.signal());
+            }
+            let event = match manager.next_timeout() {
+                None => self.events.recv().ok(),
+                Some(next) => self.events.recv_deadline(self.clock.instant(next)).ok(),
+            };
+            if event.is_some() {
+                return event;
+            }
+        }
+    }
+
+    /// Where clients are accepted, in words.
+    fn places(&self) -> String {
+        let places: Vec<_> = self.places.iter().map(|(_, place)| place.to_string()).collect();
+        format!("serving {}, cores: {}", places.join(", "), self.cores.len())
+    }
+
+    /// Reads the configuration again, and tells the cores. What came of it, in words.
+    fn reload(&mut self, configuration: &mut Configuration, reloading: &Reloading<'_>) -> &'static str {
+        let cores = u16::try_from(self.cores.len()).expect("checked at start");
+        let Some(reloaded) = reloading.reload(configuration, cores, &self.places) else {
+            return "the configuration is wrong and stays as it was";
+        };
+        self.loaded = reloaded.loaded.after(&self.loaded);
+        self.tell_all(&Control::Learn(self.loaded.clone()));
+        self.tell_all(&Control::Speak(reloaded.protocols));
+        if let Some(config) = reloaded.config {
+            self.tell_all(&Control::Configure(config));
+        }
+        let changes = reloaded.changes;
+        tracing::info!("SIGHUP: the configuration is loaded again, with {changes} changes");
+        "the configuration was loaded again"
     }
 
     /// Gives all cores something else to go by.

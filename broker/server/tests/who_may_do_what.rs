@@ -321,6 +321,21 @@ async fn login_storm() {
     broker.stop();
 }
 
+/// In a directory whose files are its group's, as the service's, its group can read what `hermod passwd` writes.
+#[test]
+fn passwd_leaves_the_group_what_is_the_groups() {
+    let files = Files::new();
+    let folder = std::path::PathBuf::from(files.path("passwords")).parent().unwrap().to_owned();
+    let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o7777;
+    let own = mode(&folder);
+    fs::set_permissions(&folder, fs::Permissions::from_mode(0o2770)).unwrap();
+    assert!(files.passwd(&["ann", "--password-stdin"], "other").status.success());
+    assert_eq!(mode(&folder.join("passwords")), 0o640);
+    fs::set_permissions(&folder, fs::Permissions::from_mode(own)).unwrap();
+    assert!(files.passwd(&["ann", "--password-stdin"], "another").status.success());
+    assert_eq!(mode(&folder.join("passwords")), 0o600);
+}
+
 /// `hermod passwd` writes files that only their owner can read, says what is wrong, and then changes nothing.
 #[test]
 fn passwd_writes_files() {

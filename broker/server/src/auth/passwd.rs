@@ -139,21 +139,26 @@ fn ask_password(user: &str) -> Result<Vec<u8>, PasswdError> {
     Ok(password.into_bytes())
 }
 
-/// Puts a file of this text in the place of the one at `path`: readable by its owner alone, who stays the same.
+/// Puts a file of this text in the place of the one at `path`: readable by its owner alone, who stays the same, and
+/// by its group in a directory whose files are its group's, as /etc/hermod of the Debian package.
 fn replace(path: &Path, text: &str) -> io::Result<()> {
     let name = path.file_name().ok_or(ErrorKind::InvalidInput)?.to_string_lossy();
     let aside = path.with_file_name(format!(".{name}.{:016x}", sys::random()?));
-    let written = write_aside(&aside, path, text).and_then(|()| fs::rename(&aside, path));
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let mode = if fs::metadata(folder)?.mode() & SET_GROUP == 0 { 0o600 } else { 0o640 };
+    let written = write_aside(&aside, mode, path, text).and_then(|()| fs::rename(&aside, path));
     if written.is_err() {
         let _ = fs::remove_file(&aside);
         return written;
     }
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     File::open(folder)?.sync_all()
 }
 
-fn write_aside(aside: &Path, path: &Path, text: &str) -> io::Result<()> {
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(aside)?;
+/// What is made in such a directory is its group's: see inode(7).
+const SET_GROUP: u32 = 0o2000;
+
+fn write_aside(aside: &Path, mode: u32, path: &Path, text: &str) -> io::Result<()> {
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(aside)?;
     file.write_all(text.as_bytes())?;
     // A broker that runs as somebody else could not read it any more.
     if let Ok(former) = fs::metadata(path)

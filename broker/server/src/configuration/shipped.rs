@@ -115,7 +115,7 @@ fn reference_says_when_changes_take_effect() {
 #[test]
 fn shipped_files_can_be_served() {
     let mut loaded = 0;
-    for folder in [conf(), conf().join("examples")] {
+    for folder in [conf(), conf().join("examples"), conf().join("debian")] {
         for file in
             std::fs::read_dir(folder).expect("it is shipped").map(|file| file.expect("readable").path())
         {
@@ -126,7 +126,17 @@ fn shipped_files_can_be_served() {
             }
         }
     }
-    assert!(loaded >= 3, "{loaded} files");
+    assert!(loaded >= 6, "{loaded} files");
+}
+
+/// The service's own file keeps what the service's directory is for, and lets in nobody but this machine.
+#[test]
+fn the_service_keeps_its_data_where_the_package_says() {
+    let configuration = load(&conf().join("debian/hermod.toml")).expect("it can be served");
+    assert_eq!(configuration.node.data.to_string(), "/var/lib/hermod");
+    let mut expected = Configuration::default();
+    expected.node.data = configuration.node.data.clone();
+    assert_eq!(configuration, expected);
 }
 
 /// The table of `conf/README.md` names settings that there are, and all of them.
