@@ -11,6 +11,7 @@ use std::rc::Rc;
 use hashbrown::HashTable;
 use slab::Slab;
 
+use super::seen::Seen;
 use super::{Destinations, GroupState};
 use crate::delivery::DeliveryOptions;
 use crate::identity::ConnectionId;
@@ -51,17 +52,14 @@ struct Slot {
     used: bool,
 }
 
-/// How many topics the memory of what was asked for once holds: 256 KiB per core.
-const SEEN_TOPICS: usize = 1 << 16;
-
 /// See the module's documentation.
 pub struct MatchCache {
     slots: Slab<Slot>,
     by_topic: HashTable<u32>,
     /// Cached topics by tenant, to be found by filter.
     index: Vec<Trie<u32>>,
-    /// Fingerprints of topics asked for once.
-    seen: Box<[u32]>,
+    /// Topics asked for once.
+    seen: Seen,
     hasher: foldhash::fast::FixedState,
     seed: u64,
     topics_max: usize,
@@ -76,7 +74,7 @@ impl MatchCache {
             slots: Slab::new(),
             by_topic: HashTable::new(),
             index: Vec::new(),
-            seen: vec![0; SEEN_TOPICS].into_boxed_slice(),
+            seen: Seen::new(seed, topics_max as usize),
             hasher: foldhash::fast::FixedState::with_seed(seed),
             seed,
             topics_max: topics_max as usize,
@@ -110,14 +108,14 @@ impl MatchCache {
 
     /// Offers an entry that was just looked up; it is kept if its topic has been asked for before.
     pub fn offer(&mut self, tenant: TenantIndex, topic: &str, value: &Rc<CachedTopic>) {
-        if self.topics_max == 0 || !self.is_seen_again(tenant, topic) {
+        let hash = self.hash(tenant, topic);
+        if self.topics_max == 0 || !self.seen.again(hash) {
             return;
         }
         self.remove(tenant, topic);
         while self.slots.len() >= self.topics_max {
             self.evict();
         }
-        let hash = self.hash(tenant, topic);
         let slot = Slot { tenant, topic: topic.into(), value: Rc::clone(value), used: true };
         let slot = u32::try_from(self.slots.insert(slot)).expect("at most topics_max");
         let (slots, hasher) = (&self.slots, &self.hasher);
@@ -139,15 +137,6 @@ impl MatchCache {
         for slot in struck {
             self.remove_slot(slot);
         }
-    }
-
-    fn is_seen_again(&mut self, tenant: TenantIndex, topic: &str) -> bool {
-        let hash = self.hash(tenant, topic);
-        let at = (hash as usize) & (SEEN_TOPICS - 1);
-        let fingerprint = (hash >> 32) as u32 | 1;
-        let again = self.seen[at] == fingerprint;
-        self.seen[at] = fingerprint;
-        again
     }
 
     fn remove(&mut self, tenant: TenantIndex, topic: &str) {

@@ -7,6 +7,7 @@
 mod cache;
 mod group;
 mod routes;
+mod seen;
 
 pub use cache::{CachedTopic, FanOut, MatchCache};
 pub use group::{Choice, GroupState, choose};
