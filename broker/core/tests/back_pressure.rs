@@ -98,6 +98,42 @@ fn publishers_are_slowed() {
     }
 }
 
+/// A publisher that is slowed is answered for what came together, and with one send: each packet used to wait for a
+/// timer of its own. The fuller the queue is, the less of it is taken.
+#[test]
+fn a_slowed_publisher_was_answered_packet_by_packet() {
+    let settings = Settings { queue_messages_max: 1600, inflight_max: 10, ..Settings::default() };
+    let node = Node::of_settings(settings);
+    let mut slow = node.connect(Version::V311, "slow");
+    slow.subscribe("t", QoS::AtLeastOnce);
+    let mut publisher = node.connect(Version::V311, "publisher");
+    let eight = |from: u16| -> Vec<u8> {
+        let publish = |packet_id| {
+            let packet_id = Some(id(packet_id));
+            let publish =
+                PublishOut { topic: "t", qos: QoS::AtLeastOnce, packet_id, ..PublishOut::default() };
+            publish_packet(Version::V311, &publish)
+        };
+        (from..from + 8).flat_map(publish).collect()
+    };
+    let mut taken = Vec::new();
+    while taken.len() < 400 {
+        publisher.send(&eight(taken.len() as u16 * 8 + 1));
+        taken.push(publisher.packets().len());
+        slow.packets(); // it makes progress, and acknowledges nothing
+        slow.send(&[0xC0, 0]);
+        if taken.last() != Some(&8) {
+            break;
+        }
+        node.advance(Duration::from_millis(40)); // a slowed publisher goes on
+    }
+    assert!(node.count(|core| core.counters().publishers_slowed) > 10);
+    let full = taken.len() * 8;
+    assert!((1200..1600).contains(&full), "eight at a time until {full} of 1600 places are taken");
+    assert!((1..8).contains(taken.last().expect("it publishes")), "{taken:?}");
+    assert_eq!(node.dropped(DropReason::QueueFull), 0);
+}
+
 /// A client that sends and never reads: what is held for it is bounded, and it goes on when it reads.
 #[test]
 fn a_client_that_never_reads_its_answers() {

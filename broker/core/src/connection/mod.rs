@@ -68,6 +68,32 @@ pub struct Greeting {
     pub connect: Vec<u8>,
 }
 
+/// How far receivers have fallen behind, in steps, and how much more slowly a publisher is read for it.
+///
+/// A slowed publisher waits for a timer, but not in the middle of what came together: each of its packets would be
+/// answered by a send of its own. The fuller the queue, the fewer more are taken.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Pressure(u8);
+
+impl Pressure {
+    /// Nobody has.
+    pub const NONE: Pressure = Pressure(0);
+    /// Nothing more is taken.
+    pub const FULL: Pressure = Pressure(16);
+
+    /// Of a queue that holds so much of what it may: from half full on.
+    pub fn of(held: u64, max: u64) -> Pressure {
+        let (half, rest) = (max / 2, max - max / 2);
+        let steps = held.saturating_sub(half).saturating_mul(16).div_ceil(rest.max(1));
+        u8::try_from(steps).map_or(Pressure::FULL, Pressure).min(Pressure::FULL)
+    }
+
+    /// Packets of the publisher that are still taken.
+    pub fn packets_left(self) -> u32 {
+        u32::from(Pressure::FULL.0 - self.0)
+    }
+}
+
 /// The state of one connection.
 #[derive(Debug)]
 pub struct Connection {
@@ -85,8 +111,8 @@ pub struct Connection {
     pub dirty: bool,
     /// It is in the core's list of connections with input left over.
     pub in_backlog: bool,
-    /// Its publisher is slowed: nothing is processed until a timer ends it.
-    pub slowed: bool,
+    /// Its publisher is slowed, until a timer ends it.
+    pub slowed: Pressure,
     /// Its settings have rates: [`Extras::pace`] counts.
     pub paced: bool,
     /// Its completion window is full, or it goes on without reading what it is sent: nothing is processed
@@ -199,7 +225,7 @@ impl Connection {
             problem_information: true,
             dirty: false,
             in_backlog: false,
-            slowed: false,
+            slowed: Pressure::NONE,
             paced: false,
             stalled: false,
             unanswerable: false,

@@ -232,7 +232,9 @@ impl Core {
         let range = self.storage.log(stored.log).inbox().machine();
         let Some(state) = range.session(incarnation) else { return };
         let (waiting, bytes) = (state.queue.len(), state.queue.bytes());
-        self.pressure |= progressing && (waiting > limits.messages / 2 || bytes > limits.bytes / 2);
+        if progressing {
+            self.pressure = self.pressure.max(limits.pressure(waiting, bytes));
+        }
         let full =
             waiting + stored.appending >= limits.messages || bytes + publication.bytes() > limits.bytes;
         if full {

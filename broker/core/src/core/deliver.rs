@@ -10,7 +10,7 @@ use super::Core;
 use super::receive::mark_dirty;
 use super::timers::Timer;
 use crate::config::{QueueDrop, Settings};
-use crate::connection::{Connection, Fields, Frames};
+use crate::connection::{Connection, Fields, Frames, Pressure};
 use crate::counters::DropReason;
 use crate::identity::ConnectionId;
 use crate::input::Outputs;
@@ -69,7 +69,9 @@ impl Core {
         }
         if connection.send.len() > connection.settings().send_bytes_max as usize {
             self.tenants.lose(&mut self.counters, connection.tenant, DropReason::SlowReader, 1);
-            self.pressure |= connection.is_progressing(now.monotonic);
+            if connection.is_progressing(now.monotonic) {
+                self.pressure = Pressure::FULL;
+            }
             return Sent::Dropped;
         }
         self.frames.clear();
@@ -128,8 +130,8 @@ impl Core {
         let queue = &mut self.sessions.at(slot).queue;
         let pushed = queue.push(entry, &limits, now.wall);
         // Publishers are slowed from half full on, while the receiver is still worth waiting for.
-        if progressing && (queue.len() > limits.messages / 2 || queue.bytes() > limits.bytes / 2) {
-            self.pressure = true;
+        if progressing {
+            self.pressure = self.pressure.max(limits.pressure(queue.len(), queue.bytes()));
         }
         match pushed {
             Pushed::Queued => true,
@@ -217,13 +219,17 @@ impl Core {
         }
     }
 
-    /// Reads a publisher more slowly: nothing of it is processed until the wheel's next tick.
-    pub(super) fn slow(&mut self, now: Now, id: ConnectionId) {
+    /// Reads a publisher more slowly: until the wheel's next tick nothing of it is processed but some of what came with
+    /// the packet at hand.
+    pub(super) fn slow(&mut self, now: Now, id: ConnectionId, pressure: Pressure) {
         if let Some(connection) = self.connections.get_mut(id)
             && connection.is_online()
-            && !connection.slowed
         {
-            connection.slowed = true;
+            let before = connection.slowed;
+            connection.slowed = before.max(pressure);
+            if before != Pressure::NONE {
+                return;
+            }
             self.counters.publishers_slowed += 1;
             self.wheel.arm(now.monotonic.0 + 1, Timer::Slowed(id));
         }

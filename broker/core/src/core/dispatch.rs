@@ -12,7 +12,7 @@ use super::postponed::{Origin, Recipients};
 use super::publish::Routed;
 use super::receive::mark_dirty;
 use crate::config::Ack;
-use crate::connection::Fields;
+use crate::connection::{Fields, Pressure};
 use crate::counters::DropReason;
 use crate::dist::{CachedTopic, FanOut, Target};
 use crate::identity::{ConnectionId, CoreId};
@@ -150,7 +150,9 @@ impl Core {
             }
             if connection.send.len() > connection.settings().send_bytes_max as usize {
                 self.tenants.lose(&mut self.counters, connection.tenant, DropReason::SlowReader, 1);
-                self.pressure |= connection.is_progressing(now.monotonic);
+                if connection.is_progressing(now.monotonic) {
+                    self.pressure = Pressure::FULL;
+                }
                 continue;
             }
             let fields = Fields { packet_id: None, dup: false, qos, retain, subscription_id };
@@ -216,11 +218,12 @@ impl Core {
 
     /// A receiver of the message at hand falls behind: its publisher is read more slowly, wherever it is.
     pub(super) fn slow_publisher(&mut self, now: Now, publisher: Option<ConnectionId>, at: Option<CoreId>) {
-        if !std::mem::take(&mut self.pressure) {
+        let pressure = std::mem::take(&mut self.pressure);
+        if pressure == Pressure::NONE {
             return;
         }
         match (publisher, at) {
-            (Some(connection), None) => self.slow(now, connection),
+            (Some(connection), None) => self.slow(now, connection, pressure),
             (Some(connection), Some(core)) => self.post(core, Body::Slow { connection }),
             (None, _) => {}
         }

@@ -17,7 +17,7 @@ use smallvec::SmallVec;
 use super::Core;
 use super::append::AnswerTo;
 use super::deliver::{Unqueued, queue_limits};
-use crate::connection::Fields;
+use crate::connection::{Fields, Pressure};
 use crate::counters::DropReason;
 use crate::dist::{GroupKey, Member, Target};
 use crate::identity::{ConnectionId, CoreId, Incarnation};
@@ -150,7 +150,9 @@ impl Core {
         let (qos, retain) = member.target.options.apply(publication);
         // All have more than half of the bytes before them that may be: their publishers are slowed before some are
         // dropped. A queue slows by itself, from half full on.
-        self.pressure |= forced && qos == QoS::AtMostOnce;
+        if forced && qos == QoS::AtMostOnce {
+            self.pressure = Pressure::FULL;
+        }
         let subscription_id = member.target.options.subscription_id();
         if qos == QoS::AtMostOnce {
             let fields = Fields { packet_id: None, dup: false, qos, retain, subscription_id };

@@ -50,7 +50,7 @@ use std::sync::Arc;
 use crate::access::Access;
 use crate::bans::{Ban, Bans, Flaps};
 use crate::config::Config;
-use crate::connection::{BufferPool, Connection, Connections, Frames};
+use crate::connection::{BufferPool, Connection, Connections, Frames, Pressure};
 use crate::counters::{Counters, DropReason};
 use crate::dist::{MatchCache, Routes};
 use crate::identity::{ConnectionId, CoreId, Incarnation};
@@ -135,7 +135,7 @@ pub struct Core {
     /// Filters and messages of ended sessions that the turn still deals with.
     endings_left: u32,
     /// A receiver of the publication at hand falls behind.
-    pressure: bool,
+    pressure: Pressure,
     frames: Frames,
     pool: BufferPool,
     effects: Vec<Effect>,
@@ -214,7 +214,7 @@ impl Core {
             deliveries_left,
             mail_deliveries_left: deliveries_left,
             endings_left: ENDINGS_MAX,
-            pressure: false,
+            pressure: Pressure::NONE,
             frames: Frames::default(),
             pool: BufferPool::default(),
             effects: Vec::new(),

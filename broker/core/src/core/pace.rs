@@ -4,7 +4,7 @@
 use super::Core;
 use super::receive::mark_dirty;
 use super::timers::Timer;
-use crate::connection::{Connection, Pace};
+use crate::connection::{Connection, Pace, Pressure};
 use crate::identity::ConnectionId;
 use crate::input::Outputs;
 use crate::limit::Limit;
@@ -49,7 +49,7 @@ impl Core {
         let own = connection.pace().and_then(|pace| pace.inbound_wait(now.monotonic));
         let Some((until, limit)) = own.max(self.tenant_holds_back(now, id)) else { return false };
         let Some(connection) = self.connections.get_mut(id) else { return false };
-        connection.slowed = true;
+        connection.slowed = Pressure::FULL;
         self.wheel.arm(until.0, Timer::Slowed(id));
         self.counters.limit(limit);
         true

@@ -9,6 +9,7 @@ use mqtt::ReasonCode;
 use super::Core;
 use super::append::AnswerTo;
 use super::postponed::{Origin, Recipients};
+use crate::connection::Pressure;
 use crate::counters::DropReason;
 use crate::dist::Target;
 use crate::identity::CoreId;
@@ -143,7 +144,7 @@ impl Core {
             }
             Body::Matched { lookup, destinations } => self.on_matched(now, from, lookup, destinations, out),
             Body::Answer { reply, reason } => self.on_answer(reply, 0, reason, out),
-            Body::Slow { connection } => self.slow(now, connection),
+            Body::Slow { connection } => self.slow(now, connection, Pressure::FULL),
             Body::Busy { member, busy } => self.on_busy(member, busy),
             Body::MemberGone { member } => self.on_member_gone(member),
             Body::Resumed => self.on_resumed(),

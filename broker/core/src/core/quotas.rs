@@ -8,6 +8,7 @@ use super::Core;
 use super::close::Denied;
 use super::timers::Timer;
 use crate::config::Settings;
+use crate::connection::Pressure;
 use crate::counters::DropReason;
 use crate::dist::{CachedTopic, Destinations};
 use crate::identity::{ConnectionId, CoreId};
@@ -332,7 +333,7 @@ impl Core {
             return receivers;
         };
         self.counters.limit(rate.limit());
-        self.pressure = true;
+        self.pressure = Pressure::FULL;
         if publication.qos != QoS::AtMostOnce {
             let bytes = publication.payload.len() + publication.topic.len();
             self.pay(now, tenant, rate, (bytes * receivers) as u64);

@@ -3,7 +3,7 @@
 use mqtt::{Limits, Packet, ReasonCode};
 
 use super::Core;
-use crate::connection::{Connection, Phase};
+use crate::connection::{Connection, Phase, Pressure};
 use crate::identity::ConnectionId;
 use crate::input::{Close, Outputs};
 use crate::notice::Event;
@@ -41,12 +41,22 @@ impl Connection {
             .is_some_and(|extras| extras.requests.len() >= requests || extras.requested_filters >= filters)
     }
 
+    /// Whether its next packet waits because it is slowed, though so many were taken all the same.
+    fn is_held(&self, taken: &mut u32) -> bool {
+        if self.slowed == Pressure::NONE {
+            return false;
+        }
+        let held = *taken >= self.slowed.packets_left();
+        *taken += 1;
+        held
+    }
+
     /// Whether bytes that arrive now would be processed now.
     pub(crate) fn wants_bytes(&self) -> bool {
         match self.phase {
             Phase::Deciding(_) | Phase::Attaching | Phase::Closing => false,
             Phase::Connecting | Phase::Authenticating(_) | Phase::Online => {
-                !self.slowed && !self.stalled && !self.in_backlog
+                self.slowed == Pressure::NONE && !self.stalled && !self.in_backlog
             }
         }
     }
@@ -144,7 +154,7 @@ impl Core {
     }
 
     fn process(&mut self, now: Now, id: ConnectionId, bytes: &[u8], out: &mut Outputs) -> Processed {
-        let mut at = 0;
+        let (mut at, mut taken) = (0, 0);
         while at < bytes.len() {
             if self.deliveries_left == 0 {
                 self.resume(id);
@@ -176,7 +186,7 @@ impl Core {
                     || connection.has_requested(REQUESTS_MAX, REQUESTED_FILTERS_MAX);
                 connection.stalled |= unread || unanswered;
             }
-            if connection.slowed || connection.stalled {
+            if connection.stalled || connection.is_held(&mut taken) {
                 break;
             }
             let (version, paced) = (connection.version, connection.paced);

@@ -16,6 +16,7 @@ use super::attach::Attaching;
 use super::taken::Orphan;
 use super::tasks::Tasks;
 use crate::access::Grant;
+use crate::connection::Pressure;
 use crate::identity::{ConnectionId, Incarnation};
 use crate::input::Outputs;
 use crate::peer::Reply;
@@ -161,7 +162,9 @@ impl Core {
                 let payload = Bytes::copy_from_slice(payload);
                 self.stored.deferred_bytes += (body.len() + payload.len()) as u64;
                 // Publishers are slowed while the disk is.
-                self.pressure |= priority == Priority::Ordinary;
+                if priority == Priority::Ordinary {
+                    self.pressure = Pressure::FULL;
+                }
                 let body = body.clone();
                 self.stored.deferred.push_back(Deferred { slot, priority, ticket, body, payload });
             }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use mqtt::ReasonCode;
 
 use super::Core;
-use crate::connection::{Connection, Phase};
+use crate::connection::{Connection, Phase, Pressure};
 use crate::identity::{ConnectionId, Incarnation};
 use crate::input::{Close, Outputs};
 use crate::notice::Event;
@@ -71,7 +71,7 @@ impl Core {
             Timer::Expiry(id) => self.on_expiry_timer(now, id, out),
             Timer::Slowed(id) => {
                 if let Some(connection) = self.connections.get_mut(id) {
-                    connection.slowed = false;
+                    connection.slowed = Pressure::NONE;
                     self.resume(id);
                 }
             }
@@ -109,7 +109,7 @@ impl Core {
             }
             Phase::Closing => out.close.push((id, Close::Abort)),
             Phase::Online => {
-                let held_back = connection.slowed && connection.paced;
+                let held_back = connection.slowed != Pressure::NONE && connection.paced;
                 let silent = keep_alive_left(connection, now, heard).is_zero();
                 if silent && !held_back {
                     // [MQTT-3.1.2-22]

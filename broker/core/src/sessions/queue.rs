@@ -19,6 +19,7 @@ use std::sync::Arc;
 
 use mqtt::{PacketId, QoS};
 
+use crate::connection::Pressure;
 use crate::dist::GroupKey;
 use crate::message::Message;
 use crate::time::Wall;
@@ -79,6 +80,14 @@ pub struct QueueLimits {
     pub bytes: u64,
     /// `queue_drop` is oldest.
     pub drop_oldest: bool,
+}
+
+impl QueueLimits {
+    /// How far a queue with so much in it has fallen behind.
+    pub fn pressure(&self, messages: u32, bytes: u64) -> Pressure {
+        let of_messages = Pressure::of(u64::from(messages), u64::from(self.messages));
+        of_messages.max(Pressure::of(bytes, self.bytes))
+    }
 }
 
 /// What became of a message offered to a queue.
