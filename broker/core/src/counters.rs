@@ -112,6 +112,8 @@ pub struct Counters {
     pub publishes_unmatched: u64,
     /// Messages sent to another core for delivery there.
     pub messages_crossed: u64,
+    /// Times a session's queue waited until messages were read from the disk.
+    pub queue_reads: u64,
     /// Bytes received.
     pub bytes_received: u64,
     /// Bytes given to the kernel.
@@ -181,6 +183,7 @@ impl Counters {
             publishes_sent,
             publishes_unmatched,
             messages_crossed,
+            queue_reads,
             bytes_received,
             bytes_sent,
             match_hits,
@@ -211,6 +214,7 @@ impl Counters {
         named.extend([
             one("publishes_unmatched", publishes_unmatched),
             one("messages_crossed", messages_crossed),
+            one("queue_reads", queue_reads),
             one("bytes_received", bytes_received),
             one("bytes_sent", bytes_sent),
             one("match_hits", match_hits),

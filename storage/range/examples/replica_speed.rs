@@ -107,7 +107,7 @@ impl<'a> Host<'a> {
                     self.log.on_mapped(segment, bytes);
                 }
                 wal::Request::RemoveSegment(_) => {}
-                wal::Request::Prefetch(segment) => self.log.on_prefetched(segment),
+                wal::Request::Prefetch(pages) => self.log.on_prefetched(Mono(self.now), pages),
             }
         }
     }

@@ -94,7 +94,7 @@ impl Host {
                     self.log.on_mapped(segment, files::map_segment(&self.path, segment).unwrap());
                 }
                 wal::Request::RemoveSegment(segment) => files::remove_segment(&self.path, segment).unwrap(),
-                wal::Request::Prefetch(segment) => self.log.on_prefetched(segment),
+                wal::Request::Prefetch(pages) => self.log.on_prefetched(Mono(self.now), pages),
             }
         }
         let checkpoints = checkpoint_directory(&self.directory.path).unwrap();

@@ -54,10 +54,15 @@ impl SegmentBytes {
         }
     }
 
-    /// Reads the pages in, so that a core that touches them does not wait for a disk. Blocks: off the cores.
-    pub fn prefetch(&self) -> io::Result<()> {
+    /// Reads pages in, as far as they are of the file, so that a core that touches them does not wait for a
+    /// disk. Blocks: off the cores.
+    pub fn prefetch(&self, offset: usize, bytes: usize) -> io::Result<()> {
         match &self.0 {
-            Source::Mapped(map) => map.advise(Advice::PopulateRead).or_else(|_| map.advise(Advice::WillNeed)),
+            Source::Mapped(map) => {
+                let bytes = bytes.min(map.len().saturating_sub(offset));
+                let advise = |advice| map.advise_range(advice, offset, bytes);
+                advise(Advice::PopulateRead).or_else(|_| advise(Advice::WillNeed))
+            }
             Source::Memory { .. } => Ok(()),
         }
     }

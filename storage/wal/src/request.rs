@@ -30,9 +30,28 @@ pub enum Request {
     /// All of the segment is durable: map it; answered by [`Log::on_mapped`](crate::Log::on_mapped). Until
     /// then its memory is kept.
     MapSegment(SegmentId),
-    /// Read the segment's pages in, because reclaiming is about to walk it; answered by
-    /// [`Log::on_prefetched`](crate::Log::on_prefetched).
-    Prefetch(SegmentId),
+    /// Read pages of a sealed segment in, because somebody is about to read them; answered by
+    /// [`Log::on_prefetched`](crate::Log::on_prefetched), whether it worked or not.
+    Prefetch(Pages),
+}
+
+/// A range of one sealed segment's file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pages {
+    /// The file.
+    pub segment: SegmentId,
+    /// Where, a multiple of 4096.
+    pub offset: u64,
+    /// How much.
+    pub bytes: u64,
+}
+
+impl Pages {
+    /// All of a file of that size.
+    #[must_use]
+    pub fn whole(segment: SegmentId, file_bytes: u64) -> Pages {
+        Pages { segment, offset: 0, bytes: file_bytes }
+    }
 }
 
 /// Everything that was appended since the last one, as writes that are all to be done, each linked to an
@@ -100,7 +119,7 @@ pub enum Completion {
     /// For [`Log::on_mapped`].
     Mapped(SegmentId, Arc<SegmentBytes>),
     /// For [`Log::on_prefetched`].
-    Prefetched(SegmentId),
+    Prefetched(Pages),
 }
 
 impl Completion {
@@ -113,7 +132,7 @@ impl Completion {
             Completion::SegmentReady(segment) => log.on_segment_ready(segment, salt),
             Completion::SegmentFailed(segment, error) => log.on_segment_failed(now, segment, error),
             Completion::Mapped(segment, bytes) => log.on_mapped(segment, bytes),
-            Completion::Prefetched(segment) => log.on_prefetched(segment),
+            Completion::Prefetched(pages) => log.on_prefetched(now, pages),
         }
     }
 }

@@ -19,6 +19,13 @@ use crate::sight::Flow;
 use crate::storage::{StoredLog, UPKEEP};
 use crate::time::Now;
 
+/// Messages of a queue that are read in ahead when one is not in memory.
+const AHEAD_MAX: usize = 64;
+
+/// Bytes that queues give to their clients in one turn, of what was read in for them; the rest is for the next. Half a
+/// millisecond's worth, most of it in the kernel.
+const READ_BYTES_MAX: usize = 1 << 20;
+
 impl Core {
     /// Sends what a persistent session has for its client.
     pub(super) fn pump_stored(&mut self, now: Now, id: ConnectionId, out: &mut Outputs) {
@@ -30,10 +37,21 @@ impl Core {
         let Some(state) = log.inbox().machine().session(incarnation) else { return };
         let queue = &state.queue;
         let send_bytes_max = connection.settings().send_bytes_max as usize;
+        let at_hand = |entry: &Entry| log.at_hand(now.monotonic, entry.message);
         let had_progress = stored.has_progress();
         while connection.send.len() <= send_bytes_max {
-            match stored.next(queue, connection.outbound_inflight_max, now.wall) {
+            match stored.next(queue, connection.outbound_inflight_max, now.wall, at_hand) {
                 None => break,
+                Some(NextStored::NotAtHand(window)) => {
+                    // With what follows, so that the disk is not waited for once for each message.
+                    let ahead = stored.upcoming(queue).take(AHEAD_MAX);
+                    ahead.for_each(|entry| _ = at_hand(entry));
+                    if stored.begin_reading(window) {
+                        self.counters.queue_reads += 1;
+                        self.stored.reading.entry((log.id(), window)).or_default().push(incarnation);
+                    }
+                    break;
+                }
                 Some(NextStored::Expired) => {
                     self.tenants.lose(&mut self.counters, connection.tenant, DropReason::Expired, 1);
                 }
@@ -67,6 +85,32 @@ impl Core {
         if !connection.send.is_empty() {
             mark_dirty(connection, out);
         }
+    }
+
+    /// What queues waited for has been read in: they go on, as many as a turn has room for.
+    pub(super) fn go_on_reading(&mut self, now: Now, out: &mut Outputs) {
+        let mut budget = READ_BYTES_MAX;
+        for slot in self.storage.slots() {
+            while budget > 0
+                && let Some(window) = self.storage.log_mut(slot).next_read_in()
+            {
+                let key = (self.storage.log(slot).id(), window);
+                for incarnation in self.stored.reading.remove(&key).unwrap_or_default() {
+                    budget = budget.saturating_sub(self.end_reading(now, incarnation, out));
+                }
+            }
+        }
+    }
+
+    /// The same for one of them. Bytes that its client has before it then.
+    fn end_reading(&mut self, now: Now, incarnation: Incarnation, out: &mut Outputs) -> usize {
+        let Some(slot) = self.sessions.find(incarnation) else { return 0 };
+        let session = self.sessions.at(slot);
+        let id = session.connection();
+        let Some(stored) = &mut session.stored else { return 0 };
+        stored.end_reading();
+        self.pump(now, id, out);
+        self.connections.get(id).map_or(0, |connection| connection.send.len())
     }
 
     /// Lets the window of a connection's persistent session hear of an acknowledgement. None if the session is

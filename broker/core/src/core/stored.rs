@@ -9,6 +9,7 @@ use hashbrown::HashMap;
 use mqtt::{PacketId, ReasonCode};
 use range::{Decision, Priority, Refused, Ticket};
 use slab::Slab;
+use wal::{LogId, Window};
 
 use super::Core;
 use super::append::{AnswerKey, Answers};
@@ -55,6 +56,8 @@ pub(super) struct StoredSessions {
     pub attaching: HashMap<(Arc<str>, Box<str>), ConnectionId, foldhash::fast::FixedState>,
     /// Sessions whose client is away.
     pub away: HashMap<Incarnation, Away, foldhash::fast::FixedState>,
+    /// Connected sessions that wait for a message to be read in, by what is read.
+    pub reading: BTreeMap<(LogId, Window), Vec<Incarnation>>,
     /// Sessions whose clients have acknowledged something this turn.
     pub progressed: Vec<Incarnation>,
     pub answers: Answers,
@@ -206,6 +209,7 @@ impl Core {
     /// Ends the turn of the logs.
     pub(super) fn end_storage_turn(&mut self, now: Now, out: &mut Outputs) {
         for _ in 0..ROUNDS_MAX {
+            self.go_on_reading(now, out);
             for _ in 0..ROUNDS_MAX {
                 self.propose_progress(out);
                 self.propose_deferred(out);
@@ -298,7 +302,7 @@ impl Core {
 
     /// One of this core's logs, for its writer.
     #[must_use]
-    pub fn stored_log(&self, log: wal::LogId) -> Option<&StoredLog> {
+    pub fn stored_log(&self, log: LogId) -> Option<&StoredLog> {
         self.storage.by_id(log)
     }
 

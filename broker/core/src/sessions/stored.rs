@@ -15,6 +15,7 @@
 use std::collections::BTreeMap;
 
 use mqtt::{PacketId, QoS};
+use wal::Window;
 
 use super::queue::{Acknowledged, PACKET_IDS, packet_id_at};
 use crate::delivery::DeliveryOptions;
@@ -53,6 +54,8 @@ pub struct Stored {
     /// Something with QoS 0 is among them; after that: all before this place may be such.
     detouring: bool,
     detour: u64,
+    /// Sending waits for this to be read in.
+    reading: Option<Window>,
     /// QoS 2 messages of the client that it has not released, by packet identifier.
     taken: BTreeMap<PacketId, u64>,
     next_generation: u64,
@@ -106,6 +109,8 @@ pub enum NextStored {
         /// What the queue has of it.
         entry: Entry,
     },
+    /// A message that is not in memory: this has to be read in first.
+    NotAtHand(Window),
     /// A PUBREL that is owed from an earlier connection.
     Release(PacketId),
     /// A message expired before it was sent.
@@ -152,6 +157,7 @@ impl Stored {
             appending: 0,
             detouring: false,
             detour: 0,
+            reading: None,
             taken: taken.collect(),
             next_generation: session.next_generation,
             changes: BTreeMap::new(),
@@ -161,6 +167,16 @@ impl Stored {
     /// All before this place may have been sent.
     pub fn sent_before(&self) -> Sequence {
         Sequence(self.cursor.max(self.wanted))
+    }
+
+    /// A message that is to be sent waits for the disk. False if it was known.
+    pub fn begin_reading(&mut self, window: Window) -> bool {
+        self.reading.replace(window) != Some(window)
+    }
+
+    /// Something was read in for it.
+    pub fn end_reading(&mut self) {
+        self.reading = None;
     }
 
     /// What was proposed for it is in the queue.
@@ -186,9 +202,15 @@ impl Stored {
         self.cursor < queue.end().0
     }
 
-    /// The next thing to send while fewer than `window` messages are in flight. To be called until it answers
-    /// None.
-    pub fn next(&mut self, queue: &Queue, window: u16, now: Wall) -> Option<NextStored> {
+    /// The next thing to send while fewer than `window` messages are in flight, if that is `at_hand`. To
+    /// be called until it answers None, or what has to be read in first.
+    pub fn next(
+        &mut self,
+        queue: &Queue,
+        window: u16,
+        now: Wall,
+        at_hand: impl Fn(&Entry) -> Result<(), Window>,
+    ) -> Option<NextStored> {
         loop {
             let Some((place, entry)) = queue.from(Sequence(self.cursor)).next() else {
                 self.cursor = self.cursor.max(queue.end().0);
@@ -229,6 +251,9 @@ impl Stored {
                 self.wanted = self.wanted.max((place.0 + room).min(queue.end().0));
                 return None;
             }
+            if let Err(window) = at_hand(entry) {
+                return Some(NextStored::NotAtHand(window));
+            }
             self.cursor = place.0 + 1;
             let packet_id = if entry.qos == QoS::AtMostOnce {
                 self.mark_finished(place);
@@ -240,6 +265,11 @@ impl Stored {
             let dup = packet_id.is_some() && place.0 < self.fresh;
             return Some(NextStored::Publish { place, packet_id, dup, entry: *entry });
         }
+    }
+
+    /// What is to be sent after that.
+    pub fn upcoming<'a>(&self, queue: &'a Queue) -> impl Iterator<Item = &'a Entry> {
+        queue.from(Sequence(self.cursor)).map(|(_, entry)| entry)
     }
 
     /// Whether anything waits for an acknowledgement.

@@ -66,7 +66,7 @@ impl MemoryDisk {
                 bytes.resize(file_bytes, 0);
                 Some(Completion::Mapped(segment, Arc::new(SegmentBytes::from_memory(bytes))))
             }
-            Request::Prefetch(segment) => Some(Completion::Prefetched(segment)),
+            Request::Prefetch(pages) => Some(Completion::Prefetched(pages)),
         }
     }
 }

@@ -6,12 +6,13 @@ use std::sync::Arc;
 use bytes::Bytes;
 use mqtt::QoS;
 use range::replica::Stored;
+use wal::Window;
 
 use super::StoredLog;
 use crate::message::{Message, Publication, Publisher};
 use crate::ranges::MessageId;
 use crate::ranges::inbox::command::{ArchivedMessageHead, Command};
-use crate::time::Wall;
+use crate::time::{Mono, Wall};
 
 /// See the module's documentation.
 pub(crate) struct StoredMessage<'a> {
@@ -27,6 +28,14 @@ impl StoredLog {
         let id = id.global(self.inbox.range());
         let stored = self.inbox.read_command(&self.log, id);
         StoredMessage { stored: stored.unwrap_or_else(|error| panic!("a queued message: {error:?}")) }
+    }
+}
+
+impl StoredLog {
+    /// Whether a message can be read without waiting for the disk. If not: what it waits for, which has been asked
+    /// for then.
+    pub(crate) fn at_hand(&self, now: Mono, id: MessageId) -> Result<(), Window> {
+        self.inbox.at_hand(wal::Mono(now.0), &self.log, id.global(self.inbox.range()))
     }
 }
 

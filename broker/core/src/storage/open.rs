@@ -1,6 +1,6 @@
 //! Logs at their begin: new, or from what a start found on disk.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use std::io;
 use std::sync::Arc;
@@ -145,6 +145,7 @@ impl StoredLog {
             unwritten: BTreeMap::new(),
             asked: Vec::new(),
             moved: Vec::new(),
+            read_in: VecDeque::new(),
             mark: Lsn(0),
             marks_left: MARKS_MAX,
         }

@@ -1,11 +1,11 @@
 //! One log of this node and the replicas of the ranges that write to it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use range::{Outputs, Replica, Wall};
 use wal::log::reclaim::ReclaimBudget;
-use wal::{AppendError, Appended, Log, LogId, Lsn, Position, RangeId, Write};
+use wal::{AppendError, Appended, Completion, Log, LogId, Lsn, Position, RangeId, Window, Write};
 
 use super::{StorageAnswer, StorageRequest};
 use crate::message::Message;
@@ -32,6 +32,8 @@ pub struct StoredLog {
     /// Scratch.
     pub(super) asked: Vec<wal::Request>,
     pub(super) moved: Vec<(Position, Appended)>,
+    /// What has been read in, for the core to empty.
+    pub(super) read_in: VecDeque<Window>,
     /// The last record that says that all before is durable; 0 if this life of the log has none.
     pub(super) mark: Lsn,
     /// How many more of them an end may have.
@@ -87,6 +89,11 @@ impl StoredLog {
         &mut self.retain_outputs
     }
 
+    /// Something that has been read in: what waited for it may go on.
+    pub(crate) fn next_read_in(&mut self) -> Option<Window> {
+        self.read_in.pop_front()
+    }
+
     pub(super) fn turn(&mut self, now: Now) {
         let (mono, wall) = (wal::Mono(now.monotonic.0), Wall(now.wall.0));
         self.inbox.turn(mono, wall, &mut self.log, &mut self.inbox_outputs);
@@ -132,6 +139,9 @@ impl StoredLog {
     pub(super) fn on_answer(&mut self, now: Now, salt: u64, answer: StorageAnswer) {
         match answer {
             StorageAnswer::Log(_, completion) => {
+                if let Completion::Prefetched(pages) = &completion {
+                    self.read_in.extend(pages.windows());
+                }
                 completion.tell(wal::Mono(now.monotonic.0), salt, &mut self.log);
             }
             StorageAnswer::Space(_, available) => self.log.on_space(available),
@@ -153,7 +163,7 @@ impl StoredLog {
     pub(super) fn next_timeout(&self) -> Option<Mono> {
         let durable = self.log.durable();
         let waits = self.inbox.waits_for().into_iter().chain(self.retain.waits_for()).min();
-        let wants_turn = self.inbox.wants_turn() || self.retain.wants_turn();
+        let wants_turn = self.inbox.wants_turn() || self.retain.wants_turn() || !self.read_in.is_empty();
         if wants_turn || waits.is_some_and(|lsn| lsn <= durable) {
             return Some(Mono(0));
         }

@@ -94,7 +94,7 @@ impl Alone {
                 Request::MapSegment(segment) => {
                     log.on_mapped(segment, files::map_segment(&self.directory, segment)?);
                 }
-                Request::Prefetch(segment) => log.on_prefetched(segment),
+                Request::Prefetch(pages) => log.on_prefetched(Mono(0), pages),
                 Request::Flush(_) => unreachable!("begun before"),
             }
         }

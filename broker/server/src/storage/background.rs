@@ -1,4 +1,4 @@
-//! What the logs of a core need and the core must not wait for: segments made, removed, mapped and read in,
+//! What the logs of a core need and the core must not wait for: segments made, removed and mapped,
 //! checkpoints written, and the file system's space looked at. One thread per core, in the order asked.
 
 use std::collections::BTreeMap;
@@ -23,7 +23,7 @@ const NICE: i32 = 5;
 
 /// One thing to do.
 pub(super) enum Job {
-    /// For a log: anything but a commit.
+    /// For a log: files made, removed and mapped.
     Log(LogId, Request),
     /// For a range of a log.
     Checkpoint(LogId, range::Request),
@@ -118,13 +118,7 @@ impl Background {
                     return true;
                 }
             },
-            Request::Prefetch(segment) => {
-                if let Err(error) = map(&directory, segment).and_then(|bytes| bytes.prefetch()) {
-                    tracing::warn!("log {}: segment {segment} cannot be read ahead: {error}", log.0);
-                }
-                Completion::Prefetched(segment)
-            }
-            Request::Flush(_) => unreachable!("the writer's"),
+            Request::Flush(_) | Request::Prefetch(_) => unreachable!("of other threads"),
         };
         self.answers.send(Done::Answer(StorageAnswer::Log(log, completion)))
     }

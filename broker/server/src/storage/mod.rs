@@ -1,9 +1,10 @@
-//! What a core's logs ask for is done here: commits by the core's ring or a thread, files by another thread.
+//! What a core's logs ask for is done here: commits by the core's ring or a thread, files by
+//! others.
 //! Nothing here decides what is written; that do the logs, in the core.
 //!
 //! ```text
 //!           ┌─ commits ────────────► ring of the core, or writer thread ─────────────┐
-//! core ─────┤                                                                        ├──► answers, wake ──► core
+//! core ─────┼─ pages to be read ───► reader thread ──────────────────────────────────┼──► answers, wake ──► core
 //!           └─ files, checkpoints ─► background thread, which also looks at the space ┘
 //! ```
 //!
@@ -15,6 +16,7 @@ pub(crate) mod damage;
 
 pub(crate) mod inspect;
 mod rate;
+mod reader;
 pub(crate) mod start;
 mod writer;
 mod writer_thread;
@@ -27,7 +29,7 @@ use std::sync::Arc;
 use broker_core::Core;
 use broker_core::storage::{StorageAnswer, StorageRequest, StoredLog};
 use crossbeam_channel::{Receiver, Sender, unbounded};
-use wal::{Completion, LogId, Request, SegmentId};
+use wal::{Completion, LogId, Pages, Request, SegmentId};
 
 use self::background::{Background, Job};
 use self::writer::Writer;
@@ -87,6 +89,7 @@ pub(crate) struct Storage {
     writer: Writer,
     /// The logs ask for a bounded number of things at a time.
     background: Sender<Job>,
+    reader: Sender<(LogId, Pages)>,
     done: Receiver<Done>,
 }
 
@@ -101,8 +104,9 @@ impl Storage {
         let (sender, done) = unbounded();
         let answers = Answers { done: sender, wake: Arc::clone(wake) };
         let writer = Writer::start(place, poller, &answers, cpus)?;
+        let reader = reader::start(&place.data, answers.clone(), cpus)?;
         let background = Background::start(place, &logs, writer.is_ring(), answers, cpus)?;
-        Ok(Storage { logs, writer, background, done })
+        Ok(Storage { logs, writer, background, reader, done })
     }
 
     /// Begins one thing that a log asks for.
@@ -111,6 +115,10 @@ impl Storage {
             StorageRequest::Log(id, Request::Flush(commit)) => {
                 let log = core.stored_log(id).expect("it asked").log();
                 return self.writer.begin(&commit, log, poller);
+            }
+            StorageRequest::Log(id, Request::Prefetch(pages)) => {
+                let _ = self.reader.send((id, pages));
+                return;
             }
             StorageRequest::Log(id, request) => {
                 // All of it is on the disk, or nothing ever will be written there.

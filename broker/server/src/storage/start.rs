@@ -254,7 +254,7 @@ impl Reading<'_> {
         for segment in files::list_segments(directory)? {
             let bytes = files::map_segment(directory, segment)?;
             if SegmentHeader::decode(&bytes).is_ok() {
-                bytes.prefetch()?;
+                bytes.prefetch(0, bytes.len())?;
                 self.progress.read_bytes.fetch_add(bytes.len() as u64, Ordering::Relaxed);
             }
             segments.push((segment, bytes));

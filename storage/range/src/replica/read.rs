@@ -3,7 +3,7 @@
 use std::ops::{Deref, Range};
 
 use wal::format::RecordHeader;
-use wal::{Appended, Log, Position, Read, SealedRecord};
+use wal::{Appended, Log, Mono, Position, Read, SealedRecord, Window};
 
 use super::Replica;
 use crate::format::entry::{EntryHeader, HEADER_BYTES, find_command};
@@ -91,6 +91,13 @@ impl<S: StateMachine> Replica<S> {
         let (body, payload) = found.ok_or(ReadError::Unknown(id))?;
         let body = HEADER_BYTES + body.start..HEADER_BYTES + body.end;
         Ok(Stored { read, body, payload })
+    }
+
+    /// Whether [`Replica::read_command`] would wait for the disk; if so, a window of the log that it waits for. See
+    /// [`Log::at_hand`].
+    pub fn at_hand(&self, now: Mono, log: &Log, id: MessageId) -> Result<(), Window> {
+        let place = (id.origin == self.range).then(|| self.place(id.index)).flatten();
+        place.map_or(Ok(()), |place| log.at_hand(now, place.position, place.bytes))
     }
 
     /// Where an entry's record is, if anything needs it: it is Raft log, or a payload of it is referred to.

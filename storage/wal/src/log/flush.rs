@@ -21,6 +21,7 @@ impl Log {
         }
         self.ask(now, out);
         self.ask_reclaim(out);
+        self.ask_windows(out);
     }
 
     /// The next commit does not wait for company.

@@ -6,9 +6,10 @@
 //!        (copy, LSN)            (≤ 2 commits)         (acknowledge)  when the segment is full
 //! ```
 //!
-//! Each step is a file here: `append`, `commits`, `linger`, `spares`, `sealed`, `read`, `reclaim`.
+//! Each step is a file here: `append`, `commits`, `linger`, `spares`, `sealed`, `at_hand`, `read`, `reclaim`.
 
 pub mod append;
+pub mod at_hand;
 pub mod read;
 pub mod reclaim;
 
@@ -20,6 +21,7 @@ mod sealed;
 mod spares;
 mod tail;
 
+use std::cell::RefCell;
 use std::sync::Arc;
 
 use smallvec::SmallVec;
@@ -30,6 +32,7 @@ use crate::image::Image;
 use crate::mapping::SegmentBytes;
 use crate::recovery::Resume;
 use crate::request::{FlushError, Request, SegmentError, Write};
+use at_hand::Window;
 use chain::Chain;
 use commits::Commits;
 use linger::Linger;
@@ -59,6 +62,8 @@ pub struct Log {
     linger: Linger,
     spares: Spares,
     reclaim: Reclaim,
+    /// Windows that readers have missed since the last flush.
+    wanted: RefCell<Vec<Window>>,
     poison: Option<Poison>,
 }
 
@@ -145,6 +150,7 @@ impl Log {
             linger: Linger::default(),
             spares: Spares::new(resume.next_segment, resume.free),
             reclaim: Reclaim::default(),
+            wanted: RefCell::default(),
             poison: None,
             config,
         }

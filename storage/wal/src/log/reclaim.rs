@@ -7,7 +7,7 @@ use crate::format::record_header::{RecordHeader, find_record};
 use crate::format::{SEGMENT_HEADER_BYTES, segment_table};
 use crate::identity::{Lsn, Mono, Position, SegmentId};
 use crate::mapping::SegmentBytes;
-use crate::request::Request;
+use crate::request::{Pages, Request};
 
 use super::Log;
 use super::append::{AppendError, Appended, Class, NewRecord};
@@ -26,6 +26,13 @@ impl Reclaim {
     /// There is one more segment to choose from.
     pub(super) fn on_mapped(&mut self) {
         self.fruitless = None;
+    }
+
+    /// All pages of a segment are in memory.
+    pub(super) fn on_prefetched(&mut self, segment: SegmentId) {
+        if let Some(victim) = self.victim.as_mut().filter(|victim| victim.segment == segment) {
+            victim.prefetched = true;
+        }
     }
 
     /// Would a search find no more than the last one? Spares every turn a walk over all segments.
@@ -108,13 +115,6 @@ impl Log {
         }
     }
 
-    /// The pages of a segment that [`Request::Prefetch`] named are in memory.
-    pub fn on_prefetched(&mut self, segment: SegmentId) {
-        if let Some(victim) = self.reclaim.victim.as_mut().filter(|victim| victim.segment == segment) {
-            victim.prefetched = true;
-        }
-    }
-
     /// Chooses a victim if there is too little life in the sealed segments.
     pub(super) fn ask_reclaim(&mut self, out: &mut Vec<Request>) {
         self.sealed.find_dead(self.durable);
@@ -135,7 +135,7 @@ impl Log {
         }
         if let Some(victim) = self.reclaim.victim.as_mut().filter(|victim| !victim.prefetch_asked) {
             victim.prefetch_asked = true;
-            out.push(Request::Prefetch(victim.segment));
+            out.push(Request::Prefetch(Pages::whole(victim.segment, victim.bytes.len() as u64)));
         }
     }
 

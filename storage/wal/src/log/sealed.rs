@@ -19,6 +19,7 @@ use crate::mapping::SegmentBytes;
 use crate::request::Request;
 
 use super::Usage;
+use super::at_hand::Warmth;
 use super::read::Touched;
 use super::tail::Tail;
 
@@ -53,6 +54,7 @@ pub(crate) struct Segment {
     pub(crate) live_bytes: u64,
     pub(crate) content: Content,
     pub(crate) touched: RefCell<Touched>,
+    pub(crate) warmth: RefCell<Warmth>,
     /// Bytes that reclaiming copied here, before it was sealed and in this life of the log.
     moved_bytes: u64,
     /// Reclaiming could not empty it: a record in it is damaged.
@@ -109,7 +111,10 @@ impl Sealed {
 
     pub(crate) fn insert_recovered(&mut self, entry: &Entry, bytes: Arc<SegmentBytes>) {
         let header = crate::format::SegmentHeader::decode(&bytes).expect("recovery has read it");
-        self.insert(*entry, header.salt, bytes.len() as u64, 0, Content::Mapped(bytes));
+        let file_bytes = bytes.len() as u64;
+        self.insert(*entry, header.salt, file_bytes, 0, Content::Mapped(bytes));
+        let segment = self.segments.get_mut(&entry.segment).expect("inserted before");
+        segment.warmth = RefCell::new(Warmth::warm(file_bytes));
     }
 
     fn insert(&mut self, entry: Entry, salt: u64, file_bytes: u64, live_bytes: u64, content: Content) {
@@ -126,6 +131,7 @@ impl Sealed {
             live_bytes,
             content,
             touched: RefCell::default(),
+            warmth: RefCell::default(),
             moved_bytes: 0,
             is_stuck: false,
             state: State::Kept,

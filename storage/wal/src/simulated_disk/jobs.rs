@@ -8,7 +8,7 @@ use super::{Completion, Lie, SimulatedDisk};
 use crate::identity::{CommitNumber, SegmentId};
 use crate::log::Log;
 use crate::mapping::SegmentBytes;
-use crate::request::{FlushError, Request, SegmentError};
+use crate::request::{FlushError, Pages, Request, SegmentError};
 
 /// What the kernel says when the device fails.
 const EIO: i32 = 5;
@@ -19,7 +19,7 @@ pub(super) enum Job {
     Recycle { segment: SegmentId, former: SegmentId, stage: Stage },
     Remove(SegmentId),
     Map(SegmentId),
-    Prefetch(SegmentId),
+    Prefetch(Pages),
 }
 
 pub(super) struct Write {
@@ -69,7 +69,7 @@ impl Job {
             }
             Request::RemoveSegment(segment) => Job::Remove(*segment),
             Request::MapSegment(segment) => Job::Map(*segment),
-            Request::Prefetch(segment) => Job::Prefetch(*segment),
+            Request::Prefetch(pages) => Job::Prefetch(*pages),
         }
     }
 
@@ -99,7 +99,7 @@ impl SimulatedDisk {
                 self.mapped.push((*segment, bytes.reader()));
                 Step::Done(Some(Completion::Mapped(*segment, bytes)))
             }
-            Job::Prefetch(segment) => Step::Done(Some(Completion::Prefetched(*segment))),
+            Job::Prefetch(pages) => Step::Done(Some(Completion::Prefetched(*pages))),
         }
     }
 

@@ -259,7 +259,7 @@ impl Driver {
             }
             Completion::SegmentFailed(segment, error) => self.log.on_segment_failed(self.now, segment, error),
             Completion::Mapped(segment, bytes) => self.log.on_mapped(segment, bytes),
-            Completion::Prefetched(segment) => self.log.on_prefetched(segment),
+            Completion::Prefetched(pages) => self.log.on_prefetched(self.now, pages),
         }
     }
 

@@ -72,7 +72,7 @@ impl Host {
                     self.log.on_segment_failed(self.now, segment, error);
                 }
                 Some(Completion::Mapped(segment, bytes)) => self.log.on_mapped(segment, bytes),
-                Some(Completion::Prefetched(segment)) => self.log.on_prefetched(segment),
+                Some(Completion::Prefetched(pages)) => self.log.on_prefetched(self.now, pages),
                 None => {}
             }
         }
