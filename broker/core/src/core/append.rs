@@ -333,9 +333,11 @@ impl Core {
         options: DeliveryOptions,
         out: &mut Outputs,
     ) {
-        let session = self.sessions.get(slot);
+        let session = self.sessions.at(slot);
         let incarnation = session.incarnation();
-        let Some(slot) = session.stored.as_ref().map(|stored| stored.log) else { return };
+        let Some(stored) = &mut session.stored else { return };
+        stored.begin_copy();
+        let slot = stored.log;
         // [MQTT-3.3.1-8]: the retain flag is set.
         let options = options.with_retain_as_published().to_bits();
         let target = command::Target { incarnation: incarnation.0, options };

@@ -99,7 +99,7 @@ impl Core {
         let session = self.sessions.get(slot);
         // What waits in the queue since the client was away must not be overtaken [MQTT-4.6.0-5], nor a retained
         // message that is on its way there, nor what went that way though it has QoS 0.
-        let copying = session.stored.as_ref().is_some_and(|stored| stored.appending > 0);
+        let copying = session.stored.as_ref().is_some_and(|stored| stored.has_copies());
         let follows = session.stored.as_ref().is_some_and(|stored| stored.has_detour());
         if queued && self.has_next(slot) || publication.retain && copying || follows {
             return Unqueued::ToQueue;

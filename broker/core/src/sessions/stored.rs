@@ -56,6 +56,9 @@ pub struct Stored {
     detour: u64,
     /// Sending waits for this to be read in.
     reading: Option<Window>,
+    /// The same of copies of retained messages.
+    copying: bool,
+    copies: u64,
     /// QoS 2 messages of the client that it has not released, by packet identifier.
     taken: BTreeMap<PacketId, u64>,
     next_generation: u64,
@@ -156,7 +159,9 @@ impl Stored {
             told: attached.sent_before.0,
             appending: 0,
             detouring: false,
-            detour: 0,
+            detour: session.queue.plain_before().0,
+            copying: false,
+            copies: 0,
             reading: None,
             taken: taken.collect(),
             next_generation: session.next_generation,
@@ -182,9 +187,23 @@ impl Stored {
     /// What was proposed for it is in the queue.
     pub fn end_appending(&mut self, end: Option<Sequence>) {
         self.appending = self.appending.saturating_sub(1);
-        if self.appending == 0 && std::mem::take(&mut self.detouring) {
-            self.detour = end.map_or(self.detour, |end| end.0);
+        let Some(end) = end.filter(|_| self.appending == 0) else { return };
+        if std::mem::take(&mut self.detouring) {
+            self.detour = end.0;
         }
+        if std::mem::take(&mut self.copying) {
+            self.copies = end.0;
+        }
+    }
+
+    /// A copy of a retained message is proposed for it.
+    pub fn begin_copy(&mut self) {
+        self.copying = true;
+    }
+
+    /// Is a copy of a retained message on its way through the log, or waiting for the client's window?
+    pub fn has_copies(&self) -> bool {
+        self.copying || self.cursor < self.copies
     }
 
     /// Something with QoS 0 takes the way through the log.

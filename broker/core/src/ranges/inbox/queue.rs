@@ -91,6 +91,8 @@ pub struct Queue {
     sent_before: u64,
     /// Oldest messages before this place have been given up already; found out again after a restart.
     kept_before: u64,
+    /// All with QoS 0 are before this place.
+    plain_before: u64,
     live: u32,
     bytes: u64,
 }
@@ -98,10 +100,12 @@ pub struct Queue {
 impl Queue {
     pub(super) fn restored(first: Sequence, sent_before: Sequence, entries: VecDeque<Entry>) -> Queue {
         let live = entries.iter().filter(|entry| entry.state != State::Done).count();
+        let plain = entries.iter().rposition(|entry| entry.qos == QoS::AtMostOnce);
         Queue {
             first: first.0,
             sent_before: sent_before.0,
             kept_before: 0,
+            plain_before: plain.map_or(0, |index| first.0 + index as u64 + 1),
             live: u32::try_from(live).expect("bounded by queue_messages_max"),
             bytes: entries.iter().map(Entry::held_bytes).sum(),
             entries,
@@ -136,6 +140,11 @@ impl Queue {
     /// Messages before this place may have been sent by a connection.
     pub fn sent_before(&self) -> Sequence {
         Sequence(self.sent_before)
+    }
+
+    /// No message from this place on has QoS 0.
+    pub fn plain_before(&self) -> Sequence {
+        Sequence(self.plain_before)
     }
 
     /// The message at a place, if it is not finished.
@@ -199,6 +208,9 @@ impl Queue {
         pushed.sequence = Some(self.end());
         self.live += 1;
         self.bytes += u64::from(entry.bytes);
+        if entry.qos == QoS::AtMostOnce {
+            self.plain_before = self.first + self.entries.len() as u64 + 1;
+        }
         self.entries.push_back(entry);
         pushed
     }
