@@ -228,6 +228,10 @@ pub(crate) enum Body {
     },
     /// Which retained messages does a filter match? Answered by `Retained`, a page at a time.
     FindRetained(Box<RetainedAsk>),
+    /// A sign is wanted that all sent before it has come.
+    Barrier,
+    /// The sign.
+    BarrierPassed,
     /// A receiver falls behind: read this publisher more slowly.
     Slow {
         connection: ConnectionId,

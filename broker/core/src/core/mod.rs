@@ -285,6 +285,7 @@ impl Core {
         self.clear_ended(out);
         self.on_own_messages(now, out);
         self.end_storage_turn(now, out);
+        self.ask_for_signs();
         self.tell_loads();
         self.tell_totals();
         self.watch_requests(now);

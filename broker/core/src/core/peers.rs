@@ -182,6 +182,8 @@ impl Core {
             }
             Body::Invalidated { number } => self.on_invalidated(number),
             Body::FindRetained(ask) => self.on_find_retained(now, from, ask),
+            Body::Barrier => self.post(from, Body::BarrierPassed),
+            Body::BarrierPassed => self.on_sign(now),
             _ => unreachable!("on_peer has taken the others"),
         }
     }

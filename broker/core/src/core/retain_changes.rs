@@ -148,6 +148,7 @@ impl Core {
         publication: &Publication<'_>,
         source: Source,
     ) -> Option<ReasonCode> {
+        self.retain_order.comes(slot, source.from);
         let tried = match self.retain_changes.line(slot).waiting {
             0 => self.try_change(now, slot, publication),
             _ => Tried::Later,

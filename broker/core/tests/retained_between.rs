@@ -1,0 +1,88 @@
+//! Who subscribes while a retained message is on its way (promise 1): routed before the subscription stood, it does not
+//! come live, and it is not in the log yet, or not even with its range. It comes as the copy, for the page waits for it.
+
+mod host;
+
+use std::collections::BTreeSet;
+
+use broker_core::config::Config;
+use host::disks::SOUND;
+use host::exchange::{numbers, options};
+use host::packets::publish_packet;
+use host::{Client, Node};
+use mqtt::encode::PublishOut;
+use mqtt::{Packet, QoS, SubscribeFilter, Version};
+
+/// The core of the subscriber.
+const HOME: u16 = 0;
+/// The core of the publisher.
+const ELSEWHERE: u16 = 1;
+/// The core that keeps the retained message, for one topic in three.
+const RANGE: u16 = 2;
+const CORES: u16 = 3;
+
+fn change(publisher: &mut Client, topic: &str, payload: &str) {
+    let change = PublishOut { topic, payload: payload.as_bytes(), retain: true, ..PublishOut::default() };
+    publisher.send(&publish_packet(Version::V5, &change));
+}
+
+fn payloads(packets: &[Packet<'_>]) -> Vec<String> {
+    let publishes = packets.iter().filter_map(|packet| match packet {
+        Packet::Publish(publish) => Some(String::from_utf8(publish.payload.to_vec()).expect("text")),
+        _ => None,
+    });
+    publishes.collect()
+}
+
+/// What was on its way into the log when its topic was subscribed to came neither live nor as the copy.
+#[test]
+fn a_change_on_its_way_into_the_log_was_missed() {
+    for cores in [1, CORES] {
+        for topic in numbers(0..12) {
+            for filter in [&*topic, "#"] {
+                let node = Node::on_disks(Config { cores, ..Config::default() }, 1, SOUND);
+                let mut publisher = node.connect(Version::V5, "publisher");
+                publisher.retain(&topic, QoS::AtLeastOnce, "old");
+                let mut subscriber = node.connect(Version::V5, "subscriber");
+                node.hold_disks(true);
+                change(&mut publisher, &topic, "new");
+                let filter = SubscribeFilter { filter, options: options(QoS::AtMostOnce) };
+                let packet_id = subscriber.send_subscribe(&[filter], None);
+                subscriber.expect_suback(packet_id);
+                subscriber.expect_silence();
+                node.hold_disks(false);
+                assert_eq!(subscriber.payloads(), ["new"], "{cores}");
+            }
+        }
+    }
+}
+
+/// What was on its way to its range was missed likewise.
+#[test]
+fn a_change_on_its_way_to_its_range_was_missed() {
+    let mut lagged = BTreeSet::new();
+    for topic in numbers(0..30) {
+        let node = Node::new(CORES);
+        let mut publisher = node.connect_at(ELSEWHERE, Version::V5, "publisher");
+        publisher.retain(&topic, QoS::AtLeastOnce, "old");
+        let mut subscriber = node.connect_at(HOME, Version::V5, "subscriber");
+        // The publisher's core knows that nobody wants the topic, and asks nobody.
+        for _ in 0..2 {
+            publisher.publish(&topic, QoS::AtMostOnce, "cached");
+        }
+        node.hold_mail(ELSEWHERE, RANGE);
+        change(&mut publisher, &topic, "new");
+        let filter = SubscribeFilter { filter: &topic, options: options(QoS::AtMostOnce) };
+        subscriber.send_subscribe(&[filter], None);
+        let mut came = subscriber.packets();
+        if let [Packet::SubAck(_)] = came[..] {
+            lagged.insert(topic);
+        }
+        node.release_mail();
+        let mut payloads = payloads(&came);
+        came = subscriber.packets();
+        payloads.extend(self::payloads(&came));
+        assert_eq!(payloads, ["new"]);
+    }
+    assert!(lagged.len() > 1, "{lagged:?}");
+}
