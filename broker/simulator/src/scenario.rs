@@ -92,6 +92,8 @@ pub struct Profile {
     pub payload_bytes_max: u64,
     /// How many topics it publishes to.
     pub topics: usize,
+    /// How many of a hundred messages it has retained.
+    pub retain_percent: u64,
 }
 
 /// Everything a seed decides before the run.
@@ -238,5 +240,25 @@ fn draw_profile(random: &mut Random, topics: usize, faulty: bool, tight: bool) -
         weights,
         payload_bytes_max: random.pick(&[9, 40, 300, if tight { 6_000 } else { 1_000 }]),
         topics,
+        retain_percent: 15,
+    }
+}
+
+/// In some seeds what is retained changes all the time, on few topics, while subscriptions come and go. Drawn by itself,
+/// so that the other seeds are what they always were.
+pub fn draw_retaining(random: &mut Random, clients: &mut [Profile]) {
+    if !random.percent(20) {
+        return;
+    }
+    for (index, profile) in clients.iter_mut().enumerate() {
+        profile.retain_percent = 90;
+        if index == 0 {
+            (profile.topics, profile.weights) =
+                (random.between(1, 2) as usize, [60, 0, 0, 1, 0, 0, 2, 0, 0, 0, 1, 20]);
+        } else {
+            profile.shared = false;
+            profile.weights = [u32::from(random.one_in(4)), 6, 1, 3, 1, 1, 2, 0, 0, 1, 0, 40];
+            profile.persistent_percent = 20;
+        }
     }
 }

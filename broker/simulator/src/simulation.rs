@@ -74,6 +74,7 @@ const PAUSE_MS_MAX: u64 = 20_000;
 pub fn run(seed: u64, options: Options) -> Outcome {
     let mut random = Random::new(seed);
     let mut scenario = Scenario::draw(&mut random.split(), options.cores);
+    scenario::draw_retaining(&mut Random::new(!seed.rotate_left(32)), &mut scenario.clients);
     let mut disk_random = Random::new(!seed);
     scenario.disk = scenario::draw_disk(&mut disk_random, options.disk_percent);
     if let Some(disk) = &mut scenario.disk {

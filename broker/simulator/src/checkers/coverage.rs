@@ -22,13 +22,15 @@ pub(super) fn uncovered(
     unions.into_iter().find_map(|union| {
         let within = |reasons: &Reasons| reasons & !union == 0;
         let lost: u64 = missing.iter().filter(|(reasons, _)| within(reasons)).map(|(_, copies)| copies).sum();
-        let counted: u64 = DropReason::ALL
-            .iter()
-            .filter(|reason| union & (1 << **reason as u32) != 0)
-            .map(|reason| counters.dropped(*reason))
-            .sum();
+        let counted = counted(union, counters);
         (lost > counted).then_some((union, lost, counted))
     })
+}
+
+/// How many were counted under a set of reasons.
+pub(super) fn counted(reasons: Reasons, counters: &Counters) -> u64 {
+    let within = DropReason::ALL.iter().filter(|reason| reasons & (1 << **reason as u32) != 0);
+    within.map(|reason| counters.dropped(*reason)).sum()
 }
 
 /// The names of a set of reasons.

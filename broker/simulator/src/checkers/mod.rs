@@ -3,6 +3,7 @@
 //! A checker sees every fact once, before the [`Ledger`] has taken it, and says what it finds. It demands
 //! only what is certain from the outside. To read a checker begin at its `on`.
 
+mod between;
 mod bounded;
 mod closing;
 mod conformance;
@@ -162,6 +163,7 @@ impl Checkers {
         self.unanswered.on(event, ledger, findings);
         routed::on(event, messages, ledger, findings);
         if let Fact::Quiet { counters, .. } = &event.fact {
+            self.retained.on_quiet(event.moment, counters, messages, ledger, findings);
             let mut missing = self.expected.on_quiet(messages, ledger);
             missing.extend(self.retained.missing(messages, ledger));
             self.silent.on_quiet(event.moment, missing, counters, messages, findings);

@@ -4,8 +4,10 @@
 
 use std::collections::BTreeMap;
 
+use broker_core::counters::Counters;
 use mqtt::{QoS, RetainHandling};
 
+use super::between::{Between, Fresh};
 use super::expected::{Missing, reasons_for};
 use super::{Findings, Promise};
 use crate::history::{ClientIndex, Delivery, Event, Fact, Got, Link, Message, MessageId, Moment, Sent};
@@ -19,6 +21,7 @@ pub(super) struct Retained {
     /// Messages that certainly are retained no more, and since when.
     replaced: BTreeMap<MessageId, Moment>,
     due: Vec<Due>,
+    between: Between,
 }
 
 #[derive(Debug, Default)]
@@ -78,6 +81,7 @@ impl Retained {
                 // What was not sent yet is not wanted any more [MQTT-3.10.4-2].
                 let client = ledger.link(*link).client;
                 self.due.retain(|due| due.client != client || !filters.contains(&due.filter));
+                self.between.unsubscribe(client, filters);
             }
             Fact::Sent(link, Sent::Subscribe { filters, .. }) => {
                 for (filter, options) in filters {
@@ -119,6 +123,7 @@ impl Retained {
         if !sends || topics::split_share(filter).0.is_some() {
             return;
         }
+        self.between.subscribe(Fresh { client, link, session: session.number, filter, asked: moment });
         // What the filter is owed and has not been sent yet is owed once.
         self.due.retain(|due| due.client != client || due.filter != filter);
         for (topic, state) in &self.topics {
@@ -159,6 +164,20 @@ impl Retained {
         }
     }
 
+    /// When nothing moves: does everybody have one of the last messages of what changed while he subscribed?
+    pub(super) fn on_quiet(
+        &mut self,
+        moment: Moment,
+        counters: &Counters,
+        messages: &[Message],
+        ledger: &Ledger,
+        findings: &mut Findings,
+    ) {
+        let topics = self.topics.values().filter(|topic| !topic.restless);
+        let writes: Vec<&[MessageId]> = topics.map(|topic| &*topic.writes).collect();
+        self.between.on_quiet(moment, &writes, counters, messages, ledger, findings);
+    }
+
     /// When nothing moves: which retained messages were due and not sent. Settles what is known.
     pub(super) fn missing(&mut self, messages: &[Message], ledger: &Ledger) -> Vec<Missing> {
         let due = std::mem::take(&mut self.due);
@@ -174,13 +193,14 @@ impl Retained {
         let steady = session.number == each.session && session.online == Some(each.link);
         let message = &messages[each.message.0 as usize];
         let topic = &self.topics[message.topic];
-        let granted = granted(each, session)?;
+        let granted = granted(each.filter, each.asked, session)?;
         if !steady || !topic.writes.is_empty() || topic.restless || message.expiry.is_some() {
             return None;
         }
         let same = |other: &&Due| {
             let mine = other.client == each.client && other.session == each.session;
-            mine && other.message == each.message && self::granted(other, session).is_some()
+            mine && other.message == each.message
+                && self::granted(other.filter, other.asked, session).is_some()
         };
         let earlier = all.iter().filter(same).filter(|other| other.asked < each.asked);
         // A wildcard and a literal filter in one SUBSCRIBE are two; told apart by their filters' order.
@@ -202,9 +222,9 @@ impl Retained {
 }
 
 /// The subscription that a SUBSCRIBE made, though another of the same filter may have taken its place since.
-fn granted<'a>(due: &Due, session: &'a Session) -> Option<&'a Subscription> {
+fn granted<'a>(filter: &str, asked: Moment, session: &'a Session) -> Option<&'a Subscription> {
     let mut own = session.subscriptions.iter();
-    own.find(|own| own.filter == due.filter && own.asked == due.asked && own.granted.is_some())
+    own.find(|own| own.filter == filter && own.asked == asked && own.granted.is_some())
 }
 
 impl Topic {

@@ -188,8 +188,8 @@ impl Client {
     /// The application's message, as it is to be published.
     pub(super) fn draw_message(&mut self, world: &mut World, qos: QoS) -> MessageId {
         let v5 = self.profile.version == Version::V5;
-        let retain = self.random.percent(15);
-        let clears = retain && self.random.percent(20);
+        let retain = self.random.percent(self.profile.retain_percent);
+        let clears = retain && self.random.percent(if self.profile.retain_percent > 50 { 3 } else { 20 });
         let length = if clears { 0 } else { self.random.between(9, self.profile.payload_bytes_max) as usize };
         let mut forwarded = Vec::new();
         if v5 && self.random.percent(20) {
