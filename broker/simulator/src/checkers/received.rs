@@ -75,7 +75,10 @@ impl Received {
             return None;
         };
         let client = ledger.link(link).client;
-        let before = self.exchanges.get(&(client, packet_id)).filter(|old| old.session == session.number);
+        // One that may have ended unseen, and another begun, has identifiers anew.
+        let same =
+            |old: &&Exchange| old.session == session.number && (session.is_certain() || old.link == link);
+        let before = self.exchanges.get(&(client, packet_id)).filter(same);
         let whom = format!("client {}, packet {packet_id}", client.0);
         let mut problem = judge(before, link, delivery).map(|problem| format!("{whom}: {problem}"));
         if delivery.dup && session.first_link == Some(link) {

@@ -22,6 +22,8 @@ pub struct Session {
     pub doubtful: Option<Moment>,
     /// It has been away for so long that it may have expired.
     pub may_have_expired: bool,
+    /// CONNECTs since then: with several, the one that was answered may have found what another had begun.
+    connects: u32,
     /// Session expiry in force, seconds.
     pub expiry: u32,
     /// The connection that serves it.
@@ -157,6 +159,7 @@ impl Session {
     }
 
     pub(super) fn on_connect(&mut self, clean: bool, moment: Moment) {
+        self.connects += u32::from(self.may_have_expired);
         if clean {
             self.doubtful.get_or_insert(moment);
         }
@@ -187,7 +190,9 @@ impl Session {
                 ..Session::default()
             };
         }
-        self.may_have_expired = false;
+        if std::mem::take(&mut self.may_have_expired) && std::mem::take(&mut self.connects) > 1 {
+            self.doubtful.get_or_insert(moment);
+        }
         self.expiry = welcome.expiry.unwrap_or(asked);
         self.online = Some(link);
     }
