@@ -1,7 +1,7 @@
 //! Hermod, the broker's process: the shell around the cores' state machines. Only this crate has threads,
 //! sockets and clocks; what MQTT says is decided in `broker_core`.
 //!
-//! Read on in `node.rs` (the process), then `driver/mod.rs` (a core's turn).
+//! Read on in `node/mod.rs` (the process), then `driver/mod.rs` (a core's turn).
 
 mod admin;
 mod admission;
