@@ -34,8 +34,7 @@ impl Core {
         reply: Option<Reply>,
         out: &mut Outputs,
     ) -> Routed {
-        let destinations = &cached.destinations;
-        let matched = !cached.local.is_empty() || !destinations.is_empty();
+        let matched = !cached.local.is_empty() || cached.elsewhere.is_some();
         if !matched {
             self.counters.publishes_unmatched += u64::from(cached.denied == 0);
             self.tenants.lose(&mut self.counters, tenant, DropReason::NoPermission, u64::from(cached.denied));
@@ -48,7 +47,6 @@ impl Core {
         let reduced = self.reduce_fan_out(tenant, publication, cached);
         let refused = reduced.is_some().then_some(ReasonCode::QUOTA_EXCEEDED);
         let cached = reduced.as_ref().unwrap_or(cached);
-        let destinations = &cached.destinations;
         let publisher = reply.map(|reply| reply.connection);
         let owed = self.owed(tenant, publication, reply);
         if self.must_wait(tenant, publication.topic, cached.local.len()) {
@@ -58,15 +56,18 @@ impl Core {
         } else {
             self.fan_out(now, publication, &cached.local, cached.denied, out);
         }
-        for core in &destinations.cores {
-            self.counters.messages_crossed += 1;
-            let message = Arc::clone(publication.share());
-            let stamp = self.retain_stamp(publication);
-            self.post(*core, Body::Deliver { message, publisher, stamp });
-        }
-        let mut waiting = self.dispatch_durable(now, tenant, publication, cached, (publisher, owed), out);
-        for (group, state) in destinations.groups.iter().zip(&cached.groups) {
-            waiting += self.dispatch_shared(now, publication, group, state, (publisher, owed), out);
+        let mut waiting = 0;
+        if let Some(elsewhere) = &cached.elsewhere {
+            for core in &elsewhere.destinations.cores {
+                self.counters.messages_crossed += 1;
+                let message = Arc::clone(publication.share());
+                let stamp = self.retain_stamp(publication);
+                self.post(*core, Body::Deliver { message, publisher, stamp });
+            }
+            waiting += self.dispatch_durable(now, tenant, publication, cached, (publisher, owed), out);
+            for (group, state) in elsewhere.destinations.groups.iter().zip(&elsewhere.groups) {
+                waiting += self.dispatch_shared(now, publication, group, state, (publisher, owed), out);
+            }
         }
         self.slow_publisher(now, publisher, None);
         Routed { matched, waiting, refused }
@@ -100,7 +101,7 @@ impl Core {
     ) -> u16 {
         let mut waiting = 0;
         let mut at = 0;
-        for batch in cached.destinations.sessions.chunk_by(|one, other| one.core == other.core) {
+        for batch in cached.sessions().chunk_by(|one, other| one.core == other.core) {
             let range = at..at + batch.len();
             at = range.end;
             if batch[0].core == self.id && self.must_wait(tenant, publication.topic, batch.len()) {

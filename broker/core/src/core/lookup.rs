@@ -12,7 +12,7 @@ use smallvec::SmallVec;
 use super::Core;
 use super::deadlines::Epoch;
 use super::publish::Routed;
-use crate::dist::{CachedTopic, Destinations};
+use crate::dist::{CachedTopic, Destinations, Elsewhere};
 use crate::identity::CoreId;
 use crate::input::Outputs;
 use crate::message::{Message, Publication};
@@ -98,7 +98,8 @@ impl Core {
         }
         let (local, denied) = self.local_readers(tenant, topic);
         let generation = self.access.generation();
-        let renewed = CachedTopic { local: local.into(), denied, generation, ..CachedTopic::clone(&cached) };
+        let local = SmallVec::from_slice(&local);
+        let renewed = CachedTopic { local, denied, generation, ..CachedTopic::clone(&cached) };
         let renewed = Rc::new(renewed);
         self.cache.replace(tenant, topic, &renewed);
         Some(renewed)
@@ -206,9 +207,13 @@ impl Core {
         destinations.cores.retain(|core| *core != self.id);
         destinations.sessions.sort_by_key(|target| target.core); // stable: batches by core
         let (local, denied) = self.local_readers(tenant, topic);
-        let groups = destinations.groups.iter().map(|group| self.shared.state(tenant, &group.key)).collect();
-        let generation = self.access.generation();
-        let cached = Rc::new(CachedTopic { local: local.into(), denied, generation, destinations, groups });
+        let elsewhere = (!destinations.is_empty()).then(|| {
+            let groups = destinations.groups.iter();
+            let groups = groups.map(|group| self.shared.state(tenant, &group.key)).collect();
+            Box::new(Elsewhere { destinations, groups })
+        });
+        let (local, generation) = (SmallVec::from_slice(&local), self.access.generation());
+        let cached = Rc::new(CachedTopic { local, denied, generation, elsewhere });
         self.cache.offer(tenant, topic, &cached);
         cached
     }

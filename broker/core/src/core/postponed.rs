@@ -193,7 +193,7 @@ impl Core {
                 self.fan_out_late(now, &publication, &targets[range], delivery.generation, out);
             }
             Recipients::Durable(cached, part) => {
-                let targets = &cached.destinations.sessions[part.clone()][range];
+                let targets = &cached.sessions()[part.clone()][range];
                 self.append_all(now, &publication, targets, delivery.answer, out);
             }
             Recipients::Named(targets) => {

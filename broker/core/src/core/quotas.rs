@@ -352,7 +352,7 @@ impl Core {
         cached: &CachedTopic,
     ) -> Option<(CachedTopic, Limit, usize)> {
         let settings: &Settings = &self.tenants.get(tenant).settings;
-        let Destinations { sessions, groups, .. } = &cached.destinations;
+        let Destinations { sessions, groups, .. } = &cached.elsewhere.as_ref()?.destinations;
         let groups_max = settings.group_fan_out_max as usize;
         let bytes = (publication.payload.len() as u64).max(1);
         let by_bytes = usize::try_from(settings.persistent_fan_out_bytes_max / bytes).unwrap_or(usize::MAX);
@@ -369,9 +369,10 @@ impl Core {
             Limit::PersistentFanOut
         };
         let mut reduced = cached.clone();
-        reduced.destinations.sessions.truncate(sessions_max);
-        reduced.destinations.groups.truncate(groups_max);
-        reduced.groups.truncate(groups_max);
+        let elsewhere = reduced.elsewhere.as_mut().expect("there are too many");
+        elsewhere.destinations.sessions.truncate(sessions_max);
+        elsewhere.destinations.groups.truncate(groups_max);
+        elsewhere.groups.truncate(groups_max);
         Some((reduced, limit, left_out))
     }
 }

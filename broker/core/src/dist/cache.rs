@@ -10,9 +10,10 @@ use std::rc::Rc;
 
 use hashbrown::HashTable;
 use slab::Slab;
+use smallvec::SmallVec;
 
 use super::seen::Seen;
-use super::{Destinations, GroupState};
+use super::{Destinations, GroupState, Target};
 use crate::delivery::DeliveryOptions;
 use crate::identity::ConnectionId;
 use crate::tenant::TenantIndex;
@@ -29,16 +30,33 @@ pub struct FanOut {
 
 const _: () = assert!(size_of::<FanOut>() == 12);
 
-/// Who wants a topic, ready to be used for each of its messages.
+/// Who wants a topic, ready to be used for each of its messages. With its counts a line of the CPU's cache, and for
+/// one or two receivers all there is to read: of many topics none is in the cache when its message comes.
 #[derive(Clone, Debug)]
 pub struct CachedTopic {
     /// Volatile sessions of this core that may receive it.
-    pub local: Box<[FanOut]>,
+    pub local: SmallVec<[FanOut; 2]>,
     /// How many subscribe to it and may not.
     pub denied: u32,
     /// Under which access list both were decided.
     pub generation: u32,
-    /// Everybody else; this core itself is not among its cores.
+    /// Everybody else, if there is anybody.
+    pub elsewhere: Option<Box<Elsewhere>>,
+}
+
+const _: () = assert!(size_of::<CachedTopic>() + 2 * size_of::<usize>() <= 64);
+
+impl CachedTopic {
+    /// Durable sessions that want it, by core.
+    pub fn sessions(&self) -> &[Target] {
+        self.elsewhere.as_ref().map_or(&[], |elsewhere| &elsewhere.destinations.sessions)
+    }
+}
+
+/// Who wants a topic beside the volatile sessions of this core.
+#[derive(Clone, Debug)]
+pub struct Elsewhere {
+    /// This core itself is not among its cores.
     pub destinations: Destinations,
     /// For each of the destinations' groups: what this core remembers of it.
     pub groups: Vec<Rc<GroupState>>,

@@ -9,7 +9,7 @@ mod group;
 mod routes;
 mod seen;
 
-pub use cache::{CachedTopic, FanOut, MatchCache};
+pub use cache::{CachedTopic, Elsewhere, FanOut, MatchCache};
 pub use group::{Choice, GroupState, choose};
 pub use routes::{Destinations, GroupRoute, Member, Route, Routes, Target};
 
