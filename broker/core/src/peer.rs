@@ -6,6 +6,8 @@
 //! the receiver; *control* messages always leave, so that two cores that wait for each other's room cannot
 //! lock each other.
 
+mod parcel;
+
 use std::num::NonZeroU64;
 use std::sync::Arc;
 
@@ -13,6 +15,7 @@ use mqtt::ReasonCode;
 use smallvec::SmallVec;
 use wal::LogId;
 
+pub(crate) use self::parcel::Parcel;
 use crate::connection::SlotNumber;
 use crate::dist::{Destinations, GroupKey, Member, Route, Target};
 use crate::identity::{ConnectionId, CoreId, Incarnation};
@@ -131,6 +134,8 @@ pub(crate) struct MemberLoad {
 #[derive(Debug)]
 pub(crate) enum Body {
     // Data.
+    /// Small ones for the volatile sessions of the receiving core.
+    Parcel(Box<Parcel>),
     /// For the volatile sessions of the receiving core.
     Deliver {
         message: Arc<Message>,
@@ -267,6 +272,7 @@ impl Body {
         /// What a message costs beside its content.
         const OVERHEAD: u64 = 64;
         match self {
+            Body::Parcel(parcel) => parcel.data_bytes(),
             Body::Deliver { message, .. } | Body::Retain { message, .. } | Body::PassOn { message, .. } => {
                 OVERHEAD + message.bytes()
             }

@@ -57,6 +57,44 @@ fn from_suback_to_unsuback() {
     assert!(node.count(|core| core.counters().match_hits) > 0);
 }
 
+/// What comes together goes to another core together, small, large, retained and with properties, QoS 0 and 1: as it
+/// was published, and on each topic in order.
+#[test]
+fn messages_that_cross_together_stay_as_they_are() {
+    let node = Node::new(2);
+    let mut subscriber = node.connect_at(1, Version::V5, "subscriber");
+    subscriber.subscribe("t/#", QoS::AtLeastOnce);
+    let mut publisher = node.connect_at(0, Version::V5, "publisher");
+    let payloads: Vec<Vec<u8>> = (0..60).map(|number| vec![number; usize::from(number) * 100]).collect();
+    for round in 0..3 {
+        let mut bytes = Vec::new();
+        for (number, payload) in (0..60_u16).zip(&payloads) {
+            let qos = if round == 2 { QoS::AtLeastOnce } else { QoS::AtMostOnce };
+            let publish = PublishOut {
+                topic: if number % 3 == 0 { "t/a" } else { "t/ö" },
+                qos,
+                retain: number % 7 == 6,
+                packet_id: (round == 2).then(|| id(number + 1)),
+                message_expiry: (number % 5 == 0).then_some(60),
+                payload,
+                ..PublishOut::default()
+            };
+            bytes.extend(publish_packet(Version::V5, &publish));
+        }
+        publisher.send(&bytes);
+        let got = subscriber.drain();
+        assert_eq!(got.len(), 60);
+        for topic in ["t/a", "t/ö"] {
+            let sent = (0..60_u16).filter(|number| (number % 3 == 0) == (topic == "t/a"));
+            for (number, publish) in sent.zip(got.iter().filter(|publish| publish.topic == topic)) {
+                assert_eq!(publish.payload, payloads[usize::from(number)], "round {round}");
+                assert_eq!(publish.properties.message_expiry, (number % 5 == 0).then_some(60));
+            }
+        }
+    }
+    assert!(node.count(|core| core.counters().messages_crossed) >= 180);
+}
+
 /// SUBACK waits for every core that has the topic cached, and nothing else waits for it.
 #[test]
 fn suback_waits_for_holders() {

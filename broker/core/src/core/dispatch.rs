@@ -60,9 +60,7 @@ impl Core {
         if let Some(elsewhere) = &cached.elsewhere {
             for core in &elsewhere.destinations.cores {
                 self.counters.messages_crossed += 1;
-                let message = Arc::clone(publication.share());
-                let stamp = self.retain_stamp(publication);
-                self.post(*core, Body::Deliver { message, publisher, stamp });
+                self.post_delivery(*core, publication, publisher);
             }
             waiting += self.dispatch_durable(now, tenant, publication, cached, (publisher, owed), out);
             for (group, state) in elsewhere.destinations.groups.iter().zip(&elsewhere.groups) {

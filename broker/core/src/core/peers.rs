@@ -12,10 +12,11 @@ use super::postponed::{Origin, Recipients};
 use crate::connection::Pressure;
 use crate::counters::DropReason;
 use crate::dist::Target;
-use crate::identity::CoreId;
+use crate::identity::{ConnectionId, CoreId};
 use crate::input::Outputs;
 use crate::message::{Message, Publication};
-use crate::peer::{Body, Forgotten, PeerMessage};
+use crate::peer::{Body, Forgotten, Parcel, PeerMessage};
+use crate::tenant::TenantIndex;
 use crate::time::Now;
 
 /// Messages to this core itself that one turn works off at most.
@@ -88,6 +89,35 @@ impl Core {
         self.peers.outgoing[to.index()].push(PeerMessage(body));
     }
 
+    /// Sends a message to a core that has volatile sessions for it, with others of the turn if it is small.
+    pub(super) fn post_delivery(
+        &mut self,
+        to: CoreId,
+        publication: &Publication<'_>,
+        publisher: Option<ConnectionId>,
+    ) {
+        if !Parcel::packs(publication) {
+            let message = Arc::clone(publication.share());
+            let stamp = self.retain_stamp(publication);
+            return self.post(to, Body::Deliver { message, publisher, stamp });
+        }
+        assert!(to != self.id, "its own sessions are served at once");
+        let outgoing = &mut self.peers.outgoing[to.index()];
+        let bytes = match outgoing.last_mut() {
+            // Behind the last message only: they stay in order.
+            Some(PeerMessage(Body::Parcel(parcel))) if parcel.takes(publication) => {
+                parcel.push(publication, publisher)
+            }
+            _ => {
+                let mut parcel = Box::new(Parcel::new(publication.tenant));
+                let bytes = parcel.push(publication, publisher);
+                outgoing.push(PeerMessage(Body::Parcel(parcel)));
+                bytes
+            }
+        };
+        self.peers.unprocessed[to.index()] += bytes;
+    }
+
     /// The same, but what the core sends itself waits for the end of the next turn: for what would go on and on.
     pub(super) fn post_later(&mut self, to: CoreId, body: Body) {
         if to == self.id {
@@ -122,10 +152,12 @@ impl Core {
         let data_bytes = body.data_bytes();
         self.peers.repay(from, data_bytes);
         match body {
+            Body::Parcel(parcel) => self.on_parcel(now, from, &parcel, out),
             Body::Deliver { message, publisher, stamp } => {
                 self.retain_order.saw(from, stamp);
                 let origin = Origin { core: from, publisher, reply: None, data_bytes };
-                self.on_deliver(now, &message, origin, out);
+                let tenant = self.tenants.index(&message.tenant, &self.config);
+                self.on_deliver(now, tenant, &Publication::from(&message), origin, out);
             }
             Body::Append { message, targets, reply, publisher, stamp } => {
                 self.retain_order.saw(from, stamp);
@@ -194,14 +226,29 @@ impl Core {
         }
     }
 
-    /// A message from another core for this core's volatile sessions.
-    fn on_deliver(&mut self, now: Now, message: &Arc<Message>, origin: Origin, out: &mut Outputs) {
-        if message.is_expired(now.wall) {
-            self.lose_of(&message.tenant, DropReason::Expired, 1);
+    /// Messages from another core for this core's volatile sessions.
+    fn on_parcel(&mut self, now: Now, from: CoreId, parcel: &Parcel, out: &mut Outputs) {
+        let tenant = self.tenants.index(parcel.tenant(), &self.config);
+        let name = Arc::clone(&self.tenants.get(tenant).name);
+        for (publication, publisher, data_bytes) in parcel.messages(&name) {
+            let origin = Origin { core: from, publisher, reply: None, data_bytes };
+            self.on_deliver(now, tenant, &publication, origin, out);
+        }
+    }
+
+    /// One of them.
+    fn on_deliver(
+        &mut self,
+        now: Now,
+        tenant: TenantIndex,
+        publication: &Publication<'_>,
+        origin: Origin,
+        out: &mut Outputs,
+    ) {
+        if publication.expires.is_some_and(|expires| expires <= now.wall) {
+            self.tenants.lose(&mut self.counters, tenant, DropReason::Expired, 1);
             return;
         }
-        let publication = Publication::from(message);
-        let tenant = self.tenants.index(&message.tenant, &self.config);
         if let Some(cached) = self.cached_readers(tenant, publication.topic) {
             if self.must_wait(tenant, publication.topic, cached.local.len()) {
                 self.tenants.lose(
@@ -210,16 +257,16 @@ impl Core {
                     DropReason::NoPermission,
                     u64::from(cached.denied),
                 );
-                return self.postpone(tenant, &publication, Recipients::Volatile(cached), origin);
+                return self.postpone(tenant, publication, Recipients::Volatile(cached), origin);
             }
-            self.fan_out(now, &publication, &cached.local, cached.denied, out);
+            self.fan_out(now, publication, &cached.local, cached.denied, out);
         } else {
             let (local, denied) = self.local_readers(tenant, publication.topic);
             if self.must_wait(tenant, publication.topic, local.len()) {
                 self.tenants.lose(&mut self.counters, tenant, DropReason::NoPermission, u64::from(denied));
-                return self.postpone(tenant, &publication, Recipients::Gathered(local), origin);
+                return self.postpone(tenant, publication, Recipients::Gathered(local), origin);
             }
-            self.fan_out(now, &publication, &local, denied, out);
+            self.fan_out(now, publication, &local, denied, out);
         }
         self.slow_publisher(now, origin.publisher, Some(origin.core));
     }
