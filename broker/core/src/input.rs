@@ -83,6 +83,11 @@ pub enum Input<'a> {
         /// Never empty.
         messages: Vec<PeerMessage>,
     },
+    /// The former connection of this one's client has been heard: the answer to a [`HearOut`].
+    ClientHeardOut {
+        /// The newcomer.
+        connection: ConnectionId,
+    },
     /// The answer to a [`Question`].
     Decided(Decided),
     /// Keep somebody out from now on, in place of a former ban of the same. Clients that are online are disconnected.
@@ -139,6 +144,17 @@ pub enum Close {
     Abort,
 }
 
+/// A client has connected anew. What its former connection's socket holds by now is to be given to the core, as
+/// [`Input::ClientBytes`] while it wants them or [`Input::ClientClosed`], and then the newcomer's turn comes. How much
+/// that is at most is the host's affair; a former connection that is gone has nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HearOut {
+    /// Whose bytes.
+    pub former: ConnectionId,
+    /// Who waits for it.
+    pub newcomer: ConnectionId,
+}
+
 /// What the host has to do, gathered over a turn. Lists are in the order in which the core decided, and
 /// are to be worked off in the order of the fields: closings before sendings, so that the loser of a
 /// take-over is closed before the winner's CONNACK leaves.
@@ -161,6 +177,9 @@ pub struct Outputs {
     pub storage: Vec<StorageRequest>,
     /// Questions for the host; each is to be answered by one [`Input::Decided`].
     pub questions: Vec<Question>,
+    /// Connections to be heard to their end, each answered by one [`Input::ClientHeardOut`], in the same order. What
+    /// that causes is worked off anew, closings first.
+    pub hear_out: Vec<HearOut>,
     /// What may be worth a line in a log, in the order in which it happened.
     pub notices: Vec<Notice>,
     /// Answers to [`Input::Ask`].
@@ -179,6 +198,7 @@ impl Outputs {
     pub fn is_empty(&self) -> bool {
         self.close.is_empty()
             && self.handover.is_empty()
+            && self.hear_out.is_empty()
             && self.dirty.is_empty()
             && self.greeted.is_empty()
             && self.resumed.is_empty()

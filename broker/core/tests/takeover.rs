@@ -4,7 +4,8 @@ mod host;
 
 use std::time::Duration;
 
-use host::{Node, VERSIONS};
+use host::packets::will;
+use host::{Client, Node, VERSIONS};
 use mqtt::{Connect, Disconnect, PacketKind, QoS, ReasonCode, Version};
 
 /// [MQTT-3.1.4-3] and [MQTT-3.1.4-2 of 3.1.1]: the former connection is told 0x8E, if it can be told, and closed,
@@ -148,4 +149,138 @@ fn publish_under_way() {
         watcher.expect_silence();
     }
     assert!(waited > 0, "some topic is looked up on another core");
+}
+
+/// The packets of a client's former and next connection, in the order in which a core finds them: the next one's first.
+fn say_on_both(
+    node: &Node,
+    (former, bytes): (&mut Client, &[u8]),
+    (next, connect): (&mut Client, &Connect<'_>),
+) {
+    former.push(bytes);
+    next.push_connect(connect);
+    node.run();
+}
+
+/// Found with clients that come again at once: 35 of 1 000 wills were published although DISCONNECT had been sent before
+/// the next CONNECT, on another socket. What the former connection's socket holds is heard first
+/// [MQTT-3.1.2-10, MQTT-3.14.4-3].
+#[test]
+fn disconnect_is_heard_before_the_next_connect() {
+    for version in VERSIONS {
+        for on in [[0, 0], [0, 1], [1, 2], [2, 0]] {
+            let node = Node::new(3);
+            let mut watcher = node.subscriber("#", QoS::AtMostOnce);
+            let mut next = node.accept_on(on[0]);
+            let mut former = node.accept_on(on[1]);
+            former.greet(&Connect { will: Some(will("will", "gone")), ..Connect::new(version, "client") });
+            let connect = Connect::new(version, "client");
+            say_on_both(&node, (&mut former, &[0xE0, 0]), (&mut next, &connect));
+            former.expect_closed();
+            assert!(!next.expect_connack().session_present);
+            watcher.expect_silence();
+            next.ping();
+            assert_eq!(node.count(|core| core.counters().take_overs), 0);
+        }
+    }
+}
+
+/// The same of a DISCONNECT that ends the session: it is not there any more when the next CONNECT asks for it
+/// [MQTT-3.2.2-3]. And of a message: it is routed, and the connection taken over then.
+#[test]
+fn former_connection_is_heard_out() {
+    for on in [[0, 0], [0, 1], [1, 2]] {
+        let node = Node::new(3);
+        let mut watcher = node.subscriber("a", QoS::AtMostOnce);
+        let mut connect = Connect { clean_start: false, ..Connect::new(Version::V5, "client") };
+        connect.properties.session_expiry = 100;
+        let mut next = node.accept_on(on[0]);
+        let mut former = node.accept_on(on[1]);
+        former.greet(&connect);
+        let ends = [0xE0, 7, 0, 5, 0x11, 0, 0, 0, 0];
+        say_on_both(&node, (&mut former, &ends), (&mut next, &connect));
+        assert!(!next.expect_connack().session_present);
+
+        let mut last = node.accept_on(on[1]);
+        say_on_both(&node, (&mut next, b"\x30\x05\0\x01a\0x"), (&mut last, &connect));
+        watcher.expect_payload("x");
+        next.expect_ended(ReasonCode::SESSION_TAKEN_OVER);
+        assert!(last.expect_connack().session_present);
+        assert_eq!((node.connections(), node.sessions()), (2, 2));
+    }
+}
+
+/// Three connections of one client in one turn: the last one wins, whatever the first has still to say.
+#[test]
+fn last_of_many_connections_wins() {
+    for said in [&[][..], &[0xE0, 0], &[0xC0, 0]] {
+        let node = Node::new(1);
+        node.take_whole_turns();
+        let mut second = node.accept();
+        let mut third = node.accept();
+        let mut first = node.connect(Version::V5, "client");
+        let connect = Connect::new(Version::V5, "client");
+        first.push(said);
+        second.push_connect(&connect);
+        third.push_connect(&connect);
+        node.run();
+        third.expect_connack();
+        third.ping();
+        assert!(first.is_closed() && second.is_closed());
+        assert_eq!((node.connections(), node.sessions()), (1, 1));
+    }
+}
+
+/// The former connection cannot hold up the next one: of what a partial packet announces nothing is waited for.
+#[test]
+fn former_connection_holds_up_nobody() {
+    let node = Node::new(2);
+    let mut next = node.accept_on(0);
+    let mut former = node.accept_on(1);
+    former.greet(&Connect::new(Version::V5, "client"));
+    say_on_both(
+        &node,
+        (&mut former, &[0x30, 0xFF, 0x7F, 0]),
+        (&mut next, &Connect::new(Version::V5, "client")),
+    );
+    former.expect_ended(ReasonCode::SESSION_TAKEN_OVER);
+    next.expect_connack();
+    next.ping();
+}
+
+/// A newcomer that goes away while the former connection is heard leaves nothing behind.
+#[test]
+fn newcomer_that_is_gone() {
+    let node = Node::new(1);
+    let mut next = node.accept();
+    let mut former = node.connect(Version::V5, "client");
+    next.push_connect(&Connect::new(Version::V5, "client"));
+    next.push(&[0xC0, 0x01, 0x00]); // malformed, right behind CONNECT
+    former.push(&[0xC0, 0]);
+    node.run();
+    next.expect_connack();
+    next.expect_ended(ReasonCode::MALFORMED_PACKET);
+    let again = node.connect(Version::V5, "client");
+    assert_eq!((node.connections(), node.sessions()), (1, 1));
+    drop(again);
+}
+
+/// Found with clients that come again at once: a persistent session's connection waits for the next turn when it has
+/// just been let in, and was not heard out then.
+#[test]
+fn former_connection_is_heard_right_after_its_connack() {
+    let node = Node::new(1);
+    node.take_whole_turns();
+    let mut connect = Connect { clean_start: false, ..Connect::new(Version::V5, "client") };
+    connect.properties.session_expiry = 100;
+    let mut next = node.accept();
+    let mut former = node.accept();
+    former.push_connect(&connect);
+    while former.first_byte_at().is_none() {
+        node.run_once();
+    }
+    former.push(&[0xE0, 7, 0, 5, 0x11, 0, 0, 0, 0]);
+    next.push_connect(&connect);
+    node.run();
+    assert!(!next.expect_connack().session_present);
 }

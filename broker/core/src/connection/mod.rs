@@ -42,6 +42,8 @@ pub enum Phase {
     Deciding(Box<Greeting>),
     /// The client was sent an AUTH and owes one.
     Authenticating(Box<Greeting>),
+    /// The client's former connection is heard out before it is let in.
+    HearingOut,
     /// Its session is on its way.
     Attaching,
     /// Greeted.

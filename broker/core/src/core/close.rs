@@ -24,7 +24,13 @@ impl Core {
         self.counters.protocol_errors += 1;
         match self.connections.get(id).map(|connection| &connection.phase) {
             Some(Phase::Online) => self.disconnect(now, id, reason, None, out),
-            Some(Phase::Connecting | Phase::Deciding(_) | Phase::Authenticating(_) | Phase::Attaching) => {
+            Some(
+                Phase::Connecting
+                | Phase::Deciding(_)
+                | Phase::Authenticating(_)
+                | Phase::HearingOut
+                | Phase::Attaching,
+            ) => {
                 self.refuse_connect(now, id, reason, None, out);
             }
             Some(Phase::Closing) | None => {}

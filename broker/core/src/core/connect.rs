@@ -90,7 +90,7 @@ impl Core {
             self.refuse_connect(now, id, ReasonCode::SERVER_BUSY, None, out);
             return;
         }
-        self.admit_at_home(now, id, &connect, &identity, authentication_data.as_deref(), out);
+        self.admit_heard(now, id, (&received[..used], &connect), identity, authentication_data, out);
         if let Some(connection) = self.connections.get_mut(id) {
             connection.received = received[used..].to_vec();
         }
@@ -165,7 +165,7 @@ impl Core {
     ) {
         let home = self.config.core_of(inbox_key(&identity.tenant, connect.client_id));
         if connect.client_id.is_empty() || home == self.id {
-            self.admit_at_home(now, id, connect, &identity, authentication_data.as_deref(), out);
+            self.admit_heard(now, id, (bytes, connect), identity, authentication_data, out);
             return;
         }
         let connection = self.connections.remove(id).expect("is being admitted");
@@ -179,6 +179,24 @@ impl Core {
             authentication_data,
         };
         out.handover.push((id, home, Box::new(handover)));
+    }
+
+    /// The client is at home here, and let in as soon as its former connection is heard.
+    fn admit_heard(
+        &mut self,
+        now: Now,
+        id: ConnectionId,
+        (packet, connect): (&[u8], &Connect<'_>),
+        identity: Identity,
+        authentication_data: Option<Vec<u8>>,
+        out: &mut Outputs,
+    ) {
+        match self.former_to_hear(now, (&identity.tenant, connect.client_id), out) {
+            Some(former) => {
+                self.hear_out(now, (id, former), packet, (connect, identity), authentication_data, out);
+            }
+            None => self.admit_at_home(now, id, connect, &identity, authentication_data.as_deref(), out),
+        }
     }
 
     pub(super) fn connect_limits(&self) -> Limits {

@@ -18,6 +18,7 @@ mod dispatch;
 mod drain;
 mod effects;
 mod greet;
+mod hear_out;
 mod lookup;
 mod members;
 mod pace;
@@ -44,7 +45,7 @@ mod taken;
 mod tasks;
 mod timers;
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use crate::access::Access;
@@ -64,6 +65,7 @@ use crate::wheel::Wheel;
 
 use deadlines::Deadlines;
 use effects::ENDINGS_MAX;
+use hear_out::Newcomer;
 use lookup::Lookups;
 use peers::Peers;
 use postponed::Postponed;
@@ -124,6 +126,8 @@ pub struct Core {
     postponed: Postponed,
     /// Ended sessions whose routes and messages are not all gone yet.
     ending: VecDeque<Box<Ended>>,
+    /// Clients that wait until their former connections are heard.
+    newcomers: BTreeMap<ConnectionId, Newcomer>,
     stopping: Option<Stopping>,
     /// Inputs were taken since the last turn ended.
     turn_open: bool,
@@ -209,6 +213,7 @@ impl Core {
             backlog: VecDeque::new(),
             postponed: Postponed::default(),
             ending: VecDeque::new(),
+            newcomers: BTreeMap::new(),
             stopping: None,
             turn_open: false,
             deliveries_left,
@@ -253,6 +258,7 @@ impl Core {
                 }
                 std::mem::swap(&mut self.deliveries_left, &mut self.mail_deliveries_left);
             }
+            Input::ClientHeardOut { connection } => self.on_heard_out(now, connection, out),
             Input::Decided(decided) => self.on_decided(now, decided, out),
             Input::Storage(answer) => self.on_storage(now, answer),
             Input::Configure(config) => self.configure(now, config),

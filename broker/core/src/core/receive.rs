@@ -54,7 +54,7 @@ impl Connection {
     /// Whether bytes that arrive now would be processed now.
     pub(crate) fn wants_bytes(&self) -> bool {
         match self.phase {
-            Phase::Deciding(_) | Phase::Attaching | Phase::Closing => false,
+            Phase::Deciding(_) | Phase::HearingOut | Phase::Attaching | Phase::Closing => false,
             Phase::Connecting | Phase::Authenticating(_) | Phase::Online => {
                 self.slowed == Pressure::NONE && !self.stalled && !self.in_backlog
             }
@@ -165,7 +165,7 @@ impl Core {
             }
             match connection.phase {
                 Phase::Closing => return Processed::Gone,
-                Phase::Deciding(_) | Phase::Attaching => break,
+                Phase::Deciding(_) | Phase::HearingOut | Phase::Attaching => break,
                 Phase::Connecting => match self.on_connect_bytes(now, id, &bytes[at..], out) {
                     Processed::Upto(0) => break,
                     Processed::Upto(used) => {

@@ -37,7 +37,9 @@ impl Core {
             slot = id.slot + 1;
             match self.connections.get(id).map(|connection| &connection.phase) {
                 Some(Phase::Online) => self.disconnect(now, id, ReasonCode::SERVER_SHUTTING_DOWN, None, out),
-                Some(Phase::Deciding(_) | Phase::Authenticating(_) | Phase::Attaching) => {
+                Some(
+                    Phase::Deciding(_) | Phase::Authenticating(_) | Phase::HearingOut | Phase::Attaching,
+                ) => {
                     self.refuse_connect(now, id, ReasonCode::SERVER_UNAVAILABLE, None, out);
                 }
                 Some(Phase::Connecting) => self.abort(id, out), // nothing was asked that could be answered

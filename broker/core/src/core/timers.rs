@@ -97,7 +97,11 @@ impl Core {
                 // What it sends lies in its socket.
                 connection.timer = self.wheel.arm(now.monotonic.after(PAUSED_RETRY).0, Timer::Connection(id));
             }
-            Phase::Connecting | Phase::Deciding(_) | Phase::Authenticating(_) | Phase::Attaching => {
+            Phase::Connecting
+            | Phase::Deciding(_)
+            | Phase::Authenticating(_)
+            | Phase::HearingOut
+            | Phase::Attaching => {
                 self.counters.connect_timeouts += 1;
                 self.notice(id, Event::ConnectTimeout, out);
                 self.abort(id, out);

@@ -1,9 +1,11 @@
 //! The order of events in a test's hands: which mailboxes are looked into, and what comes in one turn.
 
 use broker_core::identity::CoreId;
+use mqtt::Connect;
 
 use super::Node;
 use super::client::Client;
+use super::packets::connect_packet;
 use super::world::{World, core_at};
 
 impl Node {
@@ -78,6 +80,12 @@ impl Client {
     /// Sends bytes that the node will find when it runs next.
     pub fn push(&mut self, bytes: &[u8]) {
         self.node.world.borrow_mut().sockets[self.index].inbound.extend(bytes);
+    }
+
+    /// The same of a CONNECT.
+    pub fn push_connect(&mut self, connect: &Connect<'_>) {
+        self.version = connect.version;
+        self.push(&connect_packet(connect));
     }
 
     /// A client that does not read takes at most so many bytes, this once.

@@ -8,7 +8,7 @@ use broker_core::Core;
 use broker_core::access::{AccessList, Decided, Verdict};
 use broker_core::config::Config;
 use broker_core::identity::{ConnectionId, CoreId};
-use broker_core::input::{Close, Handover, Input, Outputs, RECEIVE_BYTES_MAX};
+use broker_core::input::{Close, Handover, HearOut, Input, Outputs, RECEIVE_BYTES_MAX};
 use broker_core::peer::PeerMessage;
 use broker_core::sight::{Answer, Ask};
 use broker_core::time::{Mono, Now, Wall};
@@ -424,6 +424,7 @@ impl World {
             self.sockets[socket].place = None;
             self.handovers.push_back((socket, to, handover));
         }
+        let heard = self.hear_out(core, &out.hear_out);
         for connection in out.dirty {
             // One that was closed or handed over this turn is gone already.
             if let Some(socket) = self.by_place.get(&(core, connection)).copied() {
@@ -445,6 +446,20 @@ impl World {
         self.answers.extend(out.answers);
         self.serve_storage(core, out.storage);
         self.questions.extend(out.questions.into_iter().map(|question| Asked { core, question }));
+        if heard {
+            self.turn(core);
+        }
+    }
+
+    /// Gives a core what the sockets of former connections hold, before newer ones take over. True if there were any.
+    fn hear_out(&mut self, core: CoreId, all: &[HearOut]) -> bool {
+        for &HearOut { former, newcomer } in all {
+            let socket = self.by_place.get(&(core, former)).copied();
+            while socket.is_some_and(|socket| self.receive(socket).is_some()) {}
+            let input = Input::ClientHeardOut { connection: newcomer };
+            self.cores[core.index()].on_input(self.now, input, &mut self.outputs[core.index()]);
+        }
+        !all.is_empty()
     }
 
     fn close(&mut self, index: usize, how: Close) {

@@ -8,7 +8,7 @@ use std::time::Duration;
 use std::{io, mem};
 
 use broker_core::identity::{ConnectionId, CoreId};
-use broker_core::input::Input;
+use broker_core::input::{HearOut, Input};
 use broker_core::time::Mono;
 use socket2::SockRef;
 
@@ -33,7 +33,7 @@ const ACCEPT_TURN_MAX: usize = 32;
 const RECEIVE_TURN_CONNECTIONS_MAX: usize = 1024;
 
 /// Bytes received in a turn; the last receive may go beyond.
-const RECEIVE_TURN_BYTES_MAX: usize = 1024 * 1024;
+pub(super) const RECEIVE_TURN_BYTES_MAX: usize = 1024 * 1024;
 
 /// How long nothing is accepted after the descriptors have run out.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -325,6 +325,19 @@ impl Driver {
                 break;
             }
         }
+    }
+
+    /// Gives the state machine what a connection's socket holds by now, before a newer one of its client takes over:
+    /// as much in a turn, for all of them, as a turn receives.
+    pub(super) fn hear_out(&mut self, HearOut { former, newcomer }: HearOut) {
+        while self.hear_out_bytes_left > 0 && self.core.wants_clients() && self.core.wants_bytes(former) {
+            let bytes = self.receive_from(former);
+            self.hear_out_bytes_left = self.hear_out_bytes_left.saturating_sub(bytes);
+            if bytes == 0 {
+                break;
+            }
+        }
+        self.input(Input::ClientHeardOut { connection: newcomer });
     }
 
     /// Receives from one connection. Returns how many bytes.

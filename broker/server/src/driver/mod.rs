@@ -126,6 +126,8 @@ pub(crate) struct Driver {
     spare_wire: Vec<u8>,
     /// How many handshakes may still go on in this turn.
     handshakes_left: u32,
+    /// How many bytes of former connections may still be heard out in this turn.
+    hear_out_bytes_left: usize,
     /// Connections that take bytes again, or whose bytes the turn's budget left.
     sendable: Vec<ConnectionId>,
     /// What is left of the turn's budget for sending.
@@ -192,6 +194,7 @@ impl Driver {
             plain: Vec::new(),
             spare_wire: Vec::new(),
             handshakes_left: 0,
+            hear_out_bytes_left: 0,
             sendable: Vec::new(),
             send_bytes_left: 0,
             listeners,
@@ -234,6 +237,7 @@ impl Driver {
         self.now = self.clock.now();
         self.send_bytes_left = SEND_TURN_BYTES_MAX;
         self.handshakes_left = layered::HANDSHAKES_TURN_MAX;
+        self.hear_out_bytes_left = inputs::RECEIVE_TURN_BYTES_MAX;
         self.take_reports();
         self.take_control();
         self.take_answers();

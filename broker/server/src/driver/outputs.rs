@@ -10,7 +10,7 @@ use std::os::fd::AsFd;
 
 use broker_core::access::Question;
 use broker_core::identity::{ConnectionId, CoreId};
-use broker_core::input::{Close, Handover, Input};
+use broker_core::input::{Close, Handover, HearOut, Input};
 use broker_core::notice::Notice;
 use socket2::SockRef;
 
@@ -48,6 +48,7 @@ fn log(core: CoreId, notice: &Notice) {
 pub(super) struct Work {
     close: Vec<(ConnectionId, Close)>,
     handover: Vec<(ConnectionId, CoreId, Box<Handover>)>,
+    hear_out: Vec<HearOut>,
     dirty: Vec<ConnectionId>,
     sendable: Vec<ConnectionId>,
     resumed: Vec<ConnectionId>,
@@ -74,6 +75,7 @@ impl Driver {
         let outputs = &self.outputs;
         !(outputs.close.is_empty()
             && outputs.handover.is_empty()
+            && outputs.hear_out.is_empty()
             && outputs.dirty.is_empty()
             && outputs.greeted.is_empty()
             && outputs.resumed.is_empty()
@@ -91,6 +93,7 @@ impl Driver {
         let mut work = mem::take(&mut self.work);
         mem::swap(&mut work.close, &mut self.outputs.close);
         mem::swap(&mut work.handover, &mut self.outputs.handover);
+        mem::swap(&mut work.hear_out, &mut self.outputs.hear_out);
         mem::swap(&mut work.dirty, &mut self.outputs.dirty);
         mem::swap(&mut work.sendable, &mut self.sendable);
         mem::swap(&mut work.greeted, &mut self.outputs.greeted);
@@ -127,6 +130,9 @@ impl Driver {
             if let Some(decided) = self.authenticator.ask(self.now.monotonic, question) {
                 self.input(Input::Decided(decided));
             }
+        }
+        for wish in work.hear_out.drain(..) {
+            self.hear_out(wish);
         }
         if !self.outputs.answers.is_empty() {
             self.answer();

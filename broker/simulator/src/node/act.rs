@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use broker_core::access::{Decided, Identity, Permissions, Question, Verdict};
 use broker_core::identity::{ConnectionId, CoreId};
-use broker_core::input::{Close, Handover};
+use broker_core::input::{Close, Handover, HearOut, Input};
 use broker_core::time::Mono;
 use mqtt::Packet;
 
@@ -39,6 +39,7 @@ impl Node {
         let outputs = &mut self.cores[core].outputs;
         let close = std::mem::take(&mut outputs.close);
         let handover = std::mem::take(&mut outputs.handover);
+        let hear_out = std::mem::take(&mut outputs.hear_out);
         let dirty = std::mem::take(&mut outputs.dirty);
         outputs.greeted.clear();
         let resumed = std::mem::take(&mut outputs.resumed);
@@ -58,7 +59,11 @@ impl Node {
             self.ask(core, at, &question);
         }
         self.store(core, at, storage);
-        let mut told = false;
+        // What this causes is the next round's: closings before sendings.
+        let mut told = !hear_out.is_empty();
+        for HearOut { former, newcomer } in hear_out {
+            self.hear_out(core, at, former, newcomer);
+        }
         for index in 0..self.sockets.len() {
             let socket = &self.sockets[index];
             let ours = matches!(socket.place, Place::Open(place, _) if usize::from(place) == core);
@@ -119,6 +124,24 @@ impl Node {
         self.cores[core].slots[id.slot as usize].link = None;
         self.socket_mut(link).place = Place::Travelling;
         self.send_letter(core, usize::from(to.0), at, Item::Socket(link, handover));
+    }
+
+    /// Gives the core what a connection's socket holds, or some of it, before a newer one takes over.
+    fn hear_out(&mut self, core: usize, at: Mono, former: ConnectionId, newcomer: ConnectionId) {
+        self.trace.note(at, format_args!("core {core} -> hear {former} out for {newcomer}"));
+        let thorough = self.random.percent(80);
+        while let Some(link) = self.link_at(core, former)
+            && self.socket(link).stage == Stage::Open
+            && self.socket(link).is_readable()
+            && self.cores[core].core.wants_clients()
+            && self.cores[core].core.wants_bytes(former)
+        {
+            self.receive(core, at, link, thorough);
+            if !thorough {
+                break;
+            }
+        }
+        self.input(core, at, Input::ClientHeardOut { connection: newcomer });
     }
 
     fn send_all(&mut self, core: usize, at: Mono, dirty: &[ConnectionId]) {

@@ -180,7 +180,7 @@ impl Node {
         }
     }
 
-    fn receive(&mut self, core: usize, at: Mono, link: Link, thorough: bool) {
+    pub(super) fn receive(&mut self, core: usize, at: Mono, link: Link, thorough: bool) {
         let socket = &self.sockets[link.0 as usize];
         let Place::Open(_, connection) = socket.place else { return };
         if socket.stage == Stage::Closed {
