@@ -112,8 +112,8 @@ pub struct Counters {
     pub publishes_unmatched: u64,
     /// Messages sent to another core for delivery there.
     pub messages_crossed: u64,
-    /// Times a session's queue waited until messages were read from the disk.
-    pub queue_reads: u64,
+    /// Times a queue or a page of retained messages waited until it was read from the disk.
+    pub disk_waits: u64,
     /// Bytes received.
     pub bytes_received: u64,
     /// Bytes given to the kernel.
@@ -183,7 +183,7 @@ impl Counters {
             publishes_sent,
             publishes_unmatched,
             messages_crossed,
-            queue_reads,
+            disk_waits,
             bytes_received,
             bytes_sent,
             match_hits,
@@ -214,7 +214,7 @@ impl Counters {
         named.extend([
             one("publishes_unmatched", publishes_unmatched),
             one("messages_crossed", messages_crossed),
-            one("queue_reads", queue_reads),
+            one("disk_waits", disk_waits),
             one("bytes_received", bytes_received),
             one("bytes_sent", bytes_sent),
             one("match_hits", match_hits),

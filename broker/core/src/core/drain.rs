@@ -22,10 +22,6 @@ use crate::time::Now;
 /// Messages of a queue that are read in ahead when one is not in memory.
 const AHEAD_MAX: usize = 64;
 
-/// Bytes that queues give to their clients in one turn, of what was read in for them; the rest is for the next. Half a
-/// millisecond's worth, most of it in the kernel.
-const READ_BYTES_MAX: usize = 1 << 20;
-
 impl Core {
     /// Sends what a persistent session has for its client.
     pub(super) fn pump_stored(&mut self, now: Now, id: ConnectionId, out: &mut Outputs) {
@@ -47,8 +43,8 @@ impl Core {
                     let ahead = stored.upcoming(queue).take(AHEAD_MAX);
                     ahead.for_each(|entry| _ = at_hand(entry));
                     if stored.begin_reading(window) {
-                        self.counters.queue_reads += 1;
-                        self.stored.reading.entry((log.id(), window)).or_default().push(incarnation);
+                        self.counters.disk_waits += 1;
+                        self.stored.readers.add_session(log.id(), window, incarnation);
                     }
                     break;
                 }
@@ -85,32 +81,6 @@ impl Core {
         if !connection.send.is_empty() {
             mark_dirty(connection, out);
         }
-    }
-
-    /// What queues waited for has been read in: they go on, as many as a turn has room for.
-    pub(super) fn go_on_reading(&mut self, now: Now, out: &mut Outputs) {
-        let mut budget = READ_BYTES_MAX;
-        for slot in self.storage.slots() {
-            while budget > 0
-                && let Some(window) = self.storage.log_mut(slot).next_read_in()
-            {
-                let key = (self.storage.log(slot).id(), window);
-                for incarnation in self.stored.reading.remove(&key).unwrap_or_default() {
-                    budget = budget.saturating_sub(self.end_reading(now, incarnation, out));
-                }
-            }
-        }
-    }
-
-    /// The same for one of them. Bytes that its client has before it then.
-    fn end_reading(&mut self, now: Now, incarnation: Incarnation, out: &mut Outputs) -> usize {
-        let Some(slot) = self.sessions.find(incarnation) else { return 0 };
-        let session = self.sessions.at(slot);
-        let id = session.connection();
-        let Some(stored) = &mut session.stored else { return 0 };
-        stored.end_reading();
-        self.pump(now, id, out);
-        self.connections.get(id).map_or(0, |connection| connection.send.len())
     }
 
     /// Lets the window of a connection's persistent session hear of an acknowledgement. None if the session is

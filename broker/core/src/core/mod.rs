@@ -26,6 +26,7 @@ mod peers;
 mod postponed;
 mod publish;
 mod quotas;
+mod read_in;
 mod reading;
 mod receive;
 mod resend;

@@ -161,7 +161,7 @@ impl Core {
         if self.retain_order.is_early(slot, &ask) {
             self.retain_order.early.push((from, ask));
         } else {
-            self.answer_find_retained(now, from, &ask);
+            self.answer_find_retained(now, from, ask);
         }
     }
 

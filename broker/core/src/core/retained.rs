@@ -76,11 +76,16 @@ impl Core {
         }
     }
 
-    /// At the range: hands out a page.
-    pub(super) fn answer_find_retained(&mut self, now: Now, to: CoreId, ask: &RetainedAsk) {
+    /// At the range: hands out a page, as soon as its messages are in memory.
+    pub(super) fn answer_find_retained(&mut self, now: Now, to: CoreId, ask: Box<RetainedAsk>) {
         let log = self.storage.log(Storage::slot_of_log(&self.config, ask.log));
-        let page = log.retained_page(&ask.tenant, &ask.filter, ask.after.as_ref(), now.wall);
-        self.post(to, Body::Retained { request: ask.request, log: ask.log, page });
+        match log.retained_page_at_hand(&ask.tenant, &ask.filter, ask.after.as_ref(), now) {
+            Ok(page) => self.post(to, Body::Retained { request: ask.request, log: ask.log, page }),
+            Err(window) => {
+                self.counters.disk_waits += 1;
+                self.stored.readers.add_ask(ask.log, window, to, ask);
+            }
+        }
     }
 
     /// At the subscriber: a page has come.

@@ -9,11 +9,12 @@ use hashbrown::HashMap;
 use mqtt::{PacketId, ReasonCode};
 use range::{Decision, Priority, Refused, Ticket};
 use slab::Slab;
-use wal::{LogId, Window};
+use wal::LogId;
 
 use super::Core;
 use super::append::{AnswerKey, Answers};
 use super::attach::Attaching;
+use super::read_in::Readers;
 use super::taken::Orphan;
 use super::tasks::Tasks;
 use crate::access::Grant;
@@ -56,8 +57,7 @@ pub(super) struct StoredSessions {
     pub attaching: HashMap<(Arc<str>, Box<str>), ConnectionId, foldhash::fast::FixedState>,
     /// Sessions whose client is away.
     pub away: HashMap<Incarnation, Away, foldhash::fast::FixedState>,
-    /// Connected sessions that wait for a message to be read in, by what is read.
-    pub reading: BTreeMap<(LogId, Window), Vec<Incarnation>>,
+    pub readers: Readers,
     /// Sessions whose clients have acknowledged something this turn.
     pub progressed: Vec<Incarnation>,
     pub answers: Answers,

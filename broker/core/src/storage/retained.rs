@@ -4,13 +4,14 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use mqtt::QoS;
+use wal::Window;
 
 use super::{Storage, StoredLog};
 use crate::message::{Message, Publication, Publisher};
 use crate::ranges::MessageId;
 use crate::ranges::retain::command::Command;
 use crate::ranges::retain::{Page, Position};
-use crate::time::Wall;
+use crate::time::{Now, Wall};
 
 /// Messages of one page, and the bytes after which it ends early.
 const PAGE_MESSAGES_MAX: usize = 64;
@@ -52,14 +53,35 @@ impl StoredLog {
 
     /// Some of the retained messages that a filter matches, behind `after` if that is said. A page may be empty and
     /// not the last.
-    pub(crate) fn retained_page(
+    fn retained_page(&self, tenant: &Arc<str>, filter: &str, after: Option<&Position>, now: Wall) -> Page {
+        let page = self.page_if(tenant, filter, after, now, |_| Ok(()));
+        page.expect("everything may be waited for")
+    }
+
+    /// The same, if nothing of it has to be waited for. If not: a piece of the log that has been asked for, like all
+    /// others that the page needs.
+    pub(crate) fn retained_page_at_hand(
+        &self,
+        tenant: &Arc<str>,
+        filter: &str,
+        after: Option<&Position>,
+        now: Now,
+    ) -> Result<Page, Window> {
+        self.page_if(tenant, filter, after, now.wall, |id| {
+            let id = id.global(self.retain.range());
+            self.retain.at_hand(wal::Mono(now.monotonic.0), &self.log, id)
+        })
+    }
+
+    fn page_if(
         &self,
         tenant: &Arc<str>,
         filter: &str,
         after: Option<&Position>,
         now: Wall,
-    ) -> Page {
-        let (mut messages, mut bytes) = (Vec::new(), 0);
+        at_hand: impl Fn(MessageId) -> Result<(), Window>,
+    ) -> Result<Page, Window> {
+        let (mut messages, mut bytes, mut missing) = (Vec::new(), 0, None);
         if after.is_none() && filter.starts_with('$') {
             let unwritten = self
                 .unwritten
@@ -67,12 +89,20 @@ impl StoredLog {
                 .filter(|((of, topic), _)| of == tenant && mqtt::filter_matches(filter, topic));
             messages.extend(unwritten.map(|(_, message)| Arc::clone(message)));
         }
+        let mut count = messages.len();
         let rest = self.retain.machine().page((tenant, filter), after, now, |topic| {
             bytes += u64::from(topic.bytes());
-            messages.push(Arc::new(self.retained(tenant, topic.message())));
-            messages.len() < PAGE_MESSAGES_MAX && bytes < PAGE_BYTES_MAX
+            count += 1;
+            match at_hand(topic.message()) {
+                Ok(()) if missing.is_none() => {
+                    messages.push(Arc::new(self.retained(tenant, topic.message())));
+                }
+                Ok(()) => {}
+                Err(window) => missing = missing.or(Some(window)),
+            }
+            count < PAGE_MESSAGES_MAX && bytes < PAGE_BYTES_MAX
         });
-        Page { messages, rest }
+        missing.map_or(Ok(Page { messages, rest }), Err)
     }
 
     /// # Panics

@@ -143,7 +143,7 @@ fn counters(page: &mut Exposition, cores: &[CoreNumbers]) {
         take_overs: "hermod_take_overs_total", "Sessions taken over by another connection of their client.";
         publishes_unmatched: "hermod_messages_unmatched_total", "Messages from clients that nobody subscribes to.";
         messages_crossed: "hermod_messages_crossed_total", "Messages sent to another core for delivery there.";
-        queue_reads: "hermod_queue_reads_total", "Times a session's queue waited until messages were read from the disk.";
+        disk_waits: "hermod_disk_waits_total", "Times a queue or a page of retained messages waited until it was read from the disk.";
         match_hits: "hermod_match_cache_hits_total", "Look-ups of topics answered from the match cache.";
         match_misses: "hermod_match_cache_misses_total", "Look-ups of topics that asked the routes.";
         requests_repeated: "hermod_requests_repeated_total", "Requests to other cores repeated (request_timeout_ms).";

@@ -289,7 +289,7 @@ impl Node {
             sum.keep_alive_expired += counters.keep_alive_expired;
             sum.take_overs += counters.take_overs;
             sum.messages_crossed += counters.messages_crossed;
-            sum.queue_reads += counters.queue_reads;
+            sum.disk_waits += counters.disk_waits;
             sum.match_hits += counters.match_hits;
             sum.match_misses += counters.match_misses;
             sum.publishers_slowed += counters.publishers_slowed;

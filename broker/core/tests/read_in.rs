@@ -1,4 +1,5 @@
-//! Queues that lie in sealed segments: what is not in memory is read in by the host before a core touches it.
+//! What lies in sealed segments and not in memory is read in by the host before a core touches it: queues, and
+//! retained messages.
 
 mod host;
 
@@ -47,10 +48,10 @@ fn a_queue_is_sent_when_it_is_read_in() {
     }
     let (mut sleeper, early) = greeted_by_slow_disks(&node);
     assert!(early.is_empty(), "{} messages were read from a disk that did nothing", early.len());
-    assert_eq!(node.count(|core| core.counters().queue_reads), 1);
+    assert_eq!(node.count(|core| core.counters().disk_waits), 1);
     node.hold_disks(false);
     assert!(sleeper.drain_payloads() == sent, "all of it, in order");
-    assert!(node.count(|core| core.counters().queue_reads) > 1, "further segments");
+    assert!(node.count(|core| core.counters().disk_waits) > 1, "further segments");
 }
 
 /// What was read a moment ago is sent at once; after a few minutes nobody knows whether it is still there.
@@ -75,5 +76,30 @@ fn what_was_read_lately_is_sent_at_once() {
         // Not acknowledged: they stay.
         assert!(early.len() + sleeper.payloads().len() > 8, "after {pause:?}");
         sleeper.drop_socket();
+    }
+}
+
+/// The same for retained messages: SUBACK waits for nothing, its page for the disk.
+#[test]
+fn retained_messages_are_sent_when_they_are_read_in() {
+    for cores in [1, 2] {
+        let node = Node::on_disks(Config { cores, ..Config::default() }, 1, SOUND);
+        let mut publisher = node.connect(Version::V5, "publisher");
+        let filling = "x".repeat(SEGMENT_BYTES as usize / 8);
+        let mut kept: Vec<String> = (0..100).map(|number| format!("{number} {filling}")).collect();
+        for payload in &kept {
+            let topic = format!("t/{}", payload.split(' ').next().unwrap());
+            publisher.retain(&topic, QoS::AtLeastOnce, payload);
+        }
+        node.hold_disks(true);
+        let mut subscriber = node.connect(Version::V5, "subscriber");
+        subscriber.subscribe("t/+", QoS::AtMostOnce);
+        assert!(subscriber.payloads().is_empty(), "{cores} cores");
+        assert!(node.count(|core| core.counters().disk_waits) > 0, "{cores} cores");
+        node.hold_disks(false);
+        let mut copies = subscriber.payloads();
+        copies.sort_unstable();
+        kept.sort_unstable();
+        assert!(copies == kept, "{cores} cores: {} of {}", copies.len(), kept.len());
     }
 }
