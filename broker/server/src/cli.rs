@@ -13,6 +13,7 @@ use crate::auth::{Anonymous, FileName, passwd::Passwd};
 use crate::configuration::{Configuration, Cores, Data, Filter, Listener};
 use crate::cores::CpuList;
 use crate::remote::Remote;
+use crate::storage::backup::Restore;
 use crate::storage::inspect::Inspect;
 
 /// Hermod, an MQTT broker: MQTT 3.1, 3.1.1 and 5.0, one thread per CPU.
@@ -46,6 +47,13 @@ pub(crate) enum Command {
     /// Look into the logs of a stopped node's data directory. Nothing is changed.
     #[command(subcommand)]
     Wal(Inspect),
+
+    /// Make a data directory of a backup that `hermod backup` has made.
+    ///
+    /// Every file is compared with the checksum that the backup has of it, and every log read as a start would read it;
+    /// a backup that is cut or damaged is refused, and nothing is left behind. The node keeps its name: it is the same
+    /// one, as it was, and takes the place of the one that was lost. Do not run both.
+    Restore(Restore),
     #[command(flatten)]
     Remote(Remote),
 }

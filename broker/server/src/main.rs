@@ -53,6 +53,10 @@ fn main() -> ExitCode {
             Err(error) => fail(&error),
         },
         Some(Command::Wal(wanted)) => wanted.run().unwrap_or_else(|error| fail(&*error)),
+        Some(Command::Restore(wanted)) => match wanted.run() {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => fail(&*error),
+        },
         Some(Command::Remote(wanted)) => match wanted.run() {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => fail(&error),

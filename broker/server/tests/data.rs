@@ -9,11 +9,10 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::io::{Read, Write};
 use std::net::TcpStream;
-use std::path::Path;
 use std::process::Command;
 use std::time::Instant;
 
-use support::data::{Data, WAYS};
+use support::data::{Data, Small, WAYS};
 use support::{Broker, DEADLINE};
 
 fn text(bytes: &[u8]) -> &str {
@@ -165,29 +164,6 @@ fn a_failed_sync_ends_the_process() {
     assert!(log.contains("log 0 cannot be written: fdatasync: Input/output error"), "{log}");
     assert!(log.contains("stopped"), "{log}");
     data.start(&["--cores", "0"]).stop();
-}
-
-/// A file system of its own in memory, gone at its end.
-struct Small(tempfile::TempDir);
-
-impl Small {
-    /// None where the test may not mount.
-    fn new(bytes: u32) -> Option<Small> {
-        let directory = tempfile::tempdir().expect("a directory");
-        let mut mount = Command::new("mount");
-        mount.args(["-t", "tmpfs", "-o", &format!("size={bytes}"), "tmpfs"]).arg(directory.path());
-        mount.output().is_ok_and(|output| output.status.success()).then_some(Small(directory))
-    }
-
-    fn path(&self) -> &Path {
-        self.0.path()
-    }
-}
-
-impl Drop for Small {
-    fn drop(&mut self) {
-        let _ = Command::new("umount").arg("--lazy").arg(self.path()).output();
-    }
 }
 
 /// Connects with MQTT 5.0 and a clean session [MQTT-3.1.2-4].

@@ -14,10 +14,10 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use wal::files::{DirectoryLock, OpenError, list_logs, open_directory};
+use wal::files::{DirectoryLock, OpenError, list_logs, open_directory, other_format};
 use wal::{ClusterId, NodeId};
 
-use crate::catalog::{Catalog, CatalogError};
+use crate::catalog::{self, Catalog, CatalogError};
 use crate::files::replace;
 
 /// Who the node is.
@@ -69,6 +69,8 @@ pub enum Reason {
     InUse,
     /// Another format, usually a newer one: what its file says.
     Format(String),
+    /// The catalog has another format than the rest would have.
+    Catalog(u32),
     /// It belongs to another cluster.
     Cluster {
         /// To this one.
@@ -90,7 +92,7 @@ impl Directory {
     pub fn catalog(&self, logs: u16, random: impl FnMut() -> u128) -> Result<Catalog, DirectoryError> {
         let catalog = || match read_catalog(&self.path)? {
             Some(Ok(catalog)) => Ok(catalog),
-            Some(Err(CatalogError::Version(version))) => Err(Reason::Format(format!("catalog {version}"))),
+            Some(Err(CatalogError::Version(version))) => Err(Reason::Catalog(version)),
             None if list_logs(&self.path)?.is_empty() => {
                 let catalog = Catalog::bootstrap(logs, random);
                 write_catalog(&self.path, &catalog)?;
@@ -107,9 +109,12 @@ impl fmt::Display for DirectoryError {
         write!(f, "the data directory {} ", self.path.display())?;
         match &self.reason {
             Reason::InUse => f.write_str("is in use by another process"),
-            Reason::Format(found) => {
-                write!(f, "has another format than this version knows: {:?}", found.trim_end())
-            }
+            Reason::Format(found) => f.write_str(&other_format(found)),
+            Reason::Catalog(version) => write!(
+                f,
+                "has another format than this version knows: its catalog has version {version}, and not {}",
+                catalog::VERSION
+            ),
             Reason::Cluster { found, expected } => {
                 write!(f, "belongs to cluster {:032x} and not to {:032x}", found.0, expected.0)
             }
@@ -255,7 +260,8 @@ mod tests {
         fs::write(data.path().join("format"), "hermod data format 2\n").unwrap();
         let error = open(data.path(), &NEW).unwrap_err();
         assert!(matches!(&error.reason, Reason::Format(found) if found == "hermod data format 2\n"));
-        assert!(error.to_string().contains("has another format than this version knows"));
+        let both = "knows: \"hermod data format 2\", and not \"hermod data format 1\"";
+        assert!(error.to_string().ends_with(both), "{error}");
     }
 
     /// The first catalog is kept, whatever the number of logs is said to be later; a lost one is not replaced.

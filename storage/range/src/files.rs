@@ -66,6 +66,25 @@ pub fn read_checkpoint(directory: &Path, range: RangeId, number: u64) -> io::Res
     fs::read(checkpoint_path(directory, range, number))
 }
 
+/// Gives all checkpoints a second name in another directory of the same file system. One that goes meanwhile, or has
+/// such a name already, is passed over.
+pub fn link_checkpoints(directory: &Path, into: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(directory)? {
+        let path = entry?.path();
+        if path.extension().is_none_or(|extension| extension != "checkpoint") {
+            continue;
+        }
+        let name = path.file_name().expect("an entry has a name");
+        match fs::hard_link(&path, into.join(name)) {
+            Err(error) if !matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::AlreadyExists) => {
+                return Err(error);
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
 /// Removes all checkpoints but those that are named: what a crash left between two steps. For a start, when
 /// every replica is open.
 pub fn retain_checkpoints(directory: &Path, kept: &[(RangeId, u64)]) -> io::Result<u64> {
@@ -115,6 +134,22 @@ mod tests {
         assert_eq!(read_checkpoint(&directory, RANGE, 1).unwrap(), b"abcd");
         let name = "000000000000000000000000000000ab-0000000000000001.checkpoint";
         assert!(directory.join(name).is_file());
+    }
+
+    /// Whole checkpoints get second names, once; what is written in place of one that is gone is another file.
+    #[test]
+    fn checkpoints_can_have_second_names() {
+        let data = tempfile::tempdir().unwrap();
+        let directory = checkpoint_directory(data.path()).unwrap();
+        let into = data.path().join("into");
+        fs::create_dir(&into).unwrap();
+        write_checkpoint(&directory, (RANGE, 1), 0, b"one", true).unwrap();
+        write_checkpoint(&directory, (RANGE, 2), 0, b"two", false).unwrap();
+        link_checkpoints(&directory, &into).unwrap();
+        remove_checkpoint(&directory, RANGE, 1).unwrap();
+        link_checkpoints(&directory, &into).unwrap();
+        assert_eq!(read_checkpoint(&into, RANGE, 1).unwrap(), b"one");
+        assert_eq!(fs::read_dir(&into).unwrap().count(), 1, "what is not whole has no name");
     }
 
     /// Removing leaves nothing, not even of an unfinished one; a start removes what no replica names.

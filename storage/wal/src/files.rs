@@ -9,7 +9,7 @@
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Write};
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -60,7 +60,7 @@ pub fn open_directory(data: &Path) -> Result<DirectoryLock, OpenError> {
     }
     let format = data.join("format");
     match fs::read_to_string(&format) {
-        Ok(text) if text.trim_end().strip_prefix(FORMAT) == Some(&FORMAT_VERSION.to_string()) => {}
+        Ok(text) if is_known_format(&text) => {}
         Ok(text) => return Err(OpenError::Format(text)),
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             let mut file = File::create(data.join("format.new"))?;
@@ -72,6 +72,19 @@ pub fn open_directory(data: &Path) -> Result<DirectoryLock, OpenError> {
         Err(error) => return Err(OpenError::Io(error)),
     }
     Ok(DirectoryLock(lock))
+}
+
+/// Whether the text of a file `format` names the layout that this crate writes and reads.
+#[must_use]
+pub fn is_known_format(text: &str) -> bool {
+    text.trim_end().strip_prefix(FORMAT) == Some(&FORMAT_VERSION.to_string())
+}
+
+/// In words, behind the name of a directory: what its file `format` says, and what it should.
+#[must_use]
+pub fn other_format(text: &str) -> String {
+    let known = format!("{FORMAT}{FORMAT_VERSION}");
+    format!("has another format than this version knows: {:?}, and not {known:?}", text.trim_end())
 }
 
 /// Where the segments of a log are; created if need be.
@@ -127,7 +140,7 @@ pub fn find_segments(directory: &Path) -> io::Result<Vec<SegmentId>> {
 
 /// Answers [`Request::AllocateSegment`](crate::Request::AllocateSegment): a file of so many bytes under that
 /// name, whose every block is allocated and written, or the file to recycle under the new name. A file to
-/// recycle that has another size is replaced.
+/// recycle that has another size, or another name beside its own (see [`link_segments`]), is replaced.
 pub fn allocate_segment(
     directory: &Path,
     segment: SegmentId,
@@ -137,7 +150,8 @@ pub fn allocate_segment(
     let path = segment_path(directory, segment);
     if let Some(former) = recycle {
         let former = segment_path(directory, former);
-        if fs::metadata(&former).is_ok_and(|metadata| metadata.len() == bytes) {
+        let is_ours = |metadata: fs::Metadata| metadata.len() == bytes && metadata.nlink() == 1;
+        if fs::metadata(&former).is_ok_and(is_ours) {
             fs::rename(former, path)?;
             return sync_directory(directory);
         }
@@ -174,6 +188,14 @@ fn write_zeros(path: &Path, bytes: u64) -> io::Result<()> {
         offset += piece as u64;
     }
     file.sync_all()
+}
+
+/// Gives all segments of a log a second name in another directory of the same file system. As long as it lasts, what is
+/// durable in them stays there: a file with two names is not recycled, and removing one name leaves the other.
+pub fn link_segments(directory: &Path, into: &Path) -> io::Result<()> {
+    find_segments(directory)?
+        .into_iter()
+        .try_for_each(|segment| fs::hard_link(segment_path(directory, segment), segment_path(into, segment)))
 }
 
 /// Answers [`Request::RemoveSegment`](crate::Request::RemoveSegment). No sync: if the removal is lost, the

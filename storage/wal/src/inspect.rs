@@ -3,7 +3,7 @@
 use std::fmt;
 
 use crate::format::{RecordHeader, SegmentHeader, segment_table};
-use crate::identity::{LogIdentity, Lsn, RangeId};
+use crate::identity::{LogIdentity, Lsn, RangeId, SegmentId};
 use crate::recovery::{Damage, Quarantine, Records, RecoveryError, RecoveryOptions, SegmentInput, judge};
 
 /// Result of [`verify`]; prints as a report.
@@ -12,7 +12,7 @@ pub struct Report {
     /// Whose log.
     pub identity: LogIdentity,
     /// Segments the log consists of.
-    pub segments: u64,
+    pub segments: Vec<SegmentId>,
     /// Other files: spares and what is to be recycled.
     pub segments_free: u64,
     /// Whole records, the log's own included.
@@ -46,7 +46,7 @@ pub fn verify(segments: &[SegmentInput<'_>]) -> Result<Option<Report>, RecoveryE
     }
     Ok(Some(Report {
         identity,
-        segments: recovery.kept.len() as u64,
+        segments: recovery.segments_kept().collect(),
         segments_free: recovery.free.len() as u64,
         records,
         bytes,
@@ -134,7 +134,7 @@ impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let LogIdentity { cluster, node, log } = self.identity;
         writeln!(f, "log {} of node {:016x}, cluster {:032x}", log.0, node.0, cluster.0)?;
-        writeln!(f, "segments: {} in use, {} free", self.segments, self.segments_free)?;
+        writeln!(f, "segments: {} in use, {} free", self.segments.len(), self.segments_free)?;
         writeln!(f, "records: {} in {} bytes, to LSN {}", self.records, self.bytes, self.last)?;
         writeln!(f, "known to be flushed: to LSN {}", self.durable)?;
         if self.cut_records > 0 {

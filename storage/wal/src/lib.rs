@@ -20,6 +20,7 @@ pub mod recovery;
 pub mod request;
 #[cfg(feature = "simulated-disk")]
 pub mod simulated_disk;
+pub mod snapshot;
 
 mod image;
 

@@ -62,6 +62,32 @@ fn segments_are_allocated_and_recycled() {
     assert_eq!(fs::metadata(files::segment_path(path, SegmentId(3))).expect("there").len(), 8192);
 }
 
+/// A segment with a second name keeps its bytes under it, whether it is to be recycled or removed; with one name left it
+/// is recycled again.
+#[test]
+fn a_segment_with_two_names_is_not_recycled() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let (path, second) = (directory.path().join("log"), directory.path().join("second"));
+    [&path, &second].iter().for_each(|path| fs::create_dir(path).expect("new"));
+    for segment in [1, 2] {
+        files::allocate_segment(&path, SegmentId(segment), 8192, None).expect("space");
+        fs::write(files::segment_path(&path, SegmentId(segment)), [7; 8192]).expect("writable");
+    }
+    files::link_segments(&path, &second).expect("one file system");
+    files::allocate_segment(&path, SegmentId(3), 8192, Some(SegmentId(1))).expect("made anew");
+    files::remove_segment(&path, SegmentId(2)).expect("it is there");
+    assert_eq!(files::list_segments(&path).expect("readable"), [SegmentId(3)]);
+    assert_eq!(fs::read(files::segment_path(&path, SegmentId(3))).expect("readable"), [0; 8192]);
+    for segment in [1, 2] {
+        assert_eq!(fs::read(files::segment_path(&second, SegmentId(segment))).expect("readable"), [7; 8192]);
+    }
+    files::link_segments(&path, &second).expect("one file system");
+    fs::remove_dir_all(&second).expect("it is there");
+    fs::write(files::segment_path(&path, SegmentId(3)), [8; 8192]).expect("writable");
+    files::allocate_segment(&path, SegmentId(4), 8192, Some(SegmentId(3))).expect("renamed");
+    assert_eq!(fs::read(files::segment_path(&path, SegmentId(4))).expect("readable"), [8; 8192]);
+}
+
 /// An attempt to recycle a file may rename it and fail after that; the next attempt found nothing to recycle
 /// and failed for ever.
 #[test]

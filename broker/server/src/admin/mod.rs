@@ -11,6 +11,7 @@ mod metrics;
 mod page;
 mod process;
 mod settings;
+mod snapshots;
 mod sys_topics;
 
 use std::fmt;
@@ -29,9 +30,11 @@ use broker_core::identity::CoreId;
 
 pub(crate) use self::asking::{Answers, FromCore, Incoming, ToCore, channel};
 pub(crate) use self::settings::{Bind, Settings};
+pub(crate) use self::snapshots::Kept;
 use crate::admin::asking::Cores;
 use crate::admin::gate::{Problem, Token};
 use crate::admin::gather::Gatherer;
+use crate::admin::snapshots::Snapshots;
 use crate::admission::Gate;
 use crate::clock::Clock;
 use crate::sys;
@@ -119,6 +122,8 @@ pub(crate) struct Parts {
     pub(crate) clock: Clock,
     pub(crate) facts: Facts,
     pub(crate) settings: Settings,
+    /// The data directory, if there is one.
+    pub(crate) kept: Option<Kept>,
 }
 
 /// What does not change while the node runs.
@@ -150,6 +155,7 @@ pub(crate) struct State {
     clock: Clock,
     facts: Facts,
     settings: Settings,
+    snapshots: Arc<Snapshots>,
     stopping: Arc<AtomicBool>,
 }
 
@@ -181,6 +187,7 @@ impl Admin {
             tracing::info!("administration on http://{address}");
         }
         let serve = async move {
+            let snapshots = Arc::new(Snapshots::new(parts.kept, parts.cores.clone()));
             let cores = Cores::start(parts.cores, parts.incoming);
             let state = Arc::new(State {
                 cores,
@@ -191,6 +198,7 @@ impl Admin {
                 clock: parts.clock,
                 facts: parts.facts,
                 settings: parts.settings,
+                snapshots,
                 stopping,
             });
             if sys_interval > 0 {

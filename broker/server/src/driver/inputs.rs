@@ -161,6 +161,11 @@ impl Driver {
                     // Each takes its part of a turn.
                     return;
                 }
+                Control::Link(wish) => {
+                    if let Some(storage) = &self.storage {
+                        storage.link(&wish, &self.core);
+                    }
+                }
                 Control::Exit => self.stop = Stop::Exit,
             }
         }

@@ -20,7 +20,7 @@ use crossbeam_channel::Receiver;
 use self::core_thread::CoreHandle;
 pub(crate) use self::error::StartError;
 use self::start::Beginning;
-use crate::admin::{self, Admin};
+use crate::admin::{self, Admin, Kept};
 use crate::admission::Gate;
 use crate::auth::{self, Loaded, Workers};
 use crate::clock::Clock;
@@ -32,6 +32,7 @@ use crate::reloading::Reloading;
 use crate::service::{Manager, State};
 use crate::signals::Signal;
 use crate::storage::damage::StorageError;
+use crate::storage::snapshot::Wish;
 use crate::storage::start::{self as storage, Started};
 use crate::sys;
 use crate::transport;
@@ -59,6 +60,8 @@ pub(crate) enum Control {
     Configure(Arc<Config>),
     /// Answer the administration.
     Ask(Box<Ask>),
+    /// Have second names made for the logs' files.
+    Link(Wish),
     /// Begin the orderly stop.
     Stop,
     /// Leave the thread.
@@ -121,7 +124,12 @@ pub(crate) fn serve(
     };
     let mut node = Node::start(&cpus, beginning)?;
     node.wait_started()?;
-    let parts = node.administrable(incoming, &configuration, cpus.0.clone());
+    let mut parts = node.administrable(incoming, &configuration, cpus.0.clone());
+    parts.kept = started.as_ref().map(|started| Kept {
+        data: started.directory.path.clone(),
+        logs: started.logs,
+        space_free_bytes: configuration.wal.space_free_bytes,
+    });
     node.admin = Admin::start(administration, parts).map_err(StartError::System)?;
     for (listener, place) in &node.places {
         let scheme = configuration.listeners[usize::from(*listener)].bind.scheme.name();

@@ -134,6 +134,7 @@ impl Node {
                 roles: configuration.roles.names(),
             },
             settings: configuration.admin.clone(),
+            kept: None,
         }
     }
 

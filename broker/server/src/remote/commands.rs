@@ -3,6 +3,7 @@
 use clap::{Args, Subcommand, ValueEnum};
 use serde_json::json;
 
+use super::backup::Backup;
 use super::http::escape;
 use super::{Node, Query, RemoteError, Target, show};
 
@@ -53,6 +54,13 @@ pub(crate) enum Remote {
 
     /// Clear retained messages, and tell nobody.
     ClearRetained(ClearRetained),
+
+    /// Copy the data directory of a running node on this machine, or of a stopped one.
+    ///
+    /// All that was acknowledged before is in the copy, and each log in it is as it was at one moment. A running node goes
+    /// on meanwhile: it keeps what is copied, which takes the space of what is reclaimed in that time. The copy is checked,
+    /// written to DIR.partial, synced, and only then named DIR. `hermod restore` makes a data directory of it.
+    Backup(Backup),
 }
 
 /// Which tenants.
@@ -309,6 +317,7 @@ impl Remote {
                 )?)
             }
             Remote::Kick(kick) => kick.run(),
+            Remote::Backup(wanted) => wanted.run(),
             Remote::ExpireSessions(ExpireSessions { away_seconds, tenant, target }) => {
                 let query = Query::default().and("tenant", Some(&tenant.tenant));
                 let query = query.and("away_seconds", Some(away_seconds));

@@ -1,6 +1,7 @@
 //! The commands that ask a running node: each is a request or two to its administration, and a table or JSON of what
 //! came back. They hold nothing and open nothing else.
 
+mod backup;
 mod commands;
 mod http;
 mod table;
@@ -15,6 +16,7 @@ use serde_json::Value;
 pub(crate) use self::commands::Remote;
 use self::http::{Client, HttpError};
 use self::table::Column;
+use crate::storage::backup::BackupError;
 
 /// Which node, and how to show what it says.
 #[derive(Clone, Debug, Args)]
@@ -45,6 +47,8 @@ pub(crate) enum RemoteError {
     Strange(String),
     /// It cannot be shown.
     Output(io::Error),
+    /// There is no backup.
+    Backup(BackupError),
 }
 
 impl std::error::Error for RemoteError {}
@@ -57,6 +61,7 @@ impl fmt::Display for RemoteError {
             RemoteError::Refused(message) => f.write_str(message),
             RemoteError::Strange(body) => write!(f, "this is no answer of a hermod: {body}"),
             RemoteError::Output(error) => error.fmt(f),
+            RemoteError::Backup(error) => error.fmt(f),
         }
     }
 }

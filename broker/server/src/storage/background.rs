@@ -10,8 +10,9 @@ use std::time::Duration;
 
 use broker_core::storage::StorageAnswer;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, unbounded};
-use wal::{Completion, LogId, Request, SegmentBytes, SegmentError, SegmentId, files};
+use wal::{Completion, LogId, Lsn, Request, SegmentBytes, SegmentError, SegmentId, files};
 
+use super::snapshot::{self, Linked, Wish};
 use super::{Answers, Done, Place, start_thread};
 use crate::sys;
 
@@ -27,6 +28,8 @@ pub(super) enum Job {
     Log(LogId, Request),
     /// For a range of a log.
     Checkpoint(LogId, range::Request),
+    /// Second names for a log's files; the LSN is durable.
+    Link(LogId, Lsn, Wish),
 }
 
 /// The thread. Ends when the way to it is dropped.
@@ -75,6 +78,12 @@ impl Background {
             let is_heard = match jobs.recv_timeout(SPACE_INTERVAL) {
                 Ok(Job::Log(log, request)) => self.serve(log, &request),
                 Ok(Job::Checkpoint(log, request)) => self.checkpoint(log, request),
+                Ok(Job::Link(log, durable, Wish { into, reply })) => {
+                    let linked = snapshot::link(log, &self.directories[&log], &self.checkpoints, &into);
+                    // Whoever wished it may have given up.
+                    let _ = reply.send(Linked { log, durable: linked.map(|()| durable) });
+                    true
+                }
                 Err(RecvTimeoutError::Timeout) => true,
                 Err(RecvTimeoutError::Disconnected) => return,
             };

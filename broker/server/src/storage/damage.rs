@@ -69,7 +69,10 @@ pub(super) fn recovery_error(error: &RecoveryError) -> String {
             found.log.0, found.node.0, found.cluster.0
         ),
         RecoveryError::Version { segment, version } => {
-            format!("has another format than this version knows: segment {segment} has version {version}")
+            let known = wal::format::segment_header::VERSION;
+            format!(
+                "has another format than this version knows: segment {segment} has version {version}, and not {known}"
+            )
         }
         RecoveryError::Damaged(places) => {
             let lines: Vec<_> = places.iter().map(|damage| format!("\n  {damage}")).collect();

@@ -84,9 +84,7 @@ impl fmt::Display for InspectError {
                 let path = path.display();
                 match error {
                     OpenError::InUse => write!(f, "{path} is in use by another process: stop the node first"),
-                    OpenError::Format(found) => {
-                        write!(f, "{path} has another format than this version knows: {:?}", found.trim_end())
-                    }
+                    OpenError::Format(found) => write!(f, "{path} {}", files::other_format(found)),
                     OpenError::Io(error) => write!(f, "{path} is no data directory: {error}"),
                 }
             }
@@ -162,7 +160,7 @@ fn dump(
 }
 
 /// Locks a data directory that is there already.
-fn open(dir: &Path) -> Result<(DirectoryLock, Vec<LogId>), InspectError> {
+pub(super) fn open(dir: &Path) -> Result<(DirectoryLock, Vec<LogId>), InspectError> {
     let error = |error| InspectError::Directory(dir.to_owned(), error);
     std::fs::metadata(dir.join("format")).map_err(|no| error(OpenError::Io(no)))?;
     let lock = files::open_directory(dir).map_err(error)?;

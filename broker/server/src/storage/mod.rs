@@ -8,15 +8,18 @@
 //!           └─ files, checkpoints ─► background thread, which also looks at the space ┘
 //! ```
 //!
-//! `start` opens a data directory and makes the logs from it; `inspect` reads a stopped node's.
+//! `start` opens a data directory and makes the logs from it; `inspect` reads a stopped node's; `snapshot` holds one as
+//! it is while it is served, for `backup`, which copies it and puts copies back.
 
 mod alone;
 mod background;
+pub(crate) mod backup;
 pub(crate) mod damage;
 
 pub(crate) mod inspect;
 mod rate;
 mod reader;
+pub(crate) mod snapshot;
 pub(crate) mod start;
 mod writer;
 mod writer_thread;

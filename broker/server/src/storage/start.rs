@@ -20,7 +20,7 @@ use wal::{
 };
 
 use super::damage::{Reason, StorageError};
-use super::{Place, Stored};
+use super::{Place, Stored, snapshot};
 use crate::clock::Clock;
 use crate::configuration::Wal;
 use crate::sys;
@@ -50,6 +50,8 @@ fn start_inner(data: &Path, wal: &Wal, cores: u16, clock: Clock) -> Result<Start
     let node = NodeId(sys::random().map_err(Reason::System)?);
     let expected = Expected { cluster: None, bootstrap: Some((cluster, node)) };
     let directory = directory::open(data, &expected).map_err(Reason::Directory)?;
+    // Of a backup that was under way when the process ended.
+    snapshot::remove(data).map_err(Reason::System)?;
     let names = (0..3 * usize::from(cores)).map(|_| random_id()).collect::<io::Result<Vec<_>>>();
     let mut names = names.map_err(Reason::System)?.into_iter();
     let catalog = directory.catalog(cores, || names.next().expect("three services' for each core"));

@@ -126,3 +126,26 @@ fn has_begun(log: &Path) -> bool {
         file.is_ok_and(|mut file| file.read_exact(&mut magic).is_ok() && magic != [0; 8])
     })
 }
+
+/// A file system of its own in memory, gone at its end.
+pub struct Small(TempDir);
+
+impl Small {
+    /// None where the test may not mount.
+    pub fn new(bytes: u32) -> Option<Small> {
+        let directory = tempfile::tempdir().expect("a directory");
+        let mut mount = Command::new("mount");
+        mount.args(["-t", "tmpfs", "-o", &format!("size={bytes}"), "tmpfs"]).arg(directory.path());
+        mount.output().is_ok_and(|output| output.status.success()).then_some(Small(directory))
+    }
+
+    pub fn path(&self) -> &Path {
+        self.0.path()
+    }
+}
+
+impl Drop for Small {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("--lazy").arg(self.path()).output();
+    }
+}

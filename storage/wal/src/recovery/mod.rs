@@ -12,7 +12,7 @@
 pub(crate) mod judge;
 mod quarantine;
 mod records;
-mod scan;
+pub(crate) mod scan;
 
 use crate::format::BLOCK_BYTES;
 use crate::format::segment_table::{Entry, Forgotten};

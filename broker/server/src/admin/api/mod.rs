@@ -9,6 +9,7 @@ mod messages;
 mod page;
 mod retained;
 mod sessions;
+mod snapshot;
 mod subscriptions;
 mod tenants;
 
@@ -51,6 +52,7 @@ fn parts() -> (Router<Arc<State>>, utoipa::openapi::OpenApi) {
         .routes(routes!(tenants::list))
         .routes(routes!(messages::publish))
         .routes(routes!(cluster::get))
+        .routes(routes!(snapshot::take, snapshot::end))
         .split_for_parts()
 }
 
@@ -143,6 +145,6 @@ mod tests {
                 }
             }
         }
-        assert_eq!(operations, 14);
+        assert_eq!(operations, 16);
     }
 }
