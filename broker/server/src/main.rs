@@ -14,6 +14,7 @@ mod cores;
 mod doctor;
 mod driver;
 mod events;
+mod http;
 mod listener;
 mod log;
 mod mailboxes;

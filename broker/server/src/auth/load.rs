@@ -15,12 +15,12 @@ use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::{self, PemObject};
 use rustls::{ClientConfig, RootCertStore};
 
-use super::http::{NoUrl, Url};
 use super::password_file::PasswordFile;
 use super::settings::{FileName, Settings, Text};
 use super::tokens::{KeyError, Tokens};
 use super::webhook::Webhook;
 use super::{Knowledge, acl_file, ban_file, password_file};
+use crate::http::{NoUrl, Url};
 
 /// A file that cannot be used.
 #[derive(Debug)]

@@ -8,7 +8,6 @@ mod acl_file;
 mod authenticator;
 mod ban_file;
 mod hash;
-mod http;
 mod load;
 pub(crate) mod passwd;
 mod password_file;

@@ -24,9 +24,9 @@ use rustls::ClientConfig;
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 
-use super::http::{Connection, Patience, Url};
 use super::tokens::read_acl;
 use crate::clock::Clock;
+use crate::http::{Connection, Patience, Url};
 
 /// How the service is asked. Immutable, shared by all threads.
 pub(super) struct Webhook {

@@ -20,7 +20,7 @@ const HEADERS_MAX: usize = 64;
 
 /// Whom to ask: `http://HOST[:PORT]/PATH`, or https.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Url {
+pub(crate) struct Url {
     secure: bool,
     host: String,
     port: u16,
@@ -29,14 +29,14 @@ pub(super) struct Url {
 
 impl Url {
     /// Whether it is asked over TLS.
-    pub(super) fn is_secure(&self) -> bool {
+    pub(crate) fn is_secure(&self) -> bool {
         self.secure
     }
 }
 
 /// A text is none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct NoUrl;
+pub(crate) struct NoUrl;
 
 impl fmt::Display for NoUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -72,7 +72,7 @@ impl std::str::FromStr for Url {
 
 /// One connection to a server, if there is one.
 #[derive(Default)]
-pub(super) struct Connection(Option<Stream>);
+pub(crate) struct Connection(Option<Stream>);
 
 enum Stream {
     Plain(TcpStream),
@@ -81,9 +81,9 @@ enum Stream {
 
 /// Where the deadline of a request comes from.
 #[derive(Clone, Copy)]
-pub(super) struct Patience {
-    pub(super) clock: Clock,
-    pub(super) until: Mono,
+pub(crate) struct Patience {
+    pub(crate) clock: Clock,
+    pub(crate) until: Mono,
 }
 
 impl Patience {
@@ -95,7 +95,7 @@ impl Patience {
 
 impl Connection {
     /// Asks, and answers with the status and the body.
-    pub(super) fn post(
+    pub(crate) fn post(
         &mut self,
         url: &Url,
         tls: Option<&Arc<ClientConfig>>,
