@@ -11,7 +11,7 @@ use crate::config::Config;
 use crate::identity::{ConnectionId, CoreId};
 use crate::notice::Notice;
 use crate::peer::PeerMessage;
-use crate::sight::{Answer, Ask};
+use crate::sight::{Answer, Ask, Publish};
 use crate::storage::{StorageAnswer, StorageRequest};
 
 /// One thing that happened.
@@ -110,6 +110,8 @@ pub enum Input<'a> {
     AccessList(Option<Arc<AccessList>>),
     /// An operator wants to know something, or has something done.
     Ask(Box<Ask>),
+    /// Publish something that the host has to say. It is not answered.
+    Announce(Box<Publish>),
     /// Begin the orderly stop: no connection is accepted any more, clients are told at a bounded rate,
     /// and when [`Core::is_stopped`](crate::Core::is_stopped) the process may end.
     Stop,

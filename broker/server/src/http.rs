@@ -34,6 +34,17 @@ impl Url {
     }
 }
 
+impl fmt::Display for Url {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Url { secure, host, port, path } = self;
+        let scheme = if *secure { "https" } else { "http" };
+        match host.contains(':') {
+            true => write!(f, "{scheme}://[{host}]:{port}{path}"),
+            false => write!(f, "{scheme}://{host}:{port}{path}"),
+        }
+    }
+}
+
 /// A text is none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct NoUrl;

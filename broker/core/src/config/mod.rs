@@ -11,7 +11,7 @@ use std::fmt;
 use std::sync::Arc;
 
 pub use key::{Field, Key, Kind, Value};
-pub use settings::{Ack, QueueDrop, Settings, SharedStrategy};
+pub use settings::{Ack, QueueDrop, Settings, SharedStrategy, Sinks, Types};
 
 /// All of a node's configuration that its cores need.
 #[derive(Clone, Debug, PartialEq)]

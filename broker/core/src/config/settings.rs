@@ -1,6 +1,7 @@
 //! What a tenant's clients may have and do.
 
-use super::key::{Field, Key, Kind, Value};
+use super::key::{self as config_key, Field, Key, Value};
+use crate::notice::{Kind, Level};
 
 /// What a tenant's clients may have and do.
 #[derive(Clone, Debug, PartialEq)]
@@ -145,6 +146,35 @@ pub struct Settings {
     pub payload_format_check: bool,
     /// Whether wills of connections that a stop of the node closes are published. BifroMQ: no.
     pub stop_publishes_wills: bool,
+    /// Which events the tenant has: [`Level::Debug`] has those of single messages and requests, too.
+    pub events: Level,
+    /// Where they go.
+    pub events_sinks: Sinks,
+    /// The only types there are of them; empty: all.
+    pub events_types: Types,
+}
+
+/// Where a tenant's events go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sinks {
+    /// Into the node's file, if it has one.
+    pub file: bool,
+    /// To the node's webhook, if it has one.
+    pub webhook: bool,
+    /// To the tenant's own subscribers, below `$SYS/events/`.
+    pub topics: bool,
+}
+
+/// Types of events.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Types(Vec<&'static str>);
+
+impl Types {
+    /// Whether a type is one of them.
+    #[must_use]
+    pub fn have(&self, kind: Kind) -> bool {
+        self.0.is_empty() || self.0.contains(&kind.name)
+    }
 }
 
 /// How a shared subscription picks the member for a message.
@@ -256,6 +286,9 @@ impl Default for Settings {
             will_bytes_max: 268_435_455,
             payload_format_check: true,
             stop_publishes_wills: false,
+            events: Level::Normal,
+            events_sinks: Sinks { file: true, webhook: true, topics: false },
+            events_types: Types::default(),
         }
     }
 }
@@ -331,15 +364,24 @@ impl Settings {
         will_bytes_max,
         payload_format_check,
         stop_publishes_wills,
+        events,
+        events_sinks,
+        events_types,
     } beside {});
 
     /// The first setting that contradicts another, with what it would have to be.
-    pub(super) fn contradiction(&self) -> Option<(&'static str, Kind)> {
+    pub(super) fn contradiction(&self) -> Option<(&'static str, config_key::Kind)> {
         if self.keep_alive_seconds_max > 0 && self.keep_alive_seconds_min > self.keep_alive_seconds_max {
-            return Some(("keep_alive_seconds_min", Kind::Text("at most keep_alive_seconds_max")));
+            return Some((
+                "keep_alive_seconds_min",
+                config_key::Kind::Text("at most keep_alive_seconds_max"),
+            ));
         }
         if self.session_expiry_seconds_min > self.session_expiry_seconds_max {
-            return Some(("session_expiry_seconds_min", Kind::Text("at most session_expiry_seconds_max")));
+            return Some((
+                "session_expiry_seconds_min",
+                config_key::Kind::Text("at most session_expiry_seconds_max"),
+            ));
         }
         None
     }
@@ -355,6 +397,9 @@ impl Settings {
         "queue_qos0",
         "retained_messages_max",
         "stop_publishes_wills",
+        "events",
+        "events_sinks",
+        "events_types",
         "shared_members_max",
         "group_fan_out_max",
         "persistent_fan_out_max",
@@ -390,7 +435,7 @@ impl Settings {
 }
 
 impl Field for mqtt::QoS {
-    const KIND: Kind = Kind::Number { min: 0, max: 2 };
+    const KIND: config_key::Kind = config_key::Kind::Number { min: 0, max: 2 };
 
     fn read(value: &Value) -> Option<mqtt::QoS> {
         match value {
@@ -410,7 +455,7 @@ impl Field for mqtt::QoS {
 macro_rules! word_field {
     ($type:ty { $($word:literal: $value:path),+ $(,)? }) => {
         impl Field for $type {
-            const KIND: Kind = Kind::Word(&[$($word),+]);
+            const KIND: config_key::Kind = config_key::Kind::Word(&[$($word),+]);
 
             fn read(value: &Value) -> Option<$type> {
                 match value {
@@ -439,6 +484,52 @@ word_field!(SharedStrategy {
     "hash_topic": SharedStrategy::HashTopic,
     "least_inflight": SharedStrategy::LeastInflight,
 });
+
+word_field!(Level { "none": Level::None, "normal": Level::Normal, "debug": Level::Debug });
+
+/// The words of a list that is separated by commas.
+fn words(value: &Value) -> Option<impl Iterator<Item = &str>> {
+    let Value::Text(text) = value else { return None };
+    Some(text.split(',').map(str::trim).filter(|word| !word.is_empty()))
+}
+
+impl Field for Sinks {
+    const KIND: config_key::Kind =
+        config_key::Kind::Text("some of \"file, webhook, topics\", or \"\" for none");
+
+    fn read(value: &Value) -> Option<Sinks> {
+        let mut sinks = Sinks { file: false, webhook: false, topics: false };
+        for word in words(value)? {
+            match word {
+                "file" => sinks.file = true,
+                "webhook" => sinks.webhook = true,
+                "topics" => sinks.topics = true,
+                _ => return None,
+            }
+        }
+        Some(sinks)
+    }
+
+    fn write(&self) -> Value {
+        let all = [("file", self.file), ("webhook", self.webhook), ("topics", self.topics)];
+        let words: Vec<_> = all.into_iter().filter(|(_, is)| *is).map(|(word, _)| word).collect();
+        Value::Text(words.join(", "))
+    }
+}
+
+impl Field for Types {
+    const KIND: config_key::Kind =
+        config_key::Kind::Text("types of events as in \"KICKED, BY_CLIENT\", or \"\" for all");
+
+    fn read(value: &Value) -> Option<Types> {
+        let known = |word| Kind::ALL.iter().find(|kind| kind.name == word).map(|kind| kind.name);
+        words(value)?.map(known).collect::<Option<_>>().map(Types)
+    }
+
+    fn write(&self) -> Value {
+        Value::Text(self.0.join(", "))
+    }
+}
 
 word_field!(Ack { "quorum": Ack::Quorum, "leader": Ack::Leader, "memory": Ack::Memory });
 

@@ -6,10 +6,12 @@ use mqtt::{Ack, PacketId, PacketKind, ReasonCode, Version};
 
 use super::Core;
 use super::stored::NOT_STORED;
+use super::watch::Way;
 use crate::connection::Completion;
 use crate::counters::DropReason;
 use crate::identity::ConnectionId;
 use crate::input::Outputs;
+use crate::notice::Event;
 use crate::peer::Reply;
 use crate::sessions::{Acknowledged, Received};
 use crate::time::Now;
@@ -58,6 +60,9 @@ impl Core {
                 (PacketKind::PubRec, packet_id, refused)
             }
         };
+        if self.watch.is_on() {
+            self.see_acknowledged(id, (Way::FromClient, packet_id), true, Event::Acknowledged(reason));
+        }
         if finished && let Some(connection) = self.connections.get_mut(id) {
             connection.inbound_inflight = connection.inbound_inflight.saturating_sub(1);
         }
@@ -98,7 +103,7 @@ impl Core {
         let slot = connection.session;
         let stored = self.acknowledge_stored(id, ack.packet_id);
         match stored.unwrap_or_else(|| self.sessions.at(slot).queue.acknowledge(ack.packet_id)) {
-            Acknowledged::Finished => self.on_finished(now, id, ack.reason, out),
+            Acknowledged::Finished => self.on_finished(now, id, ack, out),
             Acknowledged::WrongKind => self.refuse(now, id, ReasonCode::PROTOCOL_ERROR, out),
             Acknowledged::Received | Acknowledged::Unknown => {}
         }
@@ -110,6 +115,9 @@ impl Core {
         connection.last_progress = now.monotonic;
         let (slot, version) = (connection.session, connection.version);
         let refused = ack.reason.is_error();
+        if !refused && self.watch.is_on() {
+            self.see_acknowledged(id, (Way::ToClient, ack.packet_id), false, Event::Taken);
+        }
         let acknowledged = match self.receive_stored(id, ack.packet_id, refused) {
             Some(Received::WhenDurable) => return,
             Some(Received::Now(acknowledged)) => acknowledged,
@@ -119,7 +127,7 @@ impl Core {
             Acknowledged::Received => {
                 self.write_ack(id, PacketKind::PubRel, ack.packet_id, ReasonCode::SUCCESS, out);
             }
-            Acknowledged::Finished => self.on_finished(now, id, ack.reason, out),
+            Acknowledged::Finished => self.on_finished(now, id, ack, out),
             Acknowledged::WrongKind => self.refuse(now, id, ReasonCode::PROTOCOL_ERROR, out),
             // [MQTT-4.3.3-4 and 4.3.3]: unknown here, so that the client can finish it.
             Acknowledged::Unknown if version == Version::V5 && ack.reason.is_error() => {}
@@ -137,15 +145,22 @@ impl Core {
         let slot = connection.session;
         let stored = self.complete_stored(id, ack.packet_id);
         match stored.unwrap_or_else(|| self.sessions.at(slot).queue.complete(ack.packet_id)) {
-            Acknowledged::Finished => self.on_finished(now, id, ReasonCode::SUCCESS, out),
+            // It has been taken, whatever this says of it.
+            Acknowledged::Finished => {
+                let done = Ack::new(ack.packet_id, ReasonCode::SUCCESS);
+                self.on_finished(now, id, &done, out);
+            }
             Acknowledged::WrongKind => self.refuse(now, id, ReasonCode::PROTOCOL_ERROR, out),
             Acknowledged::Received | Acknowledged::Unknown => {}
         }
     }
 
     /// A message has left the window: the next may go.
-    fn on_finished(&mut self, now: Now, id: ConnectionId, reason: ReasonCode, out: &mut Outputs) {
-        if reason.is_error()
+    fn on_finished(&mut self, now: Now, id: ConnectionId, ack: &Ack<'_>, out: &mut Outputs) {
+        if self.watch.is_on() {
+            self.see_acknowledged(id, (Way::ToClient, ack.packet_id), true, Event::Confirmed(ack.reason));
+        }
+        if ack.reason.is_error()
             && let Some(connection) = self.connections.get(id)
         {
             self.tenants.lose(&mut self.counters, connection.tenant, DropReason::Refused, 1); // [MQTT-4.8.2-6]

@@ -15,6 +15,7 @@ use crate::dist::{GroupKey, Target};
 use crate::identity::{ConnectionId, CoreId, Incarnation};
 use crate::input::Outputs;
 use crate::message::Publication;
+use crate::notice::Event;
 use crate::peer::{Body, Reply};
 use crate::ranges::inbox::command;
 use crate::sessions::SessionSlot;
@@ -152,12 +153,18 @@ impl Core {
     ) -> Option<LogSlot> {
         let (qos, retain) = target.options.apply(publication);
         let Some(slot) = self.sessions.find(target.session) else {
-            return self.admit_away(publication, target.session, qos);
+            return self.admit_away(publication, target, qos);
         };
         if target.options.no_local() && self.is_own(slot, publication.publisher.client_hash) {
+            if self.watch.is_on() {
+                self.see_target(publication, target.session, Event::NoLocal);
+            }
             return None; // [MQTT-3.8.3-3]
         }
         if !self.admit_delivery(slot, publication.topic) {
+            if self.watch.is_on() {
+                self.see_target(publication, target.session, Event::Dropped(DropReason::NoPermission));
+            }
             return None;
         }
         if qos == QoS::AtMostOnce {
@@ -167,7 +174,7 @@ impl Core {
                 Unqueued::Done => return None,
                 Unqueued::ToQueue => {}
                 Unqueued::Away => {
-                    self.lose_of(publication.tenant, DropReason::Away, 1);
+                    self.lose_at(publication, target, DropReason::Away);
                     return None;
                 }
             }
@@ -180,12 +187,8 @@ impl Core {
     }
 
     /// The same of a session whose client is away.
-    fn admit_away(
-        &mut self,
-        publication: &Publication<'_>,
-        session: Incarnation,
-        qos: QoS,
-    ) -> Option<LogSlot> {
+    fn admit_away(&mut self, publication: &Publication<'_>, target: Target, qos: QoS) -> Option<LogSlot> {
+        let session = target.session;
         let slot = self.log_of_session(session);
         let refused = match slot {
             None => Some(DropReason::UnknownSession),
@@ -196,7 +199,7 @@ impl Core {
             Some(_) => None,
         };
         if let Some(reason) = refused {
-            self.lose_of(publication.tenant, reason, 1);
+            self.lose_at(publication, target, reason);
             return None;
         }
         if publication.retain
@@ -205,6 +208,14 @@ impl Core {
             owed.overtake(publication.topic, true);
         }
         slot
+    }
+
+    /// A session does not get a message.
+    fn lose_at(&mut self, publication: &Publication<'_>, target: Target, reason: DropReason) {
+        self.lose_of(publication.tenant, reason, 1);
+        if self.watch.is_on() {
+            self.see_target(publication, target.session, Event::Dropped(reason));
+        }
     }
 
     /// Whether a tenant's QoS 0 messages wait for sessions that are away.
@@ -271,6 +282,9 @@ impl Core {
             drop_oldest: limits.drop_oldest,
             targets,
         };
+        if self.watch.is_on() {
+            self.see_appended(slot, publication, targets);
+        }
         if let Some(AnswerKey(key)) = answer {
             self.stored.answers.0[key].parts += 1;
         }

@@ -61,22 +61,32 @@ impl Core {
     }
 
     /// Tells the host what happens to a connection, if it wants to know.
-    pub(super) fn notice(&self, id: ConnectionId, event: Event, out: &mut Outputs) {
-        if !self.config.notices {
+    pub(super) fn notice(&mut self, id: ConnectionId, event: Event, out: &mut Outputs) {
+        if !self.wants_notices() {
             return;
         }
         let Some(connection) = self.connections.get(id) else { return };
         let online = connection.is_online();
         let client = online.then(|| self.sessions.get(connection.session).client().into());
         let tenant = online.then(|| Arc::clone(&self.tenants.get(connection.tenant).name));
-        out.notices.push(Notice { connection: Some(id), peer: connection.peer(), tenant, client, event });
+        let peer = connection.peer();
+        self.tell(Notice { connection: Some(id), peer, tenant, client, event, message: None }, out);
+    }
+
+    /// Tells the host and the traces.
+    pub(super) fn tell(&mut self, notice: Notice, out: &mut Outputs) {
+        self.trace(&notice);
+        if self.config.notices {
+            self.tell_noticed(out);
+            out.notices.push(notice);
+        }
     }
 
     /// The same of a client that may have no connection.
-    pub(super) fn notice_of(&self, tenant: &Arc<str>, client: &str, event: Event, out: &mut Outputs) {
-        if self.config.notices {
+    pub(super) fn notice_of(&mut self, tenant: &Arc<str>, client: &str, event: Event, out: &mut Outputs) {
+        if self.wants_notices() {
             let (tenant, client) = (Some(Arc::clone(tenant)), Some(client.into()));
-            out.notices.push(Notice { connection: None, peer: None, tenant, client, event });
+            self.tell(Notice { connection: None, peer: None, tenant, client, event, message: None }, out);
         }
     }
 

@@ -15,6 +15,7 @@ use crate::counters::DropReason;
 use crate::identity::ConnectionId;
 use crate::input::Outputs;
 use crate::message::Publication;
+use crate::notice::{About, Event};
 use crate::sessions::{Delivery, Entry, Next, Pushed, QueueLimits, SessionSlot};
 use crate::time::{Mono, Now};
 
@@ -72,17 +73,26 @@ impl Core {
             if connection.is_progressing(now.monotonic) {
                 self.pressure = Pressure::FULL;
             }
+            if self.watch.is_on() {
+                let (id, about) = (connection.id, About::new(publication, fields.qos, None));
+                self.see(id, about, Event::Dropped(DropReason::SlowReader));
+            }
             return Sent::Dropped;
         }
         self.frames.clear();
-        if self.frames.send(connection, &mut self.pool, publication, fields, now.wall).is_err() {
+        let id = connection.id;
+        let sent = self.frames.send(connection, &mut self.pool, publication, fields, now.wall).is_ok();
+        if sent {
+            self.counters.publishes_sent[0] += 1;
+            self.tenants.at(connection.tenant).traffic.sent.count(fields.qos, publication.payload);
+            mark_dirty(connection, out);
+        } else {
             self.tenants.lose(&mut self.counters, connection.tenant, DropReason::TooLarge, 1);
-            return Sent::Dropped;
         }
-        self.counters.publishes_sent[0] += 1;
-        self.tenants.at(connection.tenant).traffic.sent.count(fields.qos, publication.payload);
-        mark_dirty(connection, out);
-        Sent::Done
+        if self.watch.is_on() {
+            self.see_given(id, publication, fields.qos, sent);
+        }
+        if sent { Sent::Done } else { Sent::Dropped }
     }
 
     /// Sends a QoS 0 message to a session, or says that it is to be queued for it.
@@ -177,10 +187,12 @@ impl Core {
             return;
         }
         let send_bytes_max = connection.settings().send_bytes_max as usize;
+        let mut steps = self.watch.steps();
         while connection.send.len() <= send_bytes_max {
             match queue.next(connection.outbound_inflight_max, now.wall) {
                 None => break,
                 Some(Next::Expired) => {
+                    steps.add(|| (About::unknown(), Event::Dropped(DropReason::Expired)));
                     self.tenants.lose(&mut self.counters, connection.tenant, DropReason::Expired, 1);
                 }
                 Some(Next::Release(packet_id)) => {
@@ -192,6 +204,7 @@ impl Core {
                 }
                 Some(Next::Publish(delivery)) if !admits(connection, &delivery.message.topic) => {
                     // It was queued when the client might still receive it, or by another user.
+                    steps.add(|| step(&delivery, Event::Dropped(DropReason::NoPermission)));
                     if let Some(packet_id) = delivery.packet_id {
                         queue.discard(packet_id);
                     }
@@ -203,7 +216,9 @@ impl Core {
                         self.counters.publishes_sent[usize::from(delivery.qos.bits())] += 1;
                         let sent = &mut self.tenants.at(connection.tenant).traffic.sent;
                         sent.count(delivery.qos, &delivery.message.payload);
+                        steps.add(|| step(&delivery, Event::Sent { dup: delivery.dup }));
                     } else {
+                        steps.add(|| step(&delivery, Event::Dropped(DropReason::TooLarge)));
                         // [MQTT-3.1.2-25]: as if it had been sent.
                         if let Some(packet_id) = delivery.packet_id {
                             queue.discard(packet_id);
@@ -217,6 +232,7 @@ impl Core {
         if !connection.send.is_empty() {
             mark_dirty(connection, out);
         }
+        self.see_steps(id, steps);
     }
 
     /// Reads a publisher more slowly: until the wheel's next tick nothing of it is processed but some of what came with
@@ -248,6 +264,11 @@ pub(super) fn queue_limits(settings: &Settings) -> QueueLimits {
 /// Whether a message that has waited may still be sent.
 fn admits(connection: &Connection, topic: &str) -> bool {
     !connection.recheck || connection.grant.as_ref().is_none_or(|grant| grant.may_receive(topic))
+}
+
+/// A step of a message that has waited.
+fn step(delivery: &Delivery, event: Event) -> (About, Event) {
+    (About::new(&Publication::from(&delivery.message), delivery.qos, delivery.packet_id), event)
 }
 
 /// False if the packet is too large for the client.

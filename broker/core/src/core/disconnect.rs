@@ -20,6 +20,7 @@ impl Core {
         let Some(connection) = self.connections.get(id) else { return };
         if !connection.is_online() {
             // The client gives up during authentication.
+            self.notice(id, Event::AuthenticationAborted, out);
             self.linger(now, id, Close::Flush, out);
             return;
         }

@@ -18,6 +18,7 @@ use crate::dist::{CachedTopic, FanOut, Target};
 use crate::identity::{ConnectionId, CoreId};
 use crate::input::Outputs;
 use crate::message::Publication;
+use crate::notice::{About, Event};
 use crate::peer::{Body, Reply};
 use crate::sessions::Entry;
 use crate::tenant::TenantIndex;
@@ -34,14 +35,23 @@ impl Core {
         reply: Option<Reply>,
         out: &mut Outputs,
     ) -> Routed {
+        if self.watch.is_on() {
+            self.see_matched(publication, cached);
+        }
         let matched = !cached.local.is_empty() || cached.elsewhere.is_some();
         if !matched {
             self.counters.publishes_unmatched += u64::from(cached.denied == 0);
             self.tenants.lose(&mut self.counters, tenant, DropReason::NoPermission, u64::from(cached.denied));
+            if cached.denied > 0 && self.watch.is_on() {
+                self.see_denied(publication);
+            }
             return Routed::default();
         }
         if publication.expires.is_some_and(|expires| expires <= now.wall) {
             self.tenants.lose(&mut self.counters, tenant, DropReason::Expired, 1);
+            if self.watch.is_on() {
+                self.see_route(publication, Event::Dropped(DropReason::Expired));
+            }
             return Routed { matched, ..Routed::default() };
         }
         let reduced = self.reduce_fan_out(tenant, publication, cached);
@@ -51,6 +61,9 @@ impl Core {
         let owed = self.owed(tenant, publication, reply);
         if self.must_wait(tenant, publication.topic, cached.local.len()) {
             self.tenants.lose(&mut self.counters, tenant, DropReason::NoPermission, u64::from(cached.denied));
+            if cached.denied > 0 && self.watch.is_on() {
+                self.see_denied(publication);
+            }
             let origin = Origin { core: self.id, publisher, reply: None, data_bytes: 0 };
             self.postpone(tenant, publication, Recipients::Volatile(Rc::clone(cached)), origin);
         } else {
@@ -84,6 +97,9 @@ impl Core {
         let (reduced, limit, left_out) = self.limit_fan_out(tenant, publication, cached)?;
         self.counters.limit(limit);
         self.tenants.lose(&mut self.counters, tenant, DropReason::FanOut, left_out as u64);
+        if self.watch.is_on() {
+            self.see_route(publication, Event::FanOutLimited(limit));
+        }
         Some(Rc::new(reduced))
     }
 
@@ -123,6 +139,9 @@ impl Core {
         out: &mut Outputs,
     ) {
         self.lose_of(publication.tenant, DropReason::NoPermission, u64::from(denied));
+        if denied > 0 && self.watch.is_on() {
+            self.see_denied(publication);
+        }
         let targets =
             if self.tenants.wanted().fan_out { self.reached(now, publication, targets) } else { targets };
         self.frames.clear();
@@ -134,6 +153,13 @@ impl Core {
                 || (target.options.no_local()
                     && connection.publisher.client_hash == publication.publisher.client_hash)
             {
+                if self.watch.is_on() {
+                    self.see(
+                        target.connection,
+                        About::new(publication, publication.qos, None),
+                        Event::NoLocal,
+                    );
+                }
                 continue; // [MQTT-3.8.3-3]
             }
             let (qos, retain) = target.options.apply(publication);
@@ -141,7 +167,11 @@ impl Core {
             if qos != QoS::AtMostOnce {
                 let slot = connection.session;
                 let entry = Entry::new(Arc::clone(publication.share()), qos, retain, subscription_id);
-                if self.enqueue(now, slot, entry) && publication.retain {
+                let queued = self.enqueue(now, slot, entry);
+                if self.watch.is_on() {
+                    self.see_queued(target.connection, publication, qos, queued);
+                }
+                if queued && publication.retain {
                     self.overtake_retained(slot, publication.topic, true);
                 }
                 self.pump_shared(now, target.connection, Some(publication), out);
@@ -152,10 +182,15 @@ impl Core {
                 if connection.is_progressing(now.monotonic) {
                     self.pressure = Pressure::FULL;
                 }
+                if self.watch.is_on() {
+                    let about = About::new(publication, qos, None);
+                    self.see(target.connection, about, Event::Dropped(DropReason::SlowReader));
+                }
                 continue;
             }
             let fields = Fields { packet_id: None, dup: false, qos, retain, subscription_id };
-            match self.frames.send(connection, &mut self.pool, publication, fields, now.wall) {
+            let sent = self.frames.send(connection, &mut self.pool, publication, fields, now.wall);
+            match sent {
                 Ok(()) => {
                     self.counters.publishes_sent[0] += 1;
                     self.tenants.at(connection.tenant).traffic.sent.count(qos, publication.payload);
@@ -166,6 +201,9 @@ impl Core {
                     }
                 }
                 Err(_) => self.tenants.lose(&mut self.counters, connection.tenant, DropReason::TooLarge, 1),
+            }
+            if self.watch.is_on() {
+                self.see_given(target.connection, publication, qos, sent.is_ok());
             }
         }
     }

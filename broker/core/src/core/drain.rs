@@ -13,6 +13,7 @@ use crate::connection::{BufferPool, Connection, Fields, Frames};
 use crate::counters::DropReason;
 use crate::identity::{ConnectionId, Incarnation};
 use crate::input::Outputs;
+use crate::notice::{About, Event};
 use crate::ranges::inbox::{Entry, Queue, command};
 use crate::sessions::{Acknowledged, NextStored, Progress, Received, SessionSlot, Stored, packet_id_at};
 use crate::sight::Flow;
@@ -35,6 +36,7 @@ impl Core {
         let send_bytes_max = connection.settings().send_bytes_max as usize;
         let at_hand = |entry: &Entry| log.at_hand(now.monotonic, entry.message);
         let had_progress = stored.has_progress();
+        let mut steps = self.watch.steps();
         while connection.send.len() <= send_bytes_max {
             match stored.next(queue, connection.outbound_inflight_max, now.wall, at_hand) {
                 None => break,
@@ -49,9 +51,11 @@ impl Core {
                     break;
                 }
                 Some(NextStored::Expired) => {
+                    steps.add(|| (About::unknown(), Event::Dropped(DropReason::Expired)));
                     self.tenants.lose(&mut self.counters, connection.tenant, DropReason::Expired, 1);
                 }
                 Some(NextStored::PerhapsSent) => {
+                    steps.add(|| (About::unknown(), Event::Dropped(DropReason::Away)));
                     self.tenants.lose(&mut self.counters, connection.tenant, DropReason::Away, 1);
                 }
                 Some(NextStored::Release(packet_id)) => {
@@ -64,7 +68,13 @@ impl Core {
                 Some(NextStored::Publish { place, packet_id, dup, entry }) => {
                     let sent = &mut self.tenants.at(connection.tenant).traffic.sent;
                     let sending = Sending { log, tenant: &tenant, entry, packet_id, dup, sent };
-                    match sending.send(connection, &mut self.pool, now) {
+                    let result = sending.send(connection, &mut self.pool, now);
+                    steps.add(|| {
+                        let message = log.message(entry.message);
+                        let about = About::new(&message.publication(&tenant), entry.qos, packet_id);
+                        (about, result.map_or_else(Event::Dropped, |()| Event::Sent { dup }))
+                    });
+                    match result {
                         Ok(()) => self.counters.publishes_sent[usize::from(entry.qos.bits())] += 1,
                         Err(reason) => {
                             stored.discard(queue, place);
@@ -81,6 +91,7 @@ impl Core {
         if !connection.send.is_empty() {
             mark_dirty(connection, out);
         }
+        self.see_steps(id, steps);
     }
 
     /// Lets the window of a connection's persistent session hear of an acknowledgement. None if the session is

@@ -1,6 +1,8 @@
 //! What follows from the commands of the sessions at home here: former owners closed, wills published,
 //! timers armed, routes removed, messages of shared subscriptions passed on.
 
+use std::sync::Arc;
+
 use mqtt::ReasonCode;
 
 use super::Core;
@@ -57,7 +59,9 @@ impl Core {
             match effect {
                 Effect::TakenOver(connection) => self.close_taken_over(now, connection, out),
                 Effect::Publish { message, client, grant } => {
-                    if self.admit_will(&message, &client, grant) {
+                    if !self.admit_will(&message, &client, grant) {
+                        self.notice_of(&message.tenant, &client, Event::WillDenied, out);
+                    } else {
                         self.notice_of(&message.tenant, &client, Event::WillPublished, out);
                         self.publish_own(now, message, out);
                     }
@@ -74,11 +78,13 @@ impl Core {
         if let Some(tenant) = self.connections.get(id).map(|connection| connection.tenant) {
             self.leave_total(tenant, Total::Connections, 1);
         }
-        if self.config.notices {
-            let peer = self.connections.get(id).and_then(Connection::peer);
+        if self.wants_notices() {
+            let connection = self.connections.get(id);
+            let peer = connection.and_then(Connection::peer);
+            let tenant = connection.map(|connection| Arc::clone(&self.tenants.get(connection.tenant).name));
             let event = Event::Closed(ReasonCode::SESSION_TAKEN_OVER);
-            let (tenant, client) = (None, None);
-            out.notices.push(Notice { connection: Some(id), peer, tenant, client, event });
+            let (client, message) = (None, None);
+            self.tell(Notice { connection: Some(id), peer, tenant, client, event, message }, out);
         }
         self.write_disconnect(id, ReasonCode::SESSION_TAKEN_OVER, None, out);
         self.linger(now, id, Close::Flush, out);
@@ -86,7 +92,7 @@ impl Core {
 
     /// Publishes a message that no connection waits for: a will.
     pub(super) fn publish_own(&mut self, now: Now, message: Message, out: &mut Outputs) {
-        let message = std::sync::Arc::new(message);
+        let message = Arc::new(message);
         let tenant = self.tenants.index(&message.tenant, &self.config);
         self.route(now, tenant, &Publication::from(&message), None, out);
     }

@@ -16,6 +16,7 @@ use crate::dist::{CachedTopic, Destinations, Elsewhere};
 use crate::identity::CoreId;
 use crate::input::Outputs;
 use crate::message::{Message, Publication};
+use crate::notice::Event;
 use crate::peer::{Body, Reply};
 use crate::placement::topic_keys;
 use crate::tenant::TenantIndex;
@@ -65,6 +66,9 @@ impl Core {
             match self.retain(now, publication, (reply.map(|reply| reply.connection), owed)) {
                 Ok(waiting) => routed.waiting += waiting,
                 Err(reason) => routed.refused = Some(reason),
+            }
+            if self.watch.is_on() {
+                self.see_retained(publication, routed.refused);
             }
         }
         let found = match self.cached(tenant, publication.topic) {
@@ -133,6 +137,9 @@ impl Core {
             self.route_changes.add_holder(&name, self.id);
             let destinations = self.routes.matching(&name, topic);
             return Some(self.fill(tenant, topic, destinations));
+        }
+        if self.watch.is_on() {
+            self.see_route(publication, Event::RoutesAsked);
         }
         let number = self.lookups.next;
         self.lookups.next += 1;

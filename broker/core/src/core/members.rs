@@ -170,7 +170,10 @@ impl Core {
         self.make_room(now, slot, publication, waits, group.ordered)?;
         let message = Arc::clone(publication.share());
         let entry = Entry::new(message, qos, retain, subscription_id).shared_by(Arc::clone(group));
-        self.enqueue(now, slot, entry);
+        let queued = self.enqueue(now, slot, entry);
+        if self.watch.is_on() {
+            self.see_queued(connection, publication, qos, queued);
+        }
         self.pump(now, connection, out);
         Ok(0)
     }

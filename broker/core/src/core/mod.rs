@@ -45,6 +45,7 @@ mod sweep;
 mod taken;
 mod tasks;
 mod timers;
+mod watch;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -81,6 +82,7 @@ use stop::Stopping;
 use stored::StoredSessions;
 use sweep::Sweep;
 use timers::Timer;
+use watch::Watch;
 
 /// Everything one CPU of a node owns. See the crate's documentation.
 pub struct Core {
@@ -130,6 +132,8 @@ pub struct Core {
     /// Clients that wait until their former connections are heard.
     newcomers: BTreeMap<ConnectionId, Newcomer>,
     stopping: Option<Stopping>,
+    /// What is told of single messages.
+    watch: Watch,
     /// Inputs were taken since the last turn ended.
     turn_open: bool,
 
@@ -216,6 +220,7 @@ impl Core {
             ending: VecDeque::new(),
             newcomers: BTreeMap::new(),
             stopping: None,
+            watch: Watch::default(),
             turn_open: false,
             deliveries_left,
             mail_deliveries_left: deliveries_left,
@@ -231,6 +236,7 @@ impl Core {
             random,
             config,
         };
+        core.watch.configure(&core.config);
         core.expire_all_retained(now);
         core
     }
@@ -238,6 +244,7 @@ impl Core {
     /// Takes one input. What it causes is appended to `out`.
     pub fn on_input(&mut self, now: Now, input: Input<'_>, out: &mut Outputs) {
         self.turn_open = true;
+        self.watch.set_now(now);
         match input {
             Input::ClientAccepted { connection, listener, peer } => {
                 self.on_accepted(now, connection, listener, peer, out);
@@ -268,6 +275,10 @@ impl Core {
             Input::Unban(target) => self.on_unban(&target),
             Input::UsersGone(users) => self.on_users_gone(&users),
             Input::Ask(ask) => self.on_ask(now, *ask, out),
+            Input::Announce(publish) => {
+                // Whom it does not reach is counted as for any message.
+                let _ = self.publish_for(now, *publish, out);
+            }
             Input::Stop => self.on_stop(now, out),
         }
     }
@@ -276,6 +287,7 @@ impl Core {
     /// [`Core::next_timeout`] has come; calling it early does no harm.
     pub fn on_timeout(&mut self, now: Now, out: &mut Outputs) {
         self.turn_open = true;
+        self.watch.set_now(now);
         self.on_timers(now, out);
         self.process_postponed(now, out);
         self.process_backlog(now, out);
@@ -297,6 +309,7 @@ impl Core {
         self.tell_totals();
         self.watch_requests(now);
         self.send_posted(out);
+        self.tell_noticed(out);
         self.reading.end_turn(now.monotonic, self.wants_clients());
         for connection in &out.dirty {
             if let Some(connection) = self.connections.get_mut(*connection) {
@@ -396,6 +409,7 @@ impl Core {
 
     fn configure(&mut self, now: Now, config: Arc<Config>) {
         self.tenants.configure(&config);
+        self.watch.configure(&config);
         self.config = config;
         self.on_quotas_changed(now);
     }

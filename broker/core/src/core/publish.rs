@@ -14,6 +14,7 @@ use crate::identity::ConnectionId;
 use crate::input::Outputs;
 use crate::limit::Limit;
 use crate::message::Publication;
+use crate::notice::Event;
 use crate::peer::Reply;
 use crate::tenant::TenantIndex;
 use crate::time::Now;
@@ -40,6 +41,13 @@ enum Rejection {
     Disconnect(Denied),
     /// Its acknowledgement says so; QoS 0 has none, and ends the connection where `fatal`.
     Negative { denied: Denied, fatal: bool },
+}
+
+impl Rejection {
+    fn reason(&self) -> ReasonCode {
+        let (Rejection::Disconnect(denied) | Rejection::Negative { denied, .. }) = self;
+        denied.reason
+    }
 }
 
 impl Core {
@@ -91,10 +99,18 @@ impl Core {
         if restricted {
             self.refresh_grant(id);
         }
+        if self.watch.is_on() {
+            self.see_published(id, publish, Event::Received { retain: publish.retain });
+        }
         let connection = self.connections.get_mut(id).expect("is being processed");
         let tenant = connection.tenant;
         self.tenants.at(tenant).traffic.received.count(publish.qos, publish.payload);
         let rejected = judge(connection, publish, restricted).err();
+        if let Some(rejection) = &rejected
+            && self.watch.is_on()
+        {
+            self.see_published(id, publish, Event::PublishDenied(rejection.reason()));
+        }
         if let Some(Rejection::Disconnect(denied)) = rejected {
             self.refuse_denied(now, id, denied, out);
             return;

@@ -51,6 +51,11 @@ impl Connection {
         held
     }
 
+    /// Whether it is not decided whether the client is let in.
+    fn is_on_its_way(&self) -> bool {
+        !self.is_online() && !matches!(self.phase, Phase::Closing)
+    }
+
     /// Whether bytes that arrive now would be processed now.
     pub(crate) fn wants_bytes(&self) -> bool {
         match self.phase {
@@ -267,6 +272,9 @@ impl Core {
             Packet::Subscribe(subscribe) => self.on_subscribe(now, id, &subscribe, out),
             Packet::Unsubscribe(unsubscribe) => self.on_unsubscribe(now, id, &unsubscribe, out),
             Packet::PingReq => {
+                if self.watch.is_on() {
+                    self.see_request(id, Event::Pinged);
+                }
                 self.write(id, out, |tail, _| mqtt::encode::pingresp(tail));
             }
             // [MQTT-3.1.0-2]: a second CONNECT. The others only a server may send.
@@ -333,7 +341,10 @@ impl Core {
         if self.connections.get(id).is_some_and(Connection::is_online) {
             self.notice(id, Event::Lost, out);
             self.leave_session(now, id, true, None, out);
+        } else if self.connections.get(id).is_some_and(Connection::is_on_its_way) {
+            self.notice(id, Event::Abandoned, out);
         }
+        self.forget_unacknowledged(id);
         if let Some(mut connection) = self.connections.remove(id) {
             self.wheel.cancel(connection.timer);
             if let Some(timer) = connection.answers_timer {

@@ -15,6 +15,7 @@ use crate::identity::{ConnectionId, CoreId};
 use crate::input::Outputs;
 use crate::limit::Limit;
 use crate::message::{Message, Publication};
+use crate::notice::Event;
 use crate::peer::{Body, Reply, RetainedAsk, RetainedRequest};
 use crate::ranges::retain::Page;
 use crate::sessions::{Ask, Entry, SessionSlot, Step};
@@ -213,10 +214,18 @@ impl Core {
         }
         if message.is_expired(now.wall) {
             self.tenants.lose(&mut self.counters, connection.tenant, DropReason::Expired, 1);
+            if self.watch.is_on() {
+                self.see_kept(id, message, Event::Dropped(DropReason::Expired));
+            }
             return;
         }
         let slot = connection.session;
-        if !self.admit_delivery(slot, &message.topic) {
+        let admitted = self.admit_delivery(slot, &message.topic);
+        if self.watch.is_on() {
+            let denied = Event::Dropped(DropReason::NoPermission);
+            self.see_kept(id, message, if admitted { Event::RetainedMatched } else { denied });
+        }
+        if !admitted {
             return;
         }
         if self.tenants.wanted().retained {
@@ -250,7 +259,10 @@ impl Core {
         }
         let qos = message.qos.min(options.qos());
         let entry = Entry::new(Arc::clone(message), qos, true, options.subscription_id());
-        self.enqueue(now, slot, entry);
+        let queued = self.enqueue(now, slot, entry);
+        if self.watch.is_on() {
+            self.see_queued(id, &Publication::from(message), qos, queued);
+        }
         self.pump(now, id, out);
     }
 }

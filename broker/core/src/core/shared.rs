@@ -26,6 +26,7 @@ use crate::dist::{Choice, GroupKey, GroupRoute, GroupState, Member, Target, choo
 use crate::identity::{ConnectionId, Incarnation};
 use crate::input::Outputs;
 use crate::message::{Message, Publication};
+use crate::notice::Event;
 use crate::peer::{Body, Refusal, Reply, SharedDelivery};
 use crate::placement::route_key;
 use crate::tenant::TenantIndex;
@@ -107,7 +108,11 @@ impl Core {
         loop {
             let Some(member) = self.choose_member(publication, strategy, state, attempt) else {
                 if attempt.forced {
-                    self.tenants.lose(&mut self.counters, tenant, attempt.refusal.reason(), 1);
+                    let reason = attempt.refusal.reason();
+                    self.tenants.lose(&mut self.counters, tenant, reason, 1);
+                    if self.watch.is_on() {
+                        self.see_route(publication, Event::Dropped(reason));
+                    }
                     return 0;
                 }
                 // Nobody is free: it waits in some member's queue, as far as that goes.

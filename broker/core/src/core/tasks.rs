@@ -284,6 +284,7 @@ impl Core {
         let message = Message { expires, ..message };
         let grant = self.grant_of_gone(session);
         if !self.admit_will(&message, &task.client, grant) {
+            self.notice_of(&task.tenant, &task.client, Event::WillDenied, out);
             self.finish_task(task, out);
             return;
         }

@@ -7,6 +7,7 @@
 
 mod acts;
 mod sessions;
+mod traces;
 mod traffic;
 
 use crate::core::Usage;
@@ -18,6 +19,7 @@ pub use sessions::{
     Away, FindSessions, FindSubscriptions, Online, Place, RetainedMessage, Session, SessionDetails,
     Subscription, WillSummary,
 };
+pub use traces::{Trace, TraceLine, TraceState, Traced};
 pub use traffic::{Flow, Traffic};
 
 /// A question, with a number by which its answer is known. The asker chooses it.
@@ -94,6 +96,24 @@ pub enum What {
         /// 0 at first.
         from: u32,
     },
+    /// Begin to follow something, on each core that is asked.
+    StartTrace(Box<Trace>),
+    /// Follow it no longer.
+    StopTrace {
+        /// Which.
+        number: u64,
+        /// Forget its lines, too.
+        remove: bool,
+    },
+    /// The traces there are.
+    Traces,
+    /// Some of a trace's lines.
+    TraceLines {
+        /// Which.
+        number: u64,
+        /// From this one on; 0 at first.
+        from: u32,
+    },
     /// Clear some of a tenant's retained messages, without telling anybody.
     ClearRetained {
         /// Whose.
@@ -135,6 +155,12 @@ pub enum Said {
     Done(Result<(), Refusal>),
     /// To [`What::DisconnectAll`] and [`What::ExpireSessions`].
     Counted(Progress),
+    /// To [`What::StartTrace`] and [`What::StopTrace`]: false if there are too many, or none of that number.
+    Traced(bool),
+    /// To [`What::Traces`].
+    Traces(Vec<TraceState>),
+    /// To [`What::TraceLines`]; None: there is no such trace.
+    TraceLines(Option<Page<TraceLine>>),
     /// To [`What::ClearRetained`].
     Cleared(Progress<Box<str>>),
 }

@@ -27,6 +27,7 @@ use broker_core::config::{Config, Settings};
 use broker_core::counters::DropReason;
 use broker_core::identity::CoreId;
 use broker_core::input::Input;
+use broker_core::notice::Notice;
 use broker_core::sight::{Ask, Said, What};
 use broker_core::time::Wall;
 use mqtt::{Connect, QoS, Version};
@@ -201,6 +202,11 @@ impl Node {
     /// A sum over all cores.
     pub fn count(&self, of: impl Fn(&broker_core::Core) -> u64) -> u64 {
         self.world.borrow().cores.iter().map(of).sum()
+    }
+
+    /// What has been told since this was last asked.
+    pub fn take_notices(&self) -> Vec<Notice> {
+        std::mem::take(&mut self.world.borrow_mut().notices)
     }
 
     /// Messages not delivered for a reason, on all cores.

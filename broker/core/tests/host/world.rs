@@ -9,6 +9,7 @@ use broker_core::access::{AccessList, Decided, Verdict};
 use broker_core::config::Config;
 use broker_core::identity::{ConnectionId, CoreId};
 use broker_core::input::{Close, Handover, HearOut, Input, Outputs, RECEIVE_BYTES_MAX};
+use broker_core::notice::Notice;
 use broker_core::peer::PeerMessage;
 use broker_core::sight::{Answer, Ask};
 use broker_core::time::{Mono, Now, Wall};
@@ -70,6 +71,8 @@ pub struct World {
     pub questions: Vec<Asked>,
     /// What cores have answered to their operator.
     answers: Vec<Answer>,
+    /// What they have told of what happened.
+    pub notices: Vec<Notice>,
     now: Now,
     pub piece_bytes: usize,
     /// The most messages that one core has sent another in one turn.
@@ -109,6 +112,7 @@ impl World {
             closed: VecDeque::new(),
             questions: Vec::new(),
             answers: Vec::new(),
+            notices: Vec::new(),
             now,
             piece_bytes: RECEIVE_BYTES_MAX,
             batch_max: 0,
@@ -414,6 +418,7 @@ impl World {
         self.cores[index].end_turn(self.now, &mut self.outputs[index]);
         let out = std::mem::replace(&mut self.outputs[index], Outputs::new(count(&self.cores)));
         self.dirty_max = self.dirty_max.max(out.dirty.len());
+        self.notices.extend(out.notices);
         for (connection, how) in out.close {
             let Some(socket) = self.by_place.get(&(core, connection)).copied() else { continue };
             self.close(socket, how);

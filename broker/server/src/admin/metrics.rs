@@ -18,6 +18,7 @@ use super::gate::Problem;
 use super::gather::{self, CoreNumbers, Numbers, TenantNumbers};
 use super::process::Process;
 use crate::admission::{Bite, Gate};
+use crate::events::{AllCounts, Counts};
 
 /// Of the tenants that are not named. No tenant can be called so.
 const OTHERS: &str = "(others)";
@@ -30,6 +31,7 @@ pub(super) async fn answer(From(state): From<Arc<State>>) -> Result<impl IntoRes
     of_process(&mut page, &state);
     of_cores(&mut page, &numbers.cores);
     of_listeners(&mut page, &state.gates);
+    of_events(&mut page, &state.events);
     turns(&mut page, &state);
     of_tenants(&mut page, &numbers, state.settings.metrics_tenants_max as usize);
     Ok(([(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], page.into_text()))
@@ -223,6 +225,23 @@ fn of_listeners(page: &mut Exposition, gates: &[Gate]) {
         for bite in Bite::ALL {
             family
                 .sample(&[("listener", &listener.to_string()), ("setting", bite.name())], gate.counted(bite));
+        }
+    }
+}
+
+/// What became of events.
+fn of_events(page: &mut Exposition, counts: &AllCounts) {
+    type Count = fn(&Counts) -> u64;
+    let families: [(&'static str, &str, Count); 3] = [
+        ("hermod_events_total", "Events handed over to where they go.", Counts::taken),
+        ("hermod_events_lost_total", "Those for which there was no room, or that nobody took.", Counts::lost),
+        ("hermod_events_failures_total", "Requests to the webhook that failed.", Counts::failed),
+    ];
+    let AllCounts { file, webhook, topics } = counts;
+    for (name, help, of) in families {
+        let mut family = page.family(Kind::Counter, name, help);
+        for (sink, counts) in [("file", file), ("webhook", webhook), ("topics", topics)] {
+            family.sample(&[("sink", sink)], of(counts));
         }
     }
 }

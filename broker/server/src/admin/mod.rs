@@ -37,6 +37,7 @@ use crate::admin::gather::Gatherer;
 use crate::admin::snapshots::Snapshots;
 use crate::admission::Gate;
 use crate::clock::Clock;
+use crate::events::AllCounts;
 use crate::sys;
 use crate::watchdog::TurnHistogram;
 
@@ -117,6 +118,8 @@ pub(crate) struct Parts {
     pub(crate) histograms: Vec<Arc<TurnHistogram>>,
     /// By listener.
     pub(crate) gates: Arc<[Gate]>,
+    /// What became of events.
+    pub(crate) events: AllCounts,
     /// What clients are placed by.
     pub(crate) config: Arc<Config>,
     pub(crate) clock: Clock,
@@ -151,6 +154,7 @@ pub(crate) struct State {
     gatherer: Gatherer,
     histograms: Vec<Arc<TurnHistogram>>,
     gates: Arc<[Gate]>,
+    events: AllCounts,
     config: Arc<Config>,
     clock: Clock,
     facts: Facts,
@@ -194,6 +198,7 @@ impl Admin {
                 gatherer: Gatherer::default(),
                 histograms: parts.histograms,
                 gates: parts.gates,
+                events: parts.events,
                 config: parts.config,
                 clock: parts.clock,
                 facts: parts.facts,

@@ -162,7 +162,7 @@ fn webhook(settings: &Settings) -> Result<Option<Webhook>, LoadError> {
     let login = url("webhook_url", &settings.webhook_url)?;
     let access = url("webhook_acl_url", &settings.webhook_acl_url)?;
     let secure = [&login, &access].into_iter().flatten().any(Url::is_secure);
-    let tls = secure.then(|| authorities(&settings.webhook_ca)).transpose()?;
+    let tls = secure.then(|| authorities("auth.webhook_ca", &settings.webhook_ca)).transpose()?;
     Ok((login.is_some() || access.is_some()).then(|| Webhook {
         login,
         access,
@@ -174,12 +174,9 @@ fn webhook(settings: &Settings) -> Result<Option<Webhook>, LoadError> {
 }
 
 /// Whom to believe that a service is who it says.
-fn authorities(file: &FileName) -> Result<Arc<ClientConfig>, LoadError> {
-    let fail = |problem| LoadError {
-        setting: "webhook_ca",
-        path: file.path().unwrap_or(Path::new("")).to_owned(),
-        problem,
-    };
+pub(crate) fn authorities(setting: &'static str, file: &FileName) -> Result<Arc<ClientConfig>, LoadError> {
+    let fail =
+        |problem| LoadError { setting, path: file.path().unwrap_or(Path::new("")).to_owned(), problem };
     let path = file.path().ok_or_else(|| fail(LoadProblem::Nameless))?;
     let mut roots = RootCertStore::empty();
     let certificates =

@@ -24,7 +24,7 @@ use broker_core::config::Config;
 use mqtt::ReasonCode;
 
 pub(crate) use self::authenticator::Authenticator;
-pub(crate) use self::load::{LoadError, Loaded, load};
+pub(crate) use self::load::{LoadError, Loaded, authorities, load};
 use self::password_file::{Known, PasswordFile};
 use self::scram::Exchange;
 use self::settings::Method;

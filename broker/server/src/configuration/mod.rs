@@ -126,6 +126,14 @@ impl Configuration {
         apply::apply(&table)
     }
 
+    /// Whether there is anybody whom events can be told.
+    fn tells_events(&self) -> bool {
+        let mut tenants = std::iter::once(&self.default_tenant).chain(self.tenants.values());
+        self.events.file.path().is_some()
+            || self.events.webhook_url.0.is_some()
+            || tenants.any(|tenant| tenant.events_sinks.topics)
+    }
+
     /// The part that the cores take, which has been checked: what the sections say is in the ranges of the keys.
     pub(crate) fn core(&self, cores: u16, notices: bool) -> Config {
         let named =
@@ -140,7 +148,7 @@ impl Configuration {
         let tenant = |(name, settings): (&String, &Settings)| (name.clone(), Arc::new(settings.clone()));
         Config {
             cores,
-            notices: notices || self.events.file.path().is_some(),
+            notices: notices || self.tells_events(),
             authentication: self.auth.authentication(),
             listeners: self.listeners.iter().map(listener).collect(),
             settings: Arc::new(self.default_tenant.clone()),

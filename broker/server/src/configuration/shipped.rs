@@ -139,6 +139,25 @@ fn the_service_keeps_its_data_where_the_package_says() {
     assert_eq!(configuration, expected);
 }
 
+/// `conf/README.md` names every type of events that there is, and all of BifroMQ's, those that are not here with a reason.
+#[test]
+fn readme_names_every_type_of_events() {
+    let theirs = include_str!("their_events.txt");
+    let page = std::fs::read_to_string(conf().join("README.md")).expect("conf/README.md");
+    let (_, events) = page.split_once("## Events, beside").expect("a chapter");
+    let (told, rest) = events.split_once("| not here").expect("a list and a table");
+    let (missing, _) = rest.split_once("## ").expect("another chapter");
+    let words = |text: &str| -> BTreeSet<String> {
+        let words = text.split(|letter: char| !letter.is_ascii_alphanumeric() && letter != '_');
+        words.filter(|word| theirs.lines().any(|kind| kind == *word)).map(str::to_owned).collect()
+    };
+    let ours: BTreeSet<_> = broker_core::notice::Kind::ALL.iter().map(|kind| kind.name.to_owned()).collect();
+    assert_eq!(words(told), ours);
+    let absent: BTreeSet<_> = theirs.lines().map(str::to_owned).filter(|kind| !ours.contains(kind)).collect();
+    assert!(absent.is_subset(&words(missing)), "{absent:?}");
+    assert_eq!((theirs.lines().count(), ours.len()), (84, 61));
+}
+
 /// The table of `conf/README.md` names settings that there are, and all of them.
 #[test]
 fn readme_names_every_setting_of_a_tenant() {

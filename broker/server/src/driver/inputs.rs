@@ -35,6 +35,9 @@ const RECEIVE_TURN_CONNECTIONS_MAX: usize = 1024;
 /// Bytes received in a turn; the last receive may go beyond.
 pub(super) const RECEIVE_TURN_BYTES_MAX: usize = 1024 * 1024;
 
+/// Events published in a turn, a microsecond or two each where somebody listens.
+const ANNOUNCED_TURN_MAX: usize = 256;
+
 /// How long nothing is accepted after the descriptors have run out.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -153,6 +156,7 @@ impl Driver {
                 Control::Learn(loaded) => self.learn(loaded),
                 Control::Configure(config) => {
                     self.authenticator.configure(&config);
+                    self.journal.configure(&config);
                     self.input(Input::Configure(config));
                 }
                 Control::Speak(protocols) => self.protocols = protocols,
@@ -183,6 +187,16 @@ impl Driver {
         }
         if !loaded.users_gone.is_empty() {
             self.input(Input::UsersGone(loaded.users_gone));
+        }
+    }
+
+    /// Publishes what has happened, for tenants that want it so: a part of it in each turn.
+    pub(super) fn announce(&mut self) {
+        for _ in 0..self.announced.len().min(ANNOUNCED_TURN_MAX) {
+            if let Some(publish) = self.announced.pop_front() {
+                self.journal.take_publication();
+                self.input(Input::Announce(Box::new(publish)));
+            }
         }
     }
 

@@ -27,6 +27,7 @@ use broker_core::Core;
 use broker_core::counters::Counters;
 use broker_core::identity::{ConnectionId, CoreId};
 use broker_core::input::{Input, Outputs, RECEIVE_BYTES_MAX};
+use broker_core::sight::Publish;
 use broker_core::time::{Mono, Now};
 use crossbeam_channel::{Receiver, Sender};
 
@@ -85,7 +86,9 @@ pub(crate) struct Parts {
     pub(crate) control: Receiver<Control>,
     pub(crate) events: Sender<Event>,
     /// Where what happens is written down.
-    pub(crate) journal: Option<Events>,
+    pub(crate) journal: Events,
+    /// How much of that may wait to be published (`events.queue_max`).
+    pub(crate) announced_max: usize,
     pub(crate) histogram: Arc<TurnHistogram>,
     /// Where answers to the administration go.
     pub(crate) answers: Answers,
@@ -146,7 +149,10 @@ pub(crate) struct Driver {
     mailboxes: Mailboxes,
     control: Receiver<Control>,
     events: Sender<Event>,
-    journal: Option<Events>,
+    journal: Events,
+    /// Events that are to be published.
+    announced: VecDeque<Publish>,
+    announced_max: usize,
     /// What had been counted when that was last written down.
     journaled: (Mono, Counters),
     watchdog: Watchdog,
@@ -169,7 +175,8 @@ impl Driver {
     /// On the thread that has made the poller.
     pub(crate) fn new(parts: Parts, mut poller: Poller) -> io::Result<Driver> {
         let Parts { core, storage, authenticator, clock, mailboxes, listeners, .. } = parts;
-        let Parts { protocols, gates, control, events, journal, histogram, answers, .. } = parts;
+        let Parts { protocols, gates, control, events, journal, announced_max, .. } = parts;
+        let Parts { histogram, answers, .. } = parts;
         poller.watch(Source::Wake, mailboxes.wake().event.as_fd())?;
         let listeners = inputs::start_listeners(&mut poller, listeners)?;
         let now = clock.now();
@@ -207,6 +214,8 @@ impl Driver {
             control,
             events,
             journal,
+            announced: VecDeque::new(),
+            announced_max,
             journaled: (now.monotonic, Counters::default()),
             watchdog: Watchdog::default(),
             histogram,
@@ -242,6 +251,7 @@ impl Driver {
         self.take_control();
         self.take_answers();
         self.take_stored();
+        self.announce();
         let mail_left = self.take_mail();
         let accept_left = self.accept();
         self.reading = self.core.wants_clients();
@@ -271,7 +281,14 @@ impl Driver {
         let receive_left = self.reading && !self.ready.is_empty();
         // A core answers one question of the administration in a turn.
         let asked_left = !self.control.is_empty();
-        mail_left || accept_left || receive_left || asked_left || self.has_outputs() || self.is_due()
+        let announced_left = !self.announced.is_empty();
+        mail_left
+            || accept_left
+            || receive_left
+            || asked_left
+            || announced_left
+            || self.has_outputs()
+            || self.is_due()
     }
 
     /// Gives the state machine one input of this turn.
@@ -319,11 +336,10 @@ impl Driver {
 
     /// Writes down what was not delivered, a line for each reason and so much time.
     fn journal_dropped(&mut self, interval: Duration) {
-        let Some(journal) = &self.journal else { return };
         let (written, before) = &mut self.journaled;
         if self.now.monotonic.since(*written) >= interval {
             *written = self.now.monotonic;
-            journal.dropped(self.now.wall, self.id, before, self.core.counters());
+            self.journal.dropped(self.now.wall, self.id, before, self.core.counters());
             before.clone_from(self.core.counters());
         }
     }

@@ -121,9 +121,15 @@ impl Driver {
             self.resume(id);
         }
         for notice in self.outputs.notices.drain(..) {
-            log(self.id, &notice);
-            if let Some(journal) = &self.journal {
-                journal.notice(self.now.wall, self.id, notice);
+            if tracing::enabled!(tracing::Level::DEBUG) {
+                log(self.id, &notice);
+            }
+            if let Some(publish) = self.journal.notice(self.now.wall, self.id, notice) {
+                if self.announced.len() < self.announced_max {
+                    self.announced.push_back(publish);
+                } else {
+                    self.journal.lose_publication();
+                }
             }
         }
         for question in work.questions.drain(..) {

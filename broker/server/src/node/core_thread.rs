@@ -74,7 +74,8 @@ pub(super) struct Place {
     pub(super) gates: Arc<[Gate]>,
     pub(super) control: Receiver<Control>,
     pub(super) events: Sender<Event>,
-    pub(super) journal: Option<Events>,
+    pub(super) journal: Events,
+    pub(super) announced_max: usize,
     pub(super) histogram: Arc<TurnHistogram>,
     pub(super) answers: Answers,
 }
@@ -122,6 +123,7 @@ fn start_core(place: Place) -> io::Result<Counters> {
         control: place.control,
         events: place.events,
         journal: place.journal,
+        announced_max: place.announced_max,
         histogram: place.histogram,
         answers: place.answers,
     };

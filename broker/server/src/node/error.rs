@@ -9,6 +9,7 @@ use broker_core::identity::CoreId;
 use crate::admin::AdminError;
 use crate::auth::{LoadError, OpenDoor};
 use crate::cores::CoresError;
+use crate::events::EventsError;
 use crate::listener::BindError;
 use crate::storage::damage::StorageError;
 use crate::transport::TlsError;
@@ -37,7 +38,7 @@ pub(crate) enum StartError {
     /// A core cannot run.
     Core(CoreId, io::Error),
     /// What happens cannot be written down.
-    Events(io::Error),
+    Events(EventsError),
     /// The kernel refuses something without which no node runs.
     System(io::Error),
 }
@@ -62,7 +63,7 @@ impl fmt::Display for StartError {
                  and a sandbox that allows io_uring; --io epoll needs neither)",
                 core.0
             ),
-            StartError::Events(error) => write!(f, "events.file: {error}"),
+            StartError::Events(error) => error.fmt(f),
             StartError::System(error) => error.fmt(f),
         }
     }

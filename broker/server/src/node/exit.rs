@@ -11,6 +11,9 @@ use crate::admission::{Bite, Gate};
 use crate::driver::FLUSH_DEADLINE;
 use crate::watchdog::TurnHistogram;
 
+/// How long events may take to be written when all else has ended.
+const JOURNAL_DEADLINE: Duration = Duration::from_secs(2);
+
 impl Node {
     /// Ends the threads.
     pub(super) fn exit(self, mut code: ExitCode) -> ExitCode {
@@ -35,6 +38,7 @@ impl Node {
                 code = ExitCode::from(EXIT_POISONED);
             }
         }
+        self.journals.finish(self.clock, JOURNAL_DEADLINE);
         log_counters(&counted);
         log_gates(&self.gates);
         for (_, door) in &self.places {

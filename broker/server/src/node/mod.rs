@@ -26,6 +26,7 @@ use crate::auth::{self, Loaded, Workers};
 use crate::clock::Clock;
 use crate::configuration::{Configuration, Data};
 use crate::cores;
+use crate::events;
 use crate::listener::{self, BindError, Bound, Place as Door};
 use crate::poller::Waiting;
 use crate::reloading::Reloading;
@@ -175,6 +176,7 @@ struct Node {
     cores: Vec<CoreHandle>,
     events: Receiver<Event>,
     admin: Admin,
+    journals: events::Threads,
 }
 
 impl Node {

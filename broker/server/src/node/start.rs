@@ -56,7 +56,8 @@ impl Node {
         let mut stored = started.map(|started| std::mem::take(&mut started.cores).into_iter());
         let (events, incoming) = unbounded();
         signals::start(events.clone()).map_err(StartError::System)?;
-        let journal = Events::start(&configuration.events).map_err(StartError::Events)?;
+        let (journal, journals) =
+            Events::start(&configuration.events, &config, clock).map_err(StartError::Events)?;
         let mailboxes = mailboxes::mesh(config.cores).map_err(StartError::System)?;
         let wakes: Vec<_> = mailboxes.iter().map(|it| Arc::clone(&it.wake().event)).collect();
         let (workers, desks) =
@@ -89,6 +90,7 @@ impl Node {
                 control: controls,
                 events: events.clone(),
                 journal: journal.clone(),
+                announced_max: configuration.events.queue_max as usize,
                 histogram: Arc::new(TurnHistogram::default()),
                 answers: answers.clone(),
             };
@@ -96,7 +98,7 @@ impl Node {
             cores.push(core.map_err(|error| StartError::Core(id, error))?);
         }
         let (loaded, admin) = (loaded.clone(), Admin::default());
-        Ok(Node { places, gates, loaded, workers, clock, cores, events: incoming, admin })
+        Ok(Node { places, gates, loaded, workers, clock, cores, events: incoming, admin, journals })
     }
 
     /// What the administration has to know.
@@ -117,6 +119,7 @@ impl Node {
             incoming,
             histograms: self.cores.iter().map(|core| Arc::clone(&core.histogram)).collect(),
             gates: Arc::clone(&self.gates),
+            events: self.journals.counts.clone(),
             config: Arc::new(
                 configuration.core(u16::try_from(self.cores.len()).expect("checked at start"), false),
             ),

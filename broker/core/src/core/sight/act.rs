@@ -77,7 +77,7 @@ impl Core {
         Ok((slot, connection.filter(online).ok_or(Refusal::Away)?))
     }
 
-    pub(super) fn publish_for(
+    pub(in crate::core) fn publish_for(
         &mut self,
         now: Now,
         publish: Publish,

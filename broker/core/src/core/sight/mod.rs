@@ -57,6 +57,10 @@ impl Core {
             What::ExpireSessions { tenant, away_seconds, from } => {
                 Said::Counted(self.expire_sessions(now, &tenant, away_seconds, from, out))
             }
+            What::StartTrace(trace) => Said::Traced(self.start_trace(*trace)),
+            What::StopTrace { number, remove } => Said::Traced(self.stop_trace(number, remove)),
+            What::Traces => Said::Traces(self.traces()),
+            What::TraceLines { number, from } => Said::TraceLines(self.trace_lines(number, from)),
             What::ClearRetained { tenant, filter, after } => {
                 Said::Cleared(self.clear_retained(now, &tenant, &filter, after.as_deref()))
             }
