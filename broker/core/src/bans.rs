@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::IpAddr;
+use std::ops::Bound;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -63,7 +64,9 @@ pub struct Ban {
 }
 
 impl Ban {
-    fn holds(&self, now: Wall) -> bool {
+    /// Whether it is not over.
+    #[must_use]
+    pub fn holds(&self, now: Wall) -> bool {
         self.until.is_none_or(|until| now < until)
     }
 }
@@ -112,6 +115,15 @@ impl Bans {
     /// All of them, those that no longer hold too, as long as nobody needs their room.
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Ban> {
         self.by_target.values()
+    }
+
+    /// Those from one on, in order.
+    pub(crate) fn from(&self, from: Bound<&Target>) -> impl Iterator<Item = &Ban> {
+        self.by_target.range::<Target, _>((from, Bound::Unbounded)).map(|(_, ban)| ban)
+    }
+
+    pub(crate) fn get(&self, target: &Target) -> Option<&Ban> {
+        self.by_target.get(target)
     }
 
     pub(crate) fn is_empty(&self) -> bool {

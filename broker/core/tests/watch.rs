@@ -29,10 +29,10 @@ fn told(node: &Node) -> Vec<&'static str> {
 }
 
 /// Starts a trace on all cores.
-fn trace(node: &Node, of: Traced, lines_max: u32) {
+fn trace(node: &Node, of: &Traced, lines_max: u32) {
     for core in 0..CORES {
         let trace = Trace { number: 7, of: of.clone(), seconds: 60, lines_max };
-        assert_eq!(node.ask(core, What::StartTrace(Box::new(trace))), Said::Traced(true));
+        assert_eq!(node.ask(core, What::StartTrace(Box::new(trace))), Said::Agreed(true));
     }
 }
 
@@ -132,7 +132,7 @@ fn events_make_no_events() {
 fn publisher_is_traced_across_cores() {
     let node = Node::new(CORES);
     let (mut publisher, mut subscriber) = apart(&node, QoS::AtLeastOnce);
-    trace(&node, of_client(&publisher.client_id), 100);
+    trace(&node, &of_client(&publisher.client_id), 100);
     let packet_id = publisher.publish("a/b", QoS::AtLeastOnce, "x");
     publisher.expect_ack(PacketKind::PubAck, packet_id);
     let publish = subscriber.expect_publish();
@@ -173,7 +173,7 @@ fn receiver_hears_why_not() {
         };
         let list = AccessList::new([rule(Action::Any, "#", true), rule(Action::Subscribe, "secret", false)]);
         node.access_list(Some(list));
-        trace(&node, of_client("receiver"), 100);
+        trace(&node, &of_client("receiver"), 100);
         let packet_id = publisher.publish("secret", QoS::AtLeastOnce, "x");
         publisher.expect_ack(PacketKind::PubAck, packet_id);
         let events: Vec<_> = lines(&node).into_iter().map(|line| line.notice.event).collect();
@@ -190,7 +190,7 @@ fn topics_are_traced() {
     away.subscribe("a/#", QoS::AtLeastOnce);
     away.drop_socket();
     let mut publisher = node.connect(Version::V5, "publisher");
-    trace(&node, of_topic("a/+"), 100);
+    trace(&node, &of_topic("a/+"), 100);
     for topic in ["a/b", "a/b/c", "a/c", "b"] {
         let packet_id = publisher.publish(topic, QoS::AtLeastOnce, "x");
         publisher.expect_ack(PacketKind::PubAck, packet_id);
@@ -207,7 +207,7 @@ fn topics_are_traced() {
 fn traces_are_bounded() {
     let node = Node::new(CORES);
     let mut client = node.connect(Version::V5, "a");
-    trace(&node, of_topic("#"), 3);
+    trace(&node, &of_topic("#"), 3);
     for _ in 0..4 {
         client.publish_fully("t", QoS::AtMostOnce, "x");
     }
@@ -223,8 +223,8 @@ fn traces_are_bounded() {
     let after = state(&node).expect("it is there");
     assert_eq!((after.missed, after.running), (before.missed, false));
     for core in 0..CORES {
-        assert_eq!(node.ask(core, What::StopTrace { number: 7, remove: true }), Said::Traced(true));
-        assert_eq!(node.ask(core, What::StopTrace { number: 7, remove: true }), Said::Traced(false));
+        assert_eq!(node.ask(core, What::StopTrace { number: 7, remove: true }), Said::Agreed(true));
+        assert_eq!(node.ask(core, What::StopTrace { number: 7, remove: true }), Said::Agreed(false));
         assert_eq!(node.ask(core, What::TraceLines { number: 7, from: 0 }), Said::TraceLines(None));
     }
 }
@@ -243,7 +243,7 @@ fn client_core(node: &Node) -> u16 {
 fn denied_publish_is_traced() {
     let node = Node::new(CORES);
     let mut publisher = node.connect(Version::V5, "publisher");
-    trace(&node, of_client("publisher"), 100);
+    trace(&node, &of_client("publisher"), 100);
     let packet_id = publisher.publish("$SYS/mine", QoS::AtLeastOnce, "x");
     publisher.expect_ack(PacketKind::PubAck, packet_id);
     let denied = ReasonCode::NOT_AUTHORIZED;

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use broker_core::config::Config;
 
+use crate::admin::{self, Token};
 use crate::auth::{self, Loaded};
 use crate::cli::Serve;
 use crate::configuration::{Configuration, Effect};
@@ -28,12 +29,14 @@ pub(crate) struct Reloaded {
     pub(crate) loaded: Loaded,
     /// What their listeners speak.
     pub(crate) protocols: Arc<[Protocol]>,
+    /// What users of the administration show.
+    pub(crate) token: Option<Token>,
     /// How many keys have changed.
     pub(crate) changes: usize,
 }
 
 /// A configuration, and what the files say that it names.
-type Files = (Configuration, Loaded, Arc<[Protocol]>);
+type Files = (Configuration, Loaded, Arc<[Protocol]>, Option<Token>);
 
 impl Reloading<'_> {
     /// Whether connections' comings and goings are logged.
@@ -50,7 +53,7 @@ impl Reloading<'_> {
         cores: u16,
         places: &[(u16, Place)],
     ) -> Option<Reloaded> {
-        let (new, loaded, protocols) = match self.load(configuration, places) {
+        let (new, loaded, protocols, token) = match self.load(configuration, places) {
             Ok(read) => read,
             Err(refused) => {
                 for line in refused.to_string().lines() {
@@ -73,7 +76,7 @@ impl Reloading<'_> {
         }
         let after = configuration.core(cores, Reloading::notices());
         let config = (before != after).then(|| Arc::new(after));
-        Some(Reloaded { config, loaded, protocols, changes: changes.len() })
+        Some(Reloaded { config, loaded, protocols, token, changes: changes.len() })
     }
 
     fn load(&self, old: &Configuration, places: &[(u16, Place)]) -> Result<Files, Box<dyn Error>> {
@@ -83,6 +86,8 @@ impl Reloading<'_> {
         auth::check_doors(&next, places)?;
         let loaded = auth::load(&new.auth)?;
         let protocols = transport::load(&next.listeners)?;
-        Ok((new, loaded, protocols))
+        // The file is named for the whole of the process; what is in it is not.
+        let token = admin::token(&old.admin)?;
+        Ok((new, loaded, protocols, token))
     }
 }

@@ -9,6 +9,7 @@ mod library {
 mod client;
 mod support;
 
+use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
 use std::process::{Command, Output};
 
@@ -24,7 +25,11 @@ struct Node {
 
 impl Node {
     fn start() -> Node {
-        let mut broker = Broker::start(&["--admin", "127.0.0.1:0"]);
+        Node::start_with(&[])
+    }
+
+    fn start_with(arguments: &[&str]) -> Node {
+        let mut broker = Broker::start(&[&["--admin", "127.0.0.1:0"], arguments].concat());
         let admin = http::address(&mut broker);
         Node { broker, admin }
     }
@@ -97,6 +102,96 @@ async fn a_node_is_acted_on() {
     let other = node.connect("b").await;
     assert_eq!(node.json(&["kick", "--all"]), serde_json::json!({"count": 1}));
     other.closed().await;
+    node.broker.stop();
+}
+
+/// Who is kept out goes and does not come in again, also not after the node has started anew, until they are let in.
+#[tokio::test(flavor = "multi_thread")]
+async fn somebody_is_kept_out() {
+    let folder = tempfile::TempDir::new().expect("a folder");
+    let (file, bans) = (folder.path().join("hermod.toml"), folder.path().join("bans"));
+    std::fs::write(&file, format!("[admin]\nbans_file = '{}'\n", bans.display()))
+        .expect("it can be written to");
+    let arguments = ["--config", file.to_str().expect("UTF-8")];
+    let node = Node::start_with(&arguments);
+    let client = node.connect("eve").await;
+    let ban = ["ban", "--client", "eve", "--tenant", "default", "--seconds", "3600", "--reason", "a test"];
+    assert_eq!(node.shown(&ban), "");
+    client.closed().await;
+    assert_eq!(rows(&node.shown(&["bans"]))[0][..3], ["client", "eve", "default"]);
+    node.broker.stop();
+
+    let node = Node::start_with(&arguments);
+    let listed = node.json(&["bans"]);
+    assert_eq!((&listed[0]["name"], &listed[0]["reason"]), (&"eve".into(), &"a test".into()));
+    let address = node.broker.address();
+    let refused = MqttOptions::new("eve", address.ip().to_string(), address.port());
+    let refusal = Client::try_connect(refused).await.err().expect("refused");
+    let code = rumqttc::ConnectReturnCode::NotAuthorized;
+    assert!(matches!(refusal, rumqttc::ConnectionError::ConnectionRefused(it) if it == code), "{refusal}");
+    assert_eq!(node.shown(&["unban", "--client", "eve", "--tenant", "default"]), "");
+    assert_eq!(node.json(&["bans"]), serde_json::json!([]));
+    node.connect("eve").await;
+    let again = node.run(&["unban", "--client", "eve"]);
+    assert_eq!(again.status.code(), Some(1));
+    node.broker.stop();
+}
+
+/// A trace says what happens to a client's messages while it runs, a line for each step, and leaves nothing behind.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_is_traced() {
+    let node = Node::start();
+    let mut client = node.connect("lamp").await;
+    client.subscribe("t/+", QoS::AtLeastOnce).await;
+    let traced =
+        ["trace", "--client", "lamp", "--seconds", "86400", "--json", "--admin", &node.admin.to_string()]
+            .map(str::to_owned);
+    let mut trace = Command::new(env!("CARGO_BIN_EXE_hermod"))
+        .args(traced)
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .expect("the binary starts");
+    // It begins when the node has it.
+    let get = |path: &str| http::get(node.admin, path).json();
+    while get("/api/v1/traces")["items"].as_array().is_none_or(Vec::is_empty) {
+        std::thread::yield_now();
+    }
+    client.publish("t/1", QoS::AtLeastOnce, false, b"x").await;
+    assert_eq!(client.payload().await, "x");
+    let lines = BufReader::new(trace.stdout.take().expect("a pipe")).lines();
+    let mut events = Vec::new();
+    for line in lines {
+        let line: Value = serde_json::from_str(&line.expect("UTF-8")).expect("JSON");
+        events.push(line["event"].as_str().expect("an event").to_owned());
+        if events.last().is_some_and(|event| event == "confirmed") {
+            let id = get("/api/v1/traces")["items"][0]["id"].clone();
+            let path = format!("/api/v1/traces/{id}?keep=true");
+            assert_eq!(http::request(node.admin, "DELETE", &path, &[], "").status, 204);
+        }
+    }
+    for event in ["received", "matched", "queued", "sent", "acknowledged", "confirmed"] {
+        assert!(events.iter().any(|it| it == event), "{event} in {events:?}");
+    }
+    assert!(trace.wait().expect("it ends").success());
+    assert_eq!(get("/api/v1/traces")["items"], serde_json::json!([]));
+    node.broker.stop();
+}
+
+/// Each log has a range of sessions and one of retained messages, and together they have all keys.
+#[test]
+fn ranges_are_listed() {
+    let node = Node::start();
+    let ranges = node.json(&["ranges"]);
+    let ranges = ranges.as_array().expect("a list");
+    for service in ["inbox", "retain"] {
+        let mut next = 0;
+        for range in ranges.iter().filter(|range| range["service"] == service) {
+            assert_eq!((range["key_from"].as_u64(), &range["leader"]), (Some(next), &true.into()));
+            next = range["key_until"].as_u64().expect("a number");
+        }
+        assert_eq!(next, 65536);
+    }
+    assert_eq!(rows(&node.shown(&["ranges"])).len(), ranges.len());
     node.broker.stop();
 }
 

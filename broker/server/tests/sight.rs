@@ -181,7 +181,7 @@ fn token_is_required() {
     let path = file.to_str().unwrap();
     assert!(refused(&["--admin-token-file", path]).contains("16 to 4096 printable"));
     std::fs::write(&file, "a-token-of-some-length\n").unwrap();
-    let (broker, admin) = start(&["--admin-token-file", path, "--cores", "0"]);
+    let (mut broker, admin) = start(&["--admin-token-file", path, "--cores", "0"]);
     let with =
         |header: &str| http::request(admin, "GET", "/metrics", &[("Authorization", header)], "").status;
     assert_eq!(with("Bearer a-token-of-some-length"), 200);
@@ -193,6 +193,17 @@ fn token_is_required() {
     assert_eq!((none.status, none.json()["error"]["code"].as_str()), (401, Some("token_required")));
     assert_eq!(none.header("www-authenticate"), Some("Bearer"));
     assert_eq!((http::get(admin, "/healthz").status, http::get(admin, "/readyz").status), (200, 200));
+    // Another token is good as soon as the file is read again, and the former is not; a weak one changes nothing.
+    for (text, heard) in
+        [("weak\n", "stays as it was"), ("another-token-of-some-length\n", "is loaded again")]
+    {
+        std::fs::write(&file, text).unwrap();
+        broker.signal("HUP");
+        broker.wait_for_log(heard);
+        let changed = text != "weak\n";
+        assert_eq!(with("Bearer a-token-of-some-length"), if changed { 401 } else { 200 });
+        assert_eq!(with("Bearer another-token-of-some-length"), if changed { 200 } else { 401 });
+    }
     std::fs::remove_file(file).unwrap();
     broker.stop();
 }

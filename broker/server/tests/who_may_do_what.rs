@@ -20,6 +20,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
+use base64::Engine;
 use serde_json::json;
 use tempfile::TempDir;
 
@@ -281,6 +282,38 @@ async fn tokens_of_an_issuer() {
     }
     let short = token(json!({"sub": "bob", "exp": jsonwebtoken::get_current_timestamp() + 2}));
     connect(&broker, "bob", Some(("bob", &short))).await.closed().await;
+    broker.stop();
+}
+
+/// An issuer's set of keys is read again on SIGHUP: tokens of a key that is gone let nobody in any more, those of a new
+/// one do, and who is there stays.
+#[tokio::test]
+async fn keys_of_an_issuer_rotate() {
+    let files = Files::new();
+    let secret = |id: &str| format!("a secret of at least 32 bytes, of the key {id}");
+    let set = |id: &str| {
+        let octets = base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(secret(id));
+        json!({"keys": [{"kty": "oct", "alg": "HS256", "kid": id, "k": octets}]}).to_string()
+    };
+    let token = |id: &str| {
+        let header = jsonwebtoken::Header { kid: Some(id.to_owned()), ..jsonwebtoken::Header::default() };
+        let claims = json!({"sub": "ann", "exp": jsonwebtoken::get_current_timestamp() + 600});
+        let key = jsonwebtoken::EncodingKey::from_secret(secret(id).as_bytes());
+        jsonwebtoken::encode(&header, &claims, &key).expect("it can be signed")
+    };
+    files.write("keys", &set("old"));
+    files.write("hermod.toml", &format!("[auth]\njwt_key_file = '{}'\n", files.path("keys")));
+    let mut broker = files.start(&["--config", &files.path("hermod.toml")]);
+    let mut stays = connect(&broker, "stays", Some(("ann", &token("old")))).await;
+    let early = refused(&broker, "early", Some(("ann", &token("new")))).await;
+    assert_eq!(early, ConnectReturnCode::BadUserNamePassword);
+    files.write("keys", &set("new"));
+    broker.signal("HUP");
+    broker.wait_for_log("the configuration is loaded again");
+    connect(&broker, "later", Some(("ann", &token("new")))).await;
+    let late = refused(&broker, "late", Some(("ann", &token("old")))).await;
+    assert_eq!(late, ConnectReturnCode::BadUserNamePassword);
+    stays.subscribe("a", QoS::AtLeastOnce).await;
     broker.stop();
 }
 

@@ -221,19 +221,19 @@ impl Event {
     /// The reason code that goes with it; for those without one, whether it is a good thing.
     #[must_use]
     pub fn reason(&self) -> ReasonCode {
-        let bad = match self {
+        let bad = matches!(
+            self,
             Event::ConnectTimeout
-            | Event::ConnectionsMax
-            | Event::NotMqtt
-            | Event::Limit(_)
-            | Event::Lost => true,
-            Event::WillDenied
-            | Event::AuthenticationAborted
-            | Event::Abandoned
-            | Event::FanOutLimited(_)
-            | Event::Dropped(_) => true,
-            _ => false,
-        };
+                | Event::ConnectionsMax
+                | Event::NotMqtt
+                | Event::Limit(_)
+                | Event::Lost
+                | Event::WillDenied
+                | Event::AuthenticationAborted
+                | Event::Abandoned
+                | Event::FanOutLimited(_)
+                | Event::Dropped(_)
+        );
         let without = if bad { ReasonCode::UNSPECIFIED_ERROR } else { ReasonCode::SUCCESS };
         self.reason_code().unwrap_or(without)
     }

@@ -6,15 +6,18 @@
 //! time.
 
 mod acts;
+mod ranges;
 mod sessions;
 mod traces;
 mod traffic;
 
+use crate::bans::{Ban, Target};
 use crate::core::Usage;
 use crate::counters::Counters;
 
 pub use crate::delivery::DeliveryOptions;
 pub use acts::{Disconnect, Farewell, Publish, Refusal, Subscribe, Unsubscribe};
+pub use ranges::{LogState, ReplicaState};
 pub use sessions::{
     Away, FindSessions, FindSubscriptions, Online, Place, RetainedMessage, Session, SessionDetails,
     Subscription, WillSummary,
@@ -96,6 +99,17 @@ pub enum What {
         /// 0 at first.
         from: u32,
     },
+    /// Keep somebody out, on each core that is asked.
+    Ban(Box<Ban>),
+    /// Let them in again.
+    Unban(Target),
+    /// Some of those who are kept out.
+    Bans {
+        /// Behind this one; None at first.
+        after: Option<Target>,
+    },
+    /// The logs that the core serves, and the replicas in them.
+    Ranges,
     /// Begin to follow something, on each core that is asked.
     StartTrace(Box<Trace>),
     /// Follow it no longer.
@@ -155,8 +169,13 @@ pub enum Said {
     Done(Result<(), Refusal>),
     /// To [`What::DisconnectAll`] and [`What::ExpireSessions`].
     Counted(Progress),
-    /// To [`What::StartTrace`] and [`What::StopTrace`]: false if there are too many, or none of that number.
-    Traced(bool),
+    /// To [`What::StartTrace`], [`What::StopTrace`], [`What::Ban`] and [`What::Unban`]: false if there are too many, or
+    /// there is none.
+    Agreed(bool),
+    /// To [`What::Bans`].
+    Bans(Page<Ban, Target>),
+    /// To [`What::Ranges`].
+    Ranges(Vec<LogState>),
     /// To [`What::Traces`].
     Traces(Vec<TraceState>),
     /// To [`What::TraceLines`]; None: there is no such trace.

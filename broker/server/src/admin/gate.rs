@@ -13,6 +13,7 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use subtle::ConstantTimeEq;
+use tokio::sync::watch;
 use utoipa::ToSchema;
 
 use super::AdminError;
@@ -46,8 +47,12 @@ impl Token {
     }
 }
 
+/// The token, as the file has it that was read last; None: none is needed.
+pub(crate) type Current = watch::Receiver<Arc<Option<Token>>>;
+
 /// Lets a request pass that shows the token, if there is one.
-pub(super) async fn admit(State(token): State<Arc<Option<Token>>>, request: Request, next: Next) -> Response {
+pub(super) async fn admit(State(token): State<Current>, request: Request, next: Next) -> Response {
+    let token = Arc::clone(&token.borrow());
     match &*token {
         Some(token) if !token.is_shown_by(&request) => {
             let problem = Problem::new(

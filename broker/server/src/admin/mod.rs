@@ -7,6 +7,7 @@ mod exposition;
 mod gate;
 mod gather;
 mod health;
+mod kept_bans;
 mod metrics;
 mod page;
 mod process;
@@ -19,7 +20,7 @@ use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 
 use axum::Router;
@@ -27,12 +28,15 @@ use axum::http::StatusCode;
 use axum::routing::get;
 use broker_core::config::Config;
 use broker_core::identity::CoreId;
+use tokio::sync::{Mutex, watch};
 
 pub(crate) use self::asking::{Answers, FromCore, Incoming, ToCore, channel};
+pub(crate) use self::kept_bans::KeptBans;
 pub(crate) use self::settings::{Bind, Settings};
 pub(crate) use self::snapshots::Kept;
 use crate::admin::asking::Cores;
-use crate::admin::gate::{Problem, Token};
+use crate::admin::gate::Problem;
+pub(crate) use crate::admin::gate::Token;
 use crate::admin::gather::Gatherer;
 use crate::admin::snapshots::Snapshots;
 use crate::admission::Gate;
@@ -53,6 +57,8 @@ pub(crate) enum AdminError {
     Bind(SocketAddr, io::Error),
     /// The token cannot be read.
     Token(PathBuf, io::Error),
+    /// The bans that were kept cannot be read.
+    Bans(PathBuf, io::Error),
     /// The token is no token.
     Weak(PathBuf),
 }
@@ -69,6 +75,7 @@ impl fmt::Display for AdminError {
             ),
             AdminError::Bind(address, error) => write!(f, "admin.bind: cannot listen on {address}: {error}"),
             AdminError::Token(path, error) => write!(f, "admin.token_file {}: {error}", path.display()),
+            AdminError::Bans(path, error) => write!(f, "admin.bans_file {}: {error}", path.display()),
             AdminError::Weak(path) => write!(
                 f,
                 "admin.token_file {}: must hold one word of {} to {} printable characters",
@@ -90,7 +97,7 @@ pub(crate) struct Bound {
 /// Binds the place that is configured. None: there is to be no administration, or the place that it has by default is
 /// taken, perhaps by another broker on this machine; who names a place gets it or an error.
 pub(crate) fn bind(settings: &Settings) -> Result<Option<Bound>, AdminError> {
-    let token = settings.token_file.path().map(Token::read).transpose()?;
+    let token = token(settings)?;
     let Some(address) = settings.bind.0 else { return Ok(None) };
     if token.is_none() && !address.ip().is_loopback() {
         return Err(AdminError::Open(address));
@@ -110,6 +117,11 @@ pub(crate) fn bind(settings: &Settings) -> Result<Option<Bound>, AdminError> {
     }
 }
 
+/// What the settings say that users show; None: nothing.
+pub(crate) fn token(settings: &Settings) -> Result<Option<Token>, AdminError> {
+    settings.token_file.path().map(Token::read).transpose()
+}
+
 /// What the administration knows of the node.
 pub(crate) struct Parts {
     pub(crate) cores: Vec<ToCore>,
@@ -120,6 +132,8 @@ pub(crate) struct Parts {
     pub(crate) gates: Arc<[Gate]>,
     /// What became of events.
     pub(crate) events: AllCounts,
+    /// Bans that outlive the process.
+    pub(crate) kept_bans: KeptBans,
     /// What clients are placed by.
     pub(crate) config: Arc<Config>,
     pub(crate) clock: Clock,
@@ -155,6 +169,9 @@ pub(crate) struct State {
     histograms: Vec<Arc<TurnHistogram>>,
     gates: Arc<[Gate]>,
     events: AllCounts,
+    kept_bans: Mutex<KeptBans>,
+    /// Of the next trace.
+    next_trace: AtomicU64,
     config: Arc<Config>,
     clock: Clock,
     facts: Facts,
@@ -175,13 +192,17 @@ impl State {
 #[derive(Default)]
 pub(crate) struct Admin {
     stopping: Arc<AtomicBool>,
+    token: watch::Sender<Arc<Option<Token>>>,
 }
 
 impl Admin {
     /// Answers from now on, where there is a place for it, and publishes `$SYS`, if that is wanted.
     pub(crate) fn start(bound: Option<Bound>, parts: Parts) -> io::Result<Admin> {
         let stopping = Arc::new(AtomicBool::new(false));
-        let admin = Admin { stopping: Arc::clone(&stopping) };
+        let mut bound = bound;
+        let token = bound.as_mut().and_then(|bound| bound.token.take());
+        let (token, current) = watch::channel(Arc::new(token));
+        let admin = Admin { stopping: Arc::clone(&stopping), token };
         let sys_interval = parts.settings.sys_interval_seconds;
         if bound.is_none() && sys_interval == 0 {
             return Ok(admin);
@@ -199,6 +220,8 @@ impl Admin {
                 histograms: parts.histograms,
                 gates: parts.gates,
                 events: parts.events,
+                kept_bans: Mutex::new(parts.kept_bans),
+                next_trace: AtomicU64::new(1),
                 config: parts.config,
                 clock: parts.clock,
                 facts: parts.facts,
@@ -209,9 +232,9 @@ impl Admin {
             if sys_interval > 0 {
                 tokio::spawn(sys_topics::publish(Arc::clone(&state), sys_interval));
             }
-            if let Some(Bound { listener, token, .. }) = bound {
+            if let Some(Bound { listener, .. }) = bound {
                 let listener = tokio::net::TcpListener::from_std(listener)?;
-                axum::serve(listener, router(state, token)).await
+                axum::serve(listener, router(state, current)).await
             } else {
                 std::future::pending().await
             }
@@ -227,18 +250,23 @@ impl Admin {
         Ok(admin)
     }
 
+    /// Users show another token from now on.
+    pub(crate) fn expect(&self, token: Option<Token>) {
+        self.token.send_replace(Arc::new(token));
+    }
+
     /// The node stops: it is not ready any more.
     pub(crate) fn stop(&self) {
         self.stopping.store(true, Ordering::Relaxed);
     }
 }
 
-fn router(state: Arc<State>, token: Option<Token>) -> Router {
+fn router(state: Arc<State>, token: gate::Current) -> Router {
     let guarded = Router::new()
         .route("/metrics", get(metrics::answer))
         .route("/status", get(health::status))
         .merge(api::router())
-        .layer(axum::middleware::from_fn_with_state(Arc::new(token), gate::admit));
+        .layer(axum::middleware::from_fn_with_state(token, gate::admit));
     Router::new()
         .route("/healthz", get(health::healthz))
         .route("/readyz", get(health::readyz))

@@ -16,6 +16,8 @@ pub(crate) struct Settings {
     pub(crate) bind: Bind,
     /// The token that its users show.
     pub(crate) token_file: FileName,
+    /// Where bans are kept that are asked for.
+    pub(crate) bans_file: FileName,
     /// Tenants that metrics name.
     pub(crate) metrics_tenants_max: u32,
     /// How often `$SYS` is published.
@@ -26,6 +28,7 @@ impl Settings {
     pub(crate) const KEYS: &'static [Key<Settings>] = keys!(Settings {
         bind,
         token_file,
+        bans_file,
         metrics_tenants_max in 0..=100_000,
         sys_interval_seconds in 0..=86_400,
     } beside {});
@@ -36,6 +39,7 @@ impl Default for Settings {
         Settings {
             bind: Bind::default(),
             token_file: FileName::default(),
+            bans_file: FileName::default(),
             metrics_tenants_max: 1000,
             sys_interval_seconds: 10,
         }

@@ -80,6 +80,12 @@ pub(crate) struct Loaded {
 }
 
 impl Loaded {
+    /// Keeps out others as well: those who are in no file that is read again.
+    pub(crate) fn and_bans<'a>(self, others: impl Iterator<Item = &'a Ban>) -> Loaded {
+        let banned = self.banned.iter().cloned().chain(others.cloned()).collect();
+        Loaded { banned, ..self }
+    }
+
     /// Says what has gone since `former` was loaded.
     pub(crate) fn after(self, former: &Loaded) -> Loaded {
         let stays = |user: &&str| self.knowledge.passwords.as_ref().is_some_and(|file| file.knows(user));

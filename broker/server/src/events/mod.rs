@@ -26,8 +26,8 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 use mqtt::QoS;
 
 use self::file::Writer;
-pub(crate) use self::record::Record;
 use self::record::What;
+pub(crate) use self::record::{Described, Record};
 pub(crate) use self::settings::Settings;
 use self::webhook::Webhook;
 use crate::auth::{self, LoadError};

@@ -20,7 +20,7 @@ use crossbeam_channel::Receiver;
 use self::core_thread::CoreHandle;
 pub(crate) use self::error::StartError;
 use self::start::Beginning;
-use crate::admin::{self, Admin, Kept};
+use crate::admin::{self, Admin, Kept, KeptBans};
 use crate::admission::Gate;
 use crate::auth::{self, Loaded, Workers};
 use crate::clock::Clock;
@@ -97,7 +97,8 @@ pub(crate) fn serve(
     let count = u16::try_from(cpus.0.len()).map_err(|_| StartError::TooManyCores(cpus.0.len()))?;
     let mut config = configuration.core(count, Reloading::notices());
     config.check().map_err(StartError::Config)?;
-    let loaded = auth::load(&configuration.auth).map_err(StartError::Auth)?;
+    let kept_bans = KeptBans::open(configuration.admin.bans_file.path()).map_err(StartError::Admin)?;
+    let loaded = auth::load(&configuration.auth).map_err(StartError::Auth)?.and_bans(kept_bans.iter());
     let protocols = transport::load(&configuration.listeners).map_err(StartError::Tls)?;
     let open_files = sys::raise_open_files().map_err(StartError::System)?;
     tracing::info!("hermod {}", env!("CARGO_PKG_VERSION"));
@@ -125,7 +126,7 @@ pub(crate) fn serve(
     };
     let mut node = Node::start(&cpus, beginning)?;
     node.wait_started()?;
-    let mut parts = node.administrable(incoming, &configuration, cpus.0.clone());
+    let mut parts = node.administrable(incoming, &configuration, kept_bans, cpus.0.clone());
     parts.kept = started.as_ref().map(|started| Kept {
         data: started.directory.path.clone(),
         logs: started.logs,
@@ -270,6 +271,7 @@ impl Node {
         self.loaded = reloaded.loaded.after(&self.loaded);
         self.tell_all(&Control::Learn(self.loaded.clone()));
         self.tell_all(&Control::Speak(reloaded.protocols));
+        self.admin.expect(reloaded.token);
         if let Some(config) = reloaded.config {
             self.tell_all(&Control::Configure(config));
         }

@@ -11,7 +11,7 @@ use crossbeam_channel::{bounded, unbounded};
 
 use super::core_thread::{CoreHandle, Place};
 use super::{Control, Event, Node, StartError};
-use crate::admin::{self, Admin, Answers, Facts, ToCore};
+use crate::admin::{self, Admin, Answers, Facts, KeptBans, ToCore};
 use crate::admission::Gate;
 use crate::auth::{Authenticator, Loaded, Workers};
 use crate::clock::Clock;
@@ -106,6 +106,7 @@ impl Node {
         &self,
         incoming: admin::Incoming,
         configuration: &Configuration,
+        kept_bans: KeptBans,
         cpus: Vec<usize>,
     ) -> admin::Parts {
         let to_core =
@@ -120,6 +121,7 @@ impl Node {
             histograms: self.cores.iter().map(|core| Arc::clone(&core.histogram)).collect(),
             gates: Arc::clone(&self.gates),
             events: self.journals.counts.clone(),
+            kept_bans,
             config: Arc::new(
                 configuration.core(u16::try_from(self.cores.len()).expect("checked at start"), false),
             ),

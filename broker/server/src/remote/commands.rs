@@ -5,6 +5,7 @@ use serde_json::json;
 
 use super::backup::Backup;
 use super::http::escape;
+use super::operations::{BanWanted, Bans, TraceWanted, Unban};
 use super::{Node, Query, RemoteError, Target, show};
 
 /// Commands to a running node.
@@ -61,6 +62,21 @@ pub(crate) enum Remote {
     /// on meanwhile: it keeps what is copied, which takes the space of what is reclaimed in that time. The copy is checked,
     /// written to DIR.partial, synced, and only then named DIR. `hermod restore` makes a data directory of it.
     Backup(Backup),
+
+    /// List who is kept out.
+    Bans(Bans),
+
+    /// Keep a client, a user or an address out; who is online is disconnected.
+    Ban(BanWanted),
+
+    /// Let somebody in again.
+    Unban(Unban),
+
+    /// List the ranges of a running node, with their replicas and logs.
+    Ranges(#[command(flatten)] Target),
+
+    /// Follow a client, topics or an address, and show what happens to their messages until the time is over.
+    Trace(TraceWanted),
 }
 
 /// Which tenants.
@@ -80,7 +96,7 @@ pub(crate) struct Tenants {
 pub(crate) struct Limit {
     /// The most lines.
     #[arg(long, value_name = "COUNT", default_value_t = 1000)]
-    limit: usize,
+    pub(super) limit: usize,
 }
 
 /// Which sessions.
@@ -335,6 +351,11 @@ impl Remote {
             }
             Remote::Publish(publish) => publish.run(),
             Remote::Retained(wanted) => wanted.list(),
+            Remote::Bans(wanted) => wanted.list(),
+            Remote::Ban(wanted) => wanted.run(),
+            Remote::Unban(wanted) => wanted.run(),
+            Remote::Ranges(target) => super::operations::ranges(target),
+            Remote::Trace(wanted) => wanted.run(),
             Remote::ClearRetained(ClearRetained { filter, tenant, target }) => {
                 let query = Query::default().and("tenant", Some(&tenant.tenant)).and("filter", Some(filter));
                 Node::new(target)?.act("DELETE", &format!("/api/v1/retained{}", query.0), None)

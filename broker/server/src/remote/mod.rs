@@ -4,6 +4,7 @@
 mod backup;
 mod commands;
 mod http;
+mod operations;
 mod table;
 
 use std::fmt;
@@ -156,6 +157,11 @@ impl Node {
             return show(&format!("{value:#}\n"));
         }
         show(&table::fields(value))
+    }
+
+    /// Has something done, and says nothing.
+    fn act_silently(&self, method: &str, path: &str) -> Result<(), RemoteError> {
+        self.value(method, path, None).map(drop)
     }
 
     /// Has something done, and says to how many if the node does.

@@ -45,7 +45,7 @@ fn flatten(path: &str, value: &Value, all: &mut Vec<(String, String)>) {
 }
 
 /// What stands in a cell. Control characters, which a client id may have, would move the cursor.
-fn cell(value: &Value) -> String {
+pub(super) fn cell(value: &Value) -> String {
     let text = match value {
         Value::Null => "-".to_owned(),
         Value::String(text) if text.is_empty() => "-".to_owned(),

@@ -262,6 +262,12 @@ impl<S: StateMachine> Replica<S> {
         self.applied
     }
 
+    /// The last entry of the Raft log.
+    #[must_use]
+    pub fn last_index(&self) -> LogIndex {
+        LogIndex(self.raft.raft.store().last())
+    }
+
     /// The checkpoint that a start would begin with; 0 if there is none.
     #[must_use]
     pub fn checkpoint(&self) -> u64 {

@@ -4,6 +4,7 @@
 
 mod act;
 mod find;
+mod nodes;
 mod view;
 
 use std::collections::BTreeMap;
@@ -57,8 +58,12 @@ impl Core {
             What::ExpireSessions { tenant, away_seconds, from } => {
                 Said::Counted(self.expire_sessions(now, &tenant, away_seconds, from, out))
             }
-            What::StartTrace(trace) => Said::Traced(self.start_trace(*trace)),
-            What::StopTrace { number, remove } => Said::Traced(self.stop_trace(number, remove)),
+            What::Ban(ban) => Said::Agreed(self.ban_for(now, *ban)),
+            What::Unban(target) => Said::Agreed(self.unban_for(&target)),
+            What::Bans { after } => Said::Bans(self.find_bans(now, after.as_ref())),
+            What::Ranges => Said::Ranges(self.log_states()),
+            What::StartTrace(trace) => Said::Agreed(self.start_trace(*trace)),
+            What::StopTrace { number, remove } => Said::Agreed(self.stop_trace(number, remove)),
             What::Traces => Said::Traces(self.traces()),
             What::TraceLines { number, from } => Said::TraceLines(self.trace_lines(number, from)),
             What::ClearRetained { tenant, filter, after } => {

@@ -1,17 +1,20 @@
-//! `/api/v1`: clients, sessions, subscriptions, retained messages and tenants, listed in pages and acted on. Routes and
+//! `/api/v1`: clients, sessions, subscriptions, retained messages, tenants, bans, ranges and traces, listed and acted on. Routes and
 //! their OpenAPI document are made of the same attributes; every error has the shape of [`Problem`].
 
 #![expect(unused_qualifications, reason = "what utoipa generates names traits in full")]
 
+mod bans;
 mod clients;
 mod cluster;
 mod messages;
 mod page;
+mod ranges;
 mod retained;
 mod sessions;
 mod snapshot;
 mod subscriptions;
 mod tenants;
+mod traces;
 
 use std::sync::Arc;
 
@@ -51,6 +54,11 @@ fn parts() -> (Router<Arc<State>>, utoipa::openapi::OpenApi) {
         .routes(routes!(retained::list, retained::clear))
         .routes(routes!(tenants::list))
         .routes(routes!(messages::publish))
+        .routes(routes!(bans::list, bans::add, bans::remove))
+        .routes(routes!(ranges::list))
+        .routes(routes!(traces::list, traces::start))
+        .routes(routes!(traces::stop))
+        .routes(routes!(traces::lines))
         .routes(routes!(cluster::get))
         .routes(routes!(snapshot::take, snapshot::end))
         .split_for_parts()
@@ -145,6 +153,6 @@ mod tests {
                 }
             }
         }
-        assert_eq!(operations, 16);
+        assert_eq!(operations, 24);
     }
 }

@@ -1,0 +1,147 @@
+//! Bans that were asked for while the node ran, in a file of their own (`admin.bans_file`), so that they outlive it. A
+//! line of JSON for each; written whole, aside, and renamed.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use broker_core::bans::{Ban, Target};
+use broker_core::time::Wall;
+use serde::{Deserialize, Serialize};
+
+use super::AdminError;
+use crate::clock::Clock;
+
+/// Bans by whom they are for.
+type Bans = BTreeMap<Target, Ban>;
+
+/// The file, and what is in it. Lives on the administration's thread.
+#[derive(Debug, Default)]
+pub(crate) struct KeptBans {
+    path: Option<PathBuf>,
+    bans: Bans,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Line {
+    kind: Kind,
+    name: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tenant: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    until_ms: Option<u64>,
+    reason: String,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Kind {
+    Client,
+    User,
+    Address,
+}
+
+impl KeptBans {
+    /// What is in the file, if there is one, and holds. A file that is not there yet has none.
+    ///
+    /// # Errors
+    /// It cannot be read, or holds something else.
+    pub(crate) fn open(path: Option<&Path>) -> Result<KeptBans, AdminError> {
+        let Some(path) = path else { return Ok(KeptBans::default()) };
+        KeptBans::read(path).map_err(|error| AdminError::Bans(path.to_owned(), error))
+    }
+
+    fn read(path: &Path) -> io::Result<KeptBans> {
+        let text = match fs::read_to_string(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
+            read => read?,
+        };
+        let mut bans = Bans::new();
+        for line in text.lines() {
+            let ban = ban(serde_json::from_str(line)?)?;
+            bans.insert(ban.target.clone(), ban);
+        }
+        bans.retain(|_, ban| ban.holds(Clock::wall()));
+        Ok(KeptBans { path: Some(path.to_owned()), bans })
+    }
+
+    /// Those that are kept.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Ban> {
+        self.bans.values()
+    }
+
+    /// Changes them, and the file; without one, nothing is kept.
+    ///
+    /// # Errors
+    /// The file cannot be written; it is as it was.
+    pub(super) fn change(&mut self, change: impl FnOnce(&mut Bans)) -> io::Result<()> {
+        let Some(path) = &self.path else { return Ok(()) };
+        change(&mut self.bans);
+        self.bans.retain(|_, ban| ban.holds(Clock::wall()));
+        let mut text = String::new();
+        for ban in self.bans.values() {
+            text += &serde_json::to_string(&line(ban))?;
+            text.push('\n');
+        }
+        let mut aside = path.clone().into_os_string();
+        aside.push(".new");
+        let mut file = File::create(&aside)?;
+        file.write_all(text.as_bytes())?;
+        file.sync_all()?;
+        fs::rename(&aside, path)?;
+        // The name is as durable as what it names.
+        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+        File::open(folder.unwrap_or(Path::new(".")))?.sync_all()
+    }
+}
+
+fn ban(line: Line) -> io::Result<Ban> {
+    let Line { kind, name, tenant, until_ms, reason } = line;
+    let tenant = tenant.map(Into::into);
+    let target = match kind {
+        Kind::Client => Target::Client { tenant, client: name.into() },
+        Kind::User => Target::User { tenant, user: name.into() },
+        Kind::Address => Target::Address(name.parse().map_err(io::Error::other)?),
+    };
+    Ok(Ban { target, until: until_ms.map(Wall), reason: reason.into() })
+}
+
+fn line(ban: &Ban) -> Line {
+    let (kind, tenant, name) = match &ban.target {
+        Target::Client { tenant, client } => (Kind::Client, tenant.as_deref(), client.to_string()),
+        Target::User { tenant, user } => (Kind::User, tenant.as_deref(), user.to_string()),
+        Target::Address(network) => (Kind::Address, None, network.to_string()),
+    };
+    let until_ms = ban.until.map(|until| until.0);
+    Line { kind, name, tenant: tenant.map(str::to_owned), until_ms, reason: ban.reason.to_string() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What is kept comes back as it went, but for what is over; and what is in the file is what it says.
+    #[test]
+    fn bans_come_back() {
+        let folder = tempfile::TempDir::new().unwrap();
+        let path = folder.path().join("bans");
+        let mut kept = KeptBans::open(Some(&path)).unwrap();
+        let ban = |target, until| Ban { target, until, reason: "a \"reason\"\n".into() };
+        let bans = [
+            ban(Target::Client { tenant: Some("acme".into()), client: "a\nb".into() }, None),
+            ban(Target::User { tenant: None, user: "eve".into() }, Some(Wall(u64::MAX))),
+            ban(Target::Address("192.0.2.0/24".parse().unwrap()), None),
+        ];
+        let over = ban(Target::User { tenant: None, user: "over".into() }, Some(Wall(1)));
+        let all = bans.iter().chain([&over]).cloned();
+        kept.change(|kept| kept.extend(all.map(|ban| (ban.target.clone(), ban)))).unwrap();
+        let read = KeptBans::open(Some(&path)).unwrap();
+        assert_eq!(read.iter().cloned().collect::<Vec<_>>(), bans);
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+        kept.change(BTreeMap::clear).unwrap();
+        assert_eq!(KeptBans::open(Some(&path)).unwrap().iter().count(), 0);
+        fs::write(&path, "nonsense\n").unwrap();
+        assert!(KeptBans::open(Some(&path)).is_err());
+    }
+}
