@@ -2,16 +2,18 @@
 //! anything may happen, alternate with times when everything comes to its end and nothing moves any more;
 //! then the checkers can say what is missing.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use broker_core::counters::Counters;
 use broker_core::time::Mono;
 
+use crate::changes::Changes;
 use crate::checkers::{Checkers, Finding};
 use crate::client::Client;
 use crate::client::tamper::{Fault, Tamper};
 use crate::history::{ClientIndex, Fact, History};
-use crate::node::Node;
+use crate::node::{Breach, Node};
 use crate::random::Random;
 use crate::scenario::{self, Scenario};
 use crate::trace::Trace;
@@ -33,11 +35,21 @@ pub struct Options {
     pub disk_percent: u64,
     /// A fault of the disks.
     pub lie: Option<Lie>,
+    /// A promise that the node does not keep.
+    pub breach: Option<Breach>,
 }
 
 impl Default for Options {
     fn default() -> Options {
-        Options { cores: None, steps: 6_000, trace: false, fault: None, disk_percent: 40, lie: None }
+        Options {
+            cores: None,
+            steps: 6_000,
+            trace: false,
+            fault: None,
+            disk_percent: 40,
+            lie: None,
+            breach: None,
+        }
     }
 }
 
@@ -56,12 +68,18 @@ pub struct Outcome {
     pub counters: Counters,
     /// Virtual time it took.
     pub duration: Duration,
+    /// It had paces.
+    pub paced: bool,
+    /// How many other configurations it was given.
+    pub changes: u64,
 }
 
 /// A core that has something to do gets a turn after so long at the latest.
 const NEGLECT_MAX: Duration = Duration::from_millis(20);
 /// So many rounds must bring everything to rest; a line may take a byte in each.
 const REST_ROUNDS_MAX: u64 = 200_000;
+/// What clients and queues hold has passed the drawn paces after so long.
+const CALM_PACED: Duration = Duration::from_secs(10);
 /// Whatever a client waits for after so long is not coming.
 const PATIENCE: Duration = Duration::from_secs(30);
 /// Steps of the disks in a round of coming to rest.
@@ -80,8 +98,12 @@ pub fn run(seed: u64, options: Options) -> Outcome {
     if let Some(disk) = &mut scenario.disk {
         disk.lie = options.lie;
     }
-    let mut simulation = Simulation::new(&mut random, disk_random, scenario, options);
+    let changes = Changes::draw(&mut Random::new(seed ^ CHANGES), &scenario.config);
+    scenario.config = Arc::clone(&changes.first);
+    let (paced, drawn) = (changes.are_paced(), changes.later.len());
+    let mut simulation = Simulation::new(&mut random, disk_random, (scenario, changes), options);
     simulation.go(options.steps);
+    let changes = (drawn - simulation.changes.later.len()) as u64;
     let World { node, at, history, checkers } = simulation.world;
     Outcome {
         findings: checkers.findings().to_vec(),
@@ -90,8 +112,13 @@ pub fn run(seed: u64, options: Options) -> Outcome {
         counters: node.counters(),
         history,
         duration: at.since(START),
+        paced,
+        changes,
     }
 }
+
+/// Makes of a run's seed that of its changes.
+const CHANGES: u64 = 0x6368_616e_6765_7321;
 
 /// Not 0: nothing may take that for "never".
 const START: Mono = Mono(1_000_000_000);
@@ -103,20 +130,34 @@ struct Simulation {
     random: Random,
     /// For disks, and the ends of the node.
     disk_random: Random,
+    changes: Changes,
+    /// For the times of changes.
+    change_random: Random,
+    /// How long it waits when nothing moves: what a pace holds back moves again by itself.
+    calm: Duration,
 }
 
 impl Simulation {
-    fn new(random: &mut Random, disk_random: Random, scenario: Scenario, options: Options) -> Simulation {
+    fn new(
+        random: &mut Random,
+        disk_random: Random,
+        (scenario, changes): (Scenario, Changes),
+        options: Options,
+    ) -> Simulation {
         let mut trace = Trace::new(options.trace);
         trace.note(START, format_args!("{scenario:?}"));
-        let config = &scenario.config;
-        let node = Node::new(
+        let bounds = changes.bounds();
+        let config = &options
+            .breach
+            .map_or_else(|| Arc::clone(&changes.first), |breach| breach.of_limits(&changes.first));
+        let mut node = Node::new(
             config,
             (scenario.habits.clone(), scenario.disk.as_ref()),
             random.split(),
             START,
             trace,
         );
+        node.breach = options.breach;
         let clients = scenario.clients.iter().zip(0..).map(|(profile, index)| {
             let mut client = Client::new(ClientIndex(index), profile.clone(), random.split());
             client.tamper = options.fault.map(|(fault, every)| Tamper::new(fault, every));
@@ -124,9 +165,12 @@ impl Simulation {
         });
         Simulation {
             clients: clients.collect(),
-            world: World { node, at: START, history: History::default(), checkers: Checkers::new(config) },
+            world: World { node, at: START, history: History::default(), checkers: Checkers::new(&bounds) },
             random: random.split(),
             disk_random,
+            change_random: Random::new(random.bits()),
+            calm: if changes.are_paced() { CALM_PACED } else { Duration::ZERO },
+            changes,
             scenario,
         }
     }
@@ -136,6 +180,7 @@ impl Simulation {
             for _ in 0..steps / self.scenario.rounds {
                 self.step();
                 self.crash_perhaps(steps);
+                self.reconfigure_perhaps(steps);
                 if self.has_failed() {
                     return;
                 }
@@ -166,6 +211,17 @@ impl Simulation {
         self.world.at = self.world.at.after(down);
         self.world.node.start(self.world.at, cores);
         self.world.node_facts();
+    }
+
+    /// The node may be given its next configuration here.
+    fn reconfigure_perhaps(&mut self, steps: u64) {
+        let changes = self.changes.later.len() as u64;
+        if changes > 0
+            && self.change_random.below(steps) < changes
+            && let Some(config) = self.changes.later.pop_front()
+        {
+            self.world.node.configure(self.world.at, &config);
+        }
     }
 
     fn has_failed(&self) -> bool {
@@ -242,7 +298,8 @@ impl Simulation {
             }
         }
         let (mut left_old, mut knocked) = (false, false);
-        let patience = self.world.at.after(PATIENCE);
+        let patience = self.world.at.after(PATIENCE + self.calm);
+        let mut calm_at = None;
         for _ in 0..REST_ROUNDS_MAX {
             let mut moved = false;
             for client in &mut self.clients {
@@ -261,6 +318,8 @@ impl Simulation {
             if moved {
                 continue;
             }
+            let at_rest = self.is_at_rest();
+            let calm = at_rest && self.world.at >= *calm_at.get_or_insert(self.world.at.after(self.calm));
             if let Some(arrival) = self.world.node.next_arrival() {
                 self.world.at = self.world.at.max(arrival);
             } else if !left_old {
@@ -268,7 +327,7 @@ impl Simulation {
                 for client in &mut self.clients {
                     client.leave_old(&mut self.world);
                 }
-            } else if self.is_at_rest() || self.world.at > patience {
+            } else if calm || self.world.at > patience {
                 if std::mem::replace(&mut knocked, true) {
                     break;
                 }

@@ -1,9 +1,11 @@
 //! Whole runs: the promises hold over some seeds, a seed is always the same run, and a fault between the
 //! broker and its clients does not go unseen.
 
+use broker_core::limit::Limit;
 use simulator::checkers::Promise;
 use simulator::client::tamper::Fault;
 use simulator::history::Fact;
+use simulator::node::Breach;
 use simulator::simulation::{Options, Outcome, run};
 use wal::simulated_disk::Lie;
 
@@ -125,4 +127,40 @@ fn faults_are_found() {
         });
         assert!(seen, "{fault:?} was not found as one of {promises:?}, but as:\n{others}");
     }
+}
+
+/// A node that breaks a promise is found out, and the promise named: one that a fault between the broker and its
+/// clients cannot break.
+#[test]
+fn breaches_are_found() {
+    let cases = [
+        (Breach::ClosesLate, Promise::Owner),
+        (Breach::LimitsIgnored, Promise::Bounded),
+        (Breach::ResumesNobody, Promise::Contract),
+    ];
+    for (breach, promise) in cases {
+        let mut others = String::new();
+        let seen = (FIRST..FIRST + 60).any(|seed| {
+            let outcome = run(seed, Options { breach: Some(breach), ..Options::default() });
+            others += &findings(&outcome);
+            outcome.findings.iter().any(|finding| finding.promise == promise)
+        });
+        assert!(seen, "{breach:?} was not found as {promise}, but as:\n{others}");
+    }
+}
+
+/// Paces and changes of the configuration are drawn, and bite, in some of the seeds of a whole run.
+#[test]
+fn paces_and_changes_are_drawn() {
+    let (mut paced, mut changed, mut held_back) = (0, 0, 0);
+    for seed in FIRST..FIRST + 20 {
+        let outcome = run(seed, Options::default());
+        paced += u64::from(outcome.paced);
+        changed += outcome.changes;
+        held_back += [Limit::PublishRate, Limit::InboundRate, Limit::OutboundRate]
+            .map(|limit| outcome.counters.limited(limit))
+            .iter()
+            .sum::<u64>();
+    }
+    assert!(paced > 2 && changed > 3 && held_back > 20, "{paced}, {changed}, {held_back}");
 }

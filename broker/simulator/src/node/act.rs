@@ -12,7 +12,7 @@ use broker_core::time::Mono;
 use mqtt::Packet;
 
 use super::socket::{Place, Stage};
-use super::{Item, Letter, Node};
+use super::{Breach, Item, Letter, Node};
 use crate::history::{Fact, Link};
 
 /// Rounds of acting in one turn: what is told at once may let the core decide more.
@@ -45,13 +45,19 @@ impl Node {
         let resumed = std::mem::take(&mut outputs.resumed);
         let questions = std::mem::take(&mut outputs.questions);
         let storage = std::mem::take(&mut outputs.storage);
+        let closes_late = self.breach == Some(Breach::ClosesLate);
+        if closes_late {
+            self.send_all(core, at, &dirty);
+        }
         for (id, close) in close {
             self.close(core, at, id, close);
         }
         for (id, to, handover) in handover {
             self.hand_over(core, at, id, to, handover);
         }
-        self.send_all(core, at, &dirty);
+        if !closes_late {
+            self.send_all(core, at, &dirty);
+        }
         for id in resumed {
             self.resume(core, at, id);
         }
@@ -215,6 +221,9 @@ impl Node {
     }
 
     fn resume(&mut self, core: usize, at: Mono, id: ConnectionId) {
+        if self.breach == Some(Breach::ResumesNobody) {
+            return;
+        }
         self.trace.note(at, format_args!("core {core} -> resumed {id}"));
         if let Some(link) = self.link_at(core, id) {
             self.socket_mut(link).held = false;

@@ -7,6 +7,7 @@
 //! the same turn (as the shell does) or in a later one.
 
 mod act;
+mod breach;
 mod disks;
 mod restart;
 mod socket;
@@ -27,6 +28,7 @@ use broker_core::storage::StorageAnswer;
 use broker_core::time::{Mono, Now, Wall};
 use mqtt::Version;
 
+pub use self::breach::Breach;
 use self::disks::Disks;
 use self::socket::{Place, Socket, Stage};
 use crate::history::{Fact, Link};
@@ -63,6 +65,8 @@ pub struct Node {
     facts: Vec<Fact>,
     /// What crossed the cores' borders.
     pub trace: Trace,
+    /// What it does wrong, for tests of the checkers.
+    pub breach: Option<Breach>,
 }
 
 /// One core and what its host keeps for it.
@@ -74,6 +78,8 @@ struct Hosted {
     answers: Vec<(Mono, Decided)>,
     /// What the disks have done.
     stored: VecDeque<StorageAnswer>,
+    /// Configurations that it has not been told of yet.
+    configs: VecDeque<Arc<Config>>,
     last_turn: Mono,
 }
 
@@ -85,6 +91,7 @@ impl Hosted {
             outputs: Outputs::new(cores),
             answers: Vec::new(),
             stored: VecDeque::new(),
+            configs: VecDeque::new(),
             last_turn: at,
         }
     }
@@ -133,6 +140,7 @@ impl Node {
             random,
             facts: Vec::new(),
             trace,
+            breach: None,
         }
     }
 
@@ -145,6 +153,16 @@ impl Node {
     /// What has happened since this was last asked.
     pub fn take_facts(&mut self) -> Vec<Fact> {
         std::mem::take(&mut self.facts)
+    }
+
+    /// Gives all cores another configuration, each as soon as its turn comes.
+    pub fn configure(&mut self, at: Mono, config: &Config) {
+        let Config { cores, logs, .. } = *self.config;
+        self.config = Arc::new(Config { cores, logs, ..Config::clone(config) });
+        self.trace.note(at, format_args!("configure: {:?}", self.config.settings));
+        for hosted in &mut self.cores {
+            hosted.configs.push_back(Arc::clone(&self.config));
+        }
     }
 
     // The clients' side of the sockets.
@@ -293,6 +311,9 @@ impl Node {
             sum.match_hits += counters.match_hits;
             sum.match_misses += counters.match_misses;
             sum.publishers_slowed += counters.publishers_slowed;
+            for (sum, count) in sum.limited.0.iter_mut().zip(&counters.limited.0) {
+                *sum += count;
+            }
             for qos in 0..3 {
                 sum.publishes_received[qos] += counters.publishes_received[qos];
                 sum.publishes_sent[qos] += counters.publishes_sent[qos];
@@ -314,7 +335,7 @@ impl Node {
             mailbox.front().is_some_and(|letter| letter.due <= at)
         });
         let answers = hosted.answers.iter().any(|(due, _)| *due <= at);
-        let stored = !hosted.stored.is_empty();
+        let stored = !hosted.stored.is_empty() || !hosted.configs.is_empty();
         due || mail
             || answers
             || stored

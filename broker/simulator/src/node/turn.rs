@@ -17,6 +17,7 @@ enum Chance {
     Receive(Link),
     Answer,
     Stored,
+    Configure,
     Timers,
 }
 
@@ -54,6 +55,7 @@ impl Node {
             chances.push(Chance::Answer);
         }
         chances.extend(self.cores[core].stored.iter().map(|_| Chance::Stored));
+        chances.extend(self.cores[core].configs.iter().map(|_| Chance::Configure));
         for (index, socket) in self.sockets.iter().enumerate() {
             let link = Link(index as u32);
             match socket.place {
@@ -97,6 +99,12 @@ impl Node {
             Chance::Stored => {
                 if let Some(answer) = self.cores[core].stored.pop_front() {
                     self.input(core, at, Input::Storage(answer));
+                }
+            }
+            Chance::Configure => {
+                if let Some(config) = self.cores[core].configs.pop_front() {
+                    self.trace.note(at, format_args!("core {core} <- another configuration"));
+                    self.input(core, at, Input::Configure(config));
                 }
             }
             Chance::Report(link) => self.report(core, at, link),
