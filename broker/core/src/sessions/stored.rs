@@ -161,7 +161,7 @@ impl Stored {
             detouring: false,
             detour: session.queue.plain_before().0,
             copying: false,
-            copies: 0,
+            copies: session.queue.end().0,
             reading: None,
             taken: taken.collect(),
             next_generation: session.next_generation,
