@@ -2,9 +2,10 @@
 
 mod host;
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use broker_core::config::Config;
+use broker_core::config::{Config, QueueDrop, Settings};
 use broker_core::counters::DropReason;
 use broker_core::time::Mono;
 use host::Node;
@@ -12,7 +13,10 @@ use host::disks::{SEGMENT_BYTES, SOUND};
 use host::exchange::{lasting, options};
 use host::packets::will;
 use mqtt::encode::PublishOut;
-use mqtt::{Connect, Packet, PacketKind, QoS, ReasonCode, SubscribeFilter, Version, Will};
+use mqtt::{
+    Connect, Packet, PacketKind, QoS, ReasonCode, RetainHandling, SubscribeFilter, SubscriptionOptions,
+    Version, Will,
+};
 use wal::simulated_disk::{Crash, Faults};
 
 /// A task that a start finds is done though nothing else happens; until then its core would ask to be called at
@@ -73,6 +77,42 @@ fn qos0_on_its_way_through_the_log_is_not_overtaken() {
     }
 }
 
+/// A copy that its session got in its queue, and not sent, before it left was overtaken by the QoS 0 message that replaced
+/// it when the client was back. Method: the client comes back, and the message is published, after each step of the disks.
+/// (Seed 1057 of the simulator.)
+#[test]
+fn a_copy_that_waits_for_its_client_is_not_overtaken() {
+    for (before, after) in (0..12).flat_map(|before| (0..30).map(move |after| (before, after))) {
+        let settings = Settings { queue_drop: QueueDrop::Oldest, ..Settings::default() };
+        let config = Config { cores: 1, settings: Arc::new(settings), ..Config::default() };
+        let node = Node::on_disks(config, before, SOUND);
+        let mut publisher = node.connect(Version::V5, "publisher");
+        publisher.retain("t", QoS::AtLeastOnce, "old");
+        let mut subscriber = node.connect_with(&lasting(Version::V5, "subscriber"));
+        let handling = RetainHandling::DoNotSend;
+        let live = SubscriptionOptions { retain_handling: handling, ..options(QoS::AtLeastOnce) };
+        let suback = subscriber.send_subscribe(&[SubscribeFilter { filter: "t", options: live }], None);
+        subscriber.expect_suback(suback);
+        node.hold_disks(true);
+        let filter = SubscribeFilter { filter: "t", options: options(QoS::AtLeastOnce) };
+        subscriber.send_subscribe(&[filter], None);
+        (0..before).take_while(|_| node.step_disks()).count();
+        subscriber.drop_socket();
+        let mut subscriber = node.accept();
+        subscriber.send_connect(&lasting(Version::V5, "subscriber"));
+        (0..after).take_while(|_| node.step_disks()).count();
+        let new = PublishOut { topic: "t", retain: true, payload: b"new", ..PublishOut::default() };
+        publisher.publish_with(&new);
+        node.hold_disks(false);
+        let payload = |packet: &Packet<'_>| match packet {
+            Packet::Publish(publish) => Some(publish.payload == b"new"),
+            _ => None,
+        };
+        let came: Vec<bool> = subscriber.packets().iter().filter_map(payload).collect();
+        assert!(came.is_sorted(), "after {before} and {after} steps: {came:?}");
+    }
+}
+
 /// What a full disk refused at once was acknowledged as stored. Now a publisher of version 5 hears 0x97, an older one is
 /// closed without an acknowledgement, everything acknowledged is delivered, also after a power loss, and when there is
 /// space again it is used.
@@ -109,6 +149,21 @@ fn what_a_full_disk_refuses_is_not_acknowledged() {
         old.publish("t", QoS::AtLeastOnce, &payload);
         node.advance(Duration::from_secs(2));
         assert!(old.packets().is_empty() && old.is_closed(), "{cores} cores: it is not stored");
+        for (version, reason) in
+            [(Version::V5, ReasonCode::QUOTA_EXCEEDED), (Version::V311, ReasonCode::UNSPECIFIED_ERROR)]
+        {
+            // Sessions of the other log are not concerned.
+            let granted = (0..8).filter(|number| {
+                let mut late = node.connect_with(&lasting(version, &format!("{version:?} {number}")));
+                let filter = SubscribeFilter { filter: "t", options: options(QoS::AtLeastOnce) };
+                let packet_id = late.send_subscribe(&[filter], None);
+                let answer = late.expect_suback(packet_id).reasons.into_iter().next();
+                assert!([Some(reason), Some(ReasonCode::GRANTED_QOS_1)].contains(&answer), "{answer:?}");
+                answer != Some(reason)
+            });
+            let granted = granted.count();
+            assert!(if cores == 1 { granted == 0 } else { granted < 8 }, "{cores} cores: {granted}");
+        }
         node.set_faults(SOUND);
         node.advance(Duration::from_secs(60));
         publisher.publish_patiently("t", QoS::AtLeastOnce, "again");

@@ -58,6 +58,8 @@ pub(super) struct StoredSessions {
     /// Sessions whose client is away.
     pub away: HashMap<Incarnation, Away, foldhash::fast::FixedState>,
     pub readers: Readers,
+    /// Changes of subscriptions that a full disk has refused this turn.
+    pub refused: Vec<(SubscribeWait, Incarnation, Vec<Box<str>>)>,
     /// Sessions whose clients have acknowledged something this turn.
     pub progressed: Vec<Incarnation>,
     pub answers: Answers,
@@ -213,6 +215,7 @@ impl Core {
             for _ in 0..ROUNDS_MAX {
                 self.propose_progress(out);
                 self.propose_deferred(out);
+                self.refuse_subscriptions(out);
                 self.storage.turn(now);
                 let applied = self.take_applied(now, out);
                 // Tasks that a start has found, or a budget left over, wait for nothing to be applied.
@@ -286,8 +289,11 @@ impl Core {
         }
         match self.take_awaited(ticket) {
             Awaited::Append(answer, member) => self.on_append_refused(answer, member, out),
+            // Perhaps before the packet was entered that waits for it.
+            Awaited::Subscriptions(wait, session, filters) => {
+                self.stored.refused.push((wait, session, filters));
+            }
             Awaited::Attach(_)
-            | Awaited::Subscriptions(..)
             | Awaited::Refused(..)
             | Awaited::Progress(..)
             | Awaited::Take(_)

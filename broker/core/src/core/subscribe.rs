@@ -339,14 +339,17 @@ impl Core {
 
     /// One filter of a request has another answer than was thought.
     pub(super) fn set_reason(&mut self, wait: SubscribeWait, number: u16, reason: ReasonCode) {
-        let Some(connection) = self.connections.get_mut(wait.connection) else { return };
-        let Some(extras) = &mut connection.extras else { return };
-        let Ok(at) = extras.requests.binary_search_by_key(&wait.request, |request| request.number) else {
-            return;
-        };
-        if let Some(answer) = extras.requests[at].reasons.get_mut(usize::from(number)) {
+        let Some(request) = self.request_mut(wait) else { return };
+        if let Some(answer) = request.reasons.get_mut(usize::from(number)) {
             *answer = reason;
         }
+    }
+
+    /// A request that is not answered.
+    pub(super) fn request_mut(&mut self, wait: SubscribeWait) -> Option<&mut SubscribeRequest> {
+        let requests = &mut self.connections.get_mut(wait.connection)?.extras.as_mut()?.requests;
+        let at = requests.binary_search_by_key(&wait.request, |request| request.number).ok()?;
+        Some(&mut requests[at])
     }
 
     /// A route that a request waits for stands.

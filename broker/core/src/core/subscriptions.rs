@@ -1,14 +1,19 @@
 //! Subscriptions of persistent sessions: what a SUBSCRIBE or UNSUBSCRIBE changes is one command; its routes follow
 //! as tasks when that is durable, and the acknowledgement follows the routes.
 
+use std::sync::Arc;
+
+use mqtt::ReasonCode;
+
 use super::Core;
+use super::quotas::kind;
 use super::stored::Awaited;
 use crate::delivery::DeliveryOptions;
 use crate::identity::{ConnectionId, Incarnation};
 use crate::input::Outputs;
 use crate::ranges::inbox::command;
 use crate::sessions::SessionSlot;
-use crate::storage::UPKEEP;
+use crate::storage::{NEW_DATA, UPKEEP};
 use crate::tenant::SubscribeWait;
 
 /// What one packet changes: filters as the client spelled them; without options they end.
@@ -80,7 +85,7 @@ impl Core {
         let awaited = Some(Awaited::Subscriptions(wait, session_name, filters));
         if subscribe {
             let command = command::Subscribe { incarnation, epoch, subscriptions: &subscriptions };
-            self.propose(slot, UPKEEP, awaited, (&command, &[]), out);
+            self.propose(slot, NEW_DATA, awaited, (&command, &[]), out);
         } else {
             let command = command::Unsubscribe { incarnation, epoch, subscriptions: &subscriptions };
             self.propose(slot, UPKEEP, awaited, (&command, &[]), out);
@@ -93,5 +98,45 @@ impl Core {
         let Some(slot) = self.sessions.find(session) else { return };
         let Some(stored) = &mut self.sessions.at(slot).stored else { return };
         filters.iter().for_each(|filter| stored.on_changed(filter));
+    }
+
+    /// A full disk takes no new subscriptions: their filters are refused, and are as they were before.
+    pub(super) fn refuse_subscriptions(&mut self, out: &mut Outputs) {
+        for (wait, incarnation, filters) in std::mem::take(&mut self.stored.refused) {
+            self.on_subscriptions_changed(incarnation, &filters);
+            for filter in filters {
+                self.refuse_subscription(wait, incarnation, &filter, out);
+            }
+            self.on_request_progress(wait, out);
+        }
+    }
+
+    fn refuse_subscription(
+        &mut self,
+        wait: SubscribeWait,
+        incarnation: Incarnation,
+        filter: &str,
+        out: &mut Outputs,
+    ) {
+        let key = (incarnation, Box::from(filter));
+        let Some(waiters) = self.stored.route_waits.get_mut(&key) else { return };
+        let Some(at) = waiters.iter().position(|(other, _)| *other == wait) else { return };
+        let number = waiters.remove(at).map(|(_, number)| number);
+        if waiters.is_empty() {
+            self.stored.route_waits.remove(&key);
+        }
+        if let Some(slot) = self.sessions.find(incarnation)
+            && !self.subscribes_at(slot, filter)
+        {
+            let tenant = Arc::clone(self.sessions.get(slot).tenant());
+            let tenant = self.tenants.index(&tenant, &self.config);
+            let shared = mqtt::validate_filter(filter).is_ok_and(|parsed| parsed.share.is_some());
+            self.leave_total(tenant, kind(shared, true), 1);
+        }
+        if let Some(request) = self.request_mut(wait) {
+            request.retained.retain(|(other, _)| **other != *filter);
+        }
+        number.into_iter().for_each(|number| self.set_reason(wait, number, ReasonCode::QUOTA_EXCEEDED));
+        self.on_request_progress(wait, out);
     }
 }
