@@ -234,3 +234,41 @@ fn a_full_disk_is_waited_out() {
     broker.stop();
     assert_eq!(data.wal("verify", &[]).0, Some(0));
 }
+
+/// `hermod wal verify` reads the checkpoints that a start would read: one that is whole, that has changed, that is gone.
+#[test]
+fn verify_names_a_damaged_checkpoint() {
+    let data = Data::new();
+    let mut command = data.command(&["--cores", "0"]);
+    command.env("HERMOD__WAL__CHECKPOINT_LOG_BYTES", "65536");
+    let mut broker = Broker::run(command);
+    broker.wait_for_log("listening on");
+    let mut client = connect(&broker);
+    let directory = data.path().join("checkpoints");
+    let checkpoint = || {
+        let entries = fs::read_dir(&directory).expect("a start makes it");
+        let mut paths = entries.map(|entry| entry.expect("readable").path());
+        paths.find(|path| path.extension().is_some_and(|extension| extension == "checkpoint"))
+    };
+    let deadline = Instant::now() + DEADLINE;
+    while checkpoint().is_none() {
+        assert!(Instant::now() < deadline, "no checkpoint is written");
+        publish_retained(&mut client);
+    }
+    drop(client);
+    broker.stop();
+    let (code, report) = data.wal("verify", &[]);
+    assert!(code == Some(0) && report.contains(" keys, whole"), "{report}");
+    let path = checkpoint().expect("it is there");
+    let whole = fs::read(&path).expect("readable");
+    for at in [0, whole.len() / 2, whole.len() - 1] {
+        let mut bytes = whole.clone();
+        bytes[at] ^= 1;
+        fs::write(&path, bytes).expect("writable");
+        let (code, report) = data.wal("verify", &[]);
+        assert!(code == Some(1) && report.contains("DAMAGED: "), "{at}: {report}");
+    }
+    fs::remove_file(&path).expect("it is there");
+    let (code, report) = data.wal("verify", &[]);
+    assert!(code == Some(1) && report.contains("DAMAGED: "), "{report}");
+}

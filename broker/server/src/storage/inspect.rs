@@ -9,9 +9,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Subcommand;
+use range::files::{checkpoint_directory, read_checkpoint};
+use range::{Recovered, checkpoint};
 use wal::files::{self, DirectoryLock, OpenError};
+use wal::format::SegmentHeader;
 use wal::inspect::{self, DumpError};
-use wal::{LogId, RangeId, RecoveryError, SegmentBytes, SegmentId, SegmentInput};
+use wal::{LogId, RangeId, RecoveryError, RecoveryOptions, SegmentBytes, SegmentId, SegmentInput};
 
 use super::damage::recovery_error;
 use super::rate::{self, Wanted};
@@ -19,7 +22,7 @@ use super::rate::{self, Wanted};
 /// Looking into the logs of a stopped node.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Inspect {
-    /// Read every record of every log, and say what is missing.
+    /// Read every record of every log and every checkpoint, and say what is missing.
     ///
     /// Exits with 0 if nothing is, with 1 if something is, or if the directory cannot be read.
     Verify {
@@ -119,6 +122,7 @@ fn verify(dir: &Path, out: &mut impl fmt::Write) -> Result<ExitCode, InspectErro
     let mut is_whole = true;
     for log in logs {
         let segments = read(dir, log)?;
+        is_whole &= verify_checkpoints(dir, log, &inputs(&segments), out)?;
         let report = inspect::verify(&inputs(&segments)).map_err(|error| InspectError::Log(log, error))?;
         // Whoever closes the pipe has read enough.
         let _ = match report {
@@ -130,6 +134,41 @@ fn verify(dir: &Path, out: &mut impl fmt::Write) -> Result<ExitCode, InspectErro
         };
     }
     Ok(if is_whole { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Whether the checkpoints that a log's ranges begin with are there and whole. Of a log that is damaged itself they are
+/// not known: then that is said of the log.
+fn verify_checkpoints(
+    dir: &Path,
+    log: LogId,
+    inputs: &[SegmentInput<'_>],
+    out: &mut impl fmt::Write,
+) -> Result<bool, InspectError> {
+    let headers = inputs.iter().filter_map(|input| SegmentHeader::decode(input.bytes).ok());
+    let Some(identity) = headers.map(|header| header.identity).next() else { return Ok(true) };
+    let options = RecoveryOptions::default();
+    let Ok(recovery) = wal::recover(&identity, inputs, &options) else { return Ok(true) };
+    let Ok(mut recovered) = Recovered::collect(&recovery) else { return Ok(true) };
+    let directory = checkpoint_directory(dir).map_err(|error| InspectError::Files(log, error))?;
+    let mut is_whole = true;
+    for range in recovered.ranges().collect::<Vec<_>>() {
+        let named = recovered.take(range).ok().flatten().and_then(|records| records.checkpoint());
+        let Some(number) = named else { continue };
+        let expected = (identity.cluster, range, number);
+        let verdict = match read_checkpoint(&directory, range, number).map(|bytes| checkpoint::verify(&bytes))
+        {
+            Ok(Ok((header, keys))) if (header.cluster, header.range, header.number) == expected => {
+                format!("{keys} keys, whole")
+            }
+            Ok(Ok(_)) => "DAMAGED: it is another one".to_owned(),
+            Ok(Err(error)) => format!("DAMAGED: {error:?}"),
+            Err(error) => format!("DAMAGED: {error}"),
+        };
+        is_whole &= !verdict.starts_with("DAMAGED");
+        // Whoever closes the pipe has read enough.
+        let _ = writeln!(out, "checkpoint {number} of range {:032x}: {verdict}", range.0);
+    }
+    Ok(is_whole)
 }
 
 fn dump(

@@ -30,7 +30,7 @@
 mod read;
 mod write;
 
-pub use read::{RestoreError, Restored, restore};
+pub use read::{RestoreError, Restored, restore, verify};
 pub use write::Chunk;
 pub(crate) use write::Writer;
 
