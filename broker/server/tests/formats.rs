@@ -256,3 +256,49 @@ fn a_newer_format_is_refused() {
     fs::write(&segment, whole).expect("writable");
     serve(&data);
 }
+
+/// A record or a checkpoint of a newer version is refused with both versions, and is no damage that a quarantining start
+/// would give up.
+#[test]
+fn what_a_newer_version_wrote_is_not_given_up() {
+    let folder = tempfile::tempdir().expect("a directory");
+    let data = Data::inside(folder.path());
+    copy(&golden(1), data.path());
+    let refused = || {
+        for arguments in [&["--cores", "0"][..], &["--cores", "0", "--quarantine"]] {
+            let output = data.refused(arguments);
+            assert_eq!(output.status.code(), Some(1), "{arguments:?}");
+            let error = String::from_utf8(output.stderr).expect("text");
+            assert!(error.contains("has another format than this version knows"), "{error}");
+            assert!(error.contains("version 2, and not 1") && !error.contains("damaged"), "{error}");
+        }
+    };
+    let (_, dump) = data.wal("dump", &["--log", "0"]);
+    let last = dump.lines().rfind(|line| !line.ends_with("segment table")).expect("a record of a range");
+    let (segment, offset) = last.split(' ').nth(1).and_then(|place| place.split_once('+')).expect("a place");
+    let path = data.path().join(format!("log-0000/{segment}.seg"));
+    let offset: usize = offset.parse().expect("a number");
+    let whole = fs::read(&path).expect("readable");
+    let mut newer = whole.clone();
+    let salt = u64::from_le_bytes(newer[48..56].try_into().expect("8 bytes"));
+    newer[offset + 62] = 2;
+    let check = xxhash_rust::xxh3::xxh3_64_with_seed(&newer[offset + 8..offset + 64], salt);
+    newer[offset..offset + 8].copy_from_slice(&check.to_le_bytes());
+    fs::write(&path, newer).expect("writable");
+    refused();
+    fs::write(&path, whole).expect("writable");
+    for entry in fs::read_dir(data.path().join("checkpoints")).expect("readable") {
+        let path = entry.expect("readable").path();
+        let mut newer = fs::read(&path).expect("readable");
+        newer[8] = 2;
+        let check = xxhash_rust::xxh3::xxh3_64(&newer[..80]);
+        newer[80..88].copy_from_slice(&check.to_le_bytes());
+        fs::write(path, newer).expect("writable");
+    }
+    refused();
+    for entry in fs::read_dir(golden(1).join("checkpoints")).expect("readable") {
+        let entry = entry.expect("readable");
+        fs::copy(entry.path(), data.path().join("checkpoints").join(entry.file_name())).expect("space");
+    }
+    serve(&data);
+}

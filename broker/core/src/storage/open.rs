@@ -6,6 +6,8 @@ use std::io;
 use std::sync::Arc;
 
 use range::catalog::{Catalog, CatalogEntry, Service};
+use range::checkpoint::RestoreError;
+use range::format::DecodeError;
 use range::{Outputs, RangeId, Recovered, Replica, StateMachine};
 use wal::{ClusterId, Log, LogId, LogIdentity, Lsn, NodeId, Recovery, SegmentBytes, SegmentId};
 
@@ -49,6 +51,24 @@ impl fmt::Display for OpenError {
 }
 
 impl std::error::Error for OpenError {}
+
+impl OpenError {
+    /// What is wrong is no damage: a record or a checkpoint was written by a version that knows more. The version of its
+    /// format, and the one that this version knows.
+    #[must_use]
+    pub fn other_version(&self) -> Option<(u32, u32)> {
+        let (OpenError::Range(_, error) | OpenError::Records(error)) = self else { return None };
+        match error {
+            range::OpenError::Record(_, DecodeError::Version(found)) => {
+                Some((u32::from(*found), u32::from(range::format::VERSION)))
+            }
+            range::OpenError::Checkpoint(RestoreError::Version(found)) => {
+                Some((*found, range::checkpoint::VERSION))
+            }
+            _ => None,
+        }
+    }
+}
 
 /// Reads a checkpoint: of which range, and which.
 pub type ReadCheckpoint<'a> = dyn FnMut(RangeId, u64) -> io::Result<Vec<u8>> + 'a;

@@ -50,7 +50,17 @@ impl fmt::Display for StorageError {
                     return Ok(());
                 }
             }
-            Reason::Ranges(log, error) => write!(f, "log {} in {data} is damaged: {error}", log.0)?,
+            Reason::Ranges(log, error) => match error.other_version() {
+                Some((found, known)) => {
+                    let log = log.0;
+                    return write!(
+                        f,
+                        "log {log} in {data} has another format than this version knows: {error}: version {found}, \
+                         and not {known}"
+                    );
+                }
+                None => write!(f, "log {} in {data} is damaged: {error}", log.0)?,
+            },
         }
         write!(
             f,

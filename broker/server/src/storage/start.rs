@@ -239,6 +239,8 @@ impl Reading<'_> {
             let opened = StoredLog::open(&self.config, &catalog, log, &recovery, shared, &mut checkpoint);
             match opened {
                 Ok(stored) => return Ok(stored),
+                // What a newer version wrote is not given up.
+                Err(error) if error.other_version().is_some() => return Err(Reason::Ranges(log, error)),
                 Err(OpenError::Range(range, _) | OpenError::Checkpoint(range, _)) if self.quarantine => {
                     let anew = RangeId(random_id().map_err(Reason::System)?);
                     assert!(catalog.begin_anew(range, anew), "it is opened by the catalog");
