@@ -102,19 +102,26 @@ fn messages_are_told() {
     assert_eq!(told(&node), [""; 0]);
 }
 
-/// What happens to an event that is published makes no events, or the first would never end.
+/// What happens to an event that is published makes no events, or the first would never end; nor does what else the
+/// broker says of itself. A client that tries to say it does.
 #[test]
 fn events_make_no_events() {
+    for (topic, retain) in [("$SYS/events/KICKED", false), ("$SYS/broker/uptime", true)] {
+        nothing_is_told_of(topic, retain);
+    }
+}
+
+fn nothing_is_told_of(topic: &str, retain: bool) {
     let node = debugging(1);
     let mut client = node.connect(Version::V5, "a");
-    client.subscribe("$SYS/events/#", QoS::AtLeastOnce);
+    client.subscribe("$SYS/#", QoS::AtLeastOnce);
     node.take_notices();
     let announce = || {
         Input::Announce(Box::new(Publish {
             tenant: "default".into(),
-            topic: "$SYS/events/KICKED".into(),
+            topic: topic.into(),
             qos: QoS::AtLeastOnce,
-            retain: false,
+            retain,
             payload: b"{}".to_vec(),
             properties: Vec::new(),
             expiry_seconds: None,
@@ -125,6 +132,8 @@ fn events_make_no_events() {
     let publish = client.expect_payload("{}");
     client.acknowledge(&publish);
     assert_eq!(told(&node), [""; 0]);
+    client.publish(topic, QoS::AtMostOnce, "x");
+    assert_eq!(told(&node), ["PUB_ACTION_DISALLOW"]);
 }
 
 /// A trace of a publisher has its message's way to a subscriber on another core, and back what was acknowledged.

@@ -29,8 +29,8 @@ const PAGE_LINES_MAX: usize = 256;
 /// Messages of which it is remembered what will be acknowledged by its identifier alone.
 const UNACKNOWLEDGED_MAX: usize = 16_384;
 
-/// Below it stand the events of the broker itself: what happens to them makes no further ones.
-const EVENTS: &str = "$SYS/events/";
+/// Below it stands what the broker says itself, its events too: what happens to that makes no events.
+const OURS: &str = "$SYS/";
 
 /// Which way a message goes that waits for its acknowledgement.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -121,7 +121,7 @@ impl Watch {
         if self.debug
             && notice.kind().is_some()
             && notice.tenant.as_ref().is_some_and(wanted)
-            && !about.is_some_and(|about| about.topic.starts_with(EVENTS))
+            && !about.is_some_and(is_ours)
         {
             self.noticed.push(notice);
         }
@@ -153,6 +153,11 @@ impl Watch {
             || About { topic: "".into(), qos: QoS::AtLeastOnce, bytes: 0, packet_id, publisher: None };
         known.unwrap_or_else(unknown)
     }
+}
+
+/// Whether a message is the broker's own: one that no client has published.
+fn is_ours(about: &About) -> bool {
+    about.topic.starts_with(OURS) && about.publisher.is_none_or(|hash| hash == 0)
 }
 
 impl Running {
