@@ -119,6 +119,29 @@ async fn metrics_tell_what_clients_do() {
     broker.stop();
 }
 
+/// What is written down is seen: each acknowledged message stands in a commit, and commits are counted by duration.
+#[tokio::test]
+async fn metrics_tell_of_the_logs() {
+    let (broker, admin) = start(&["--cores", "0"]);
+    let mut publisher = Client::connect(options(&broker, "p")).await;
+    for number in 0..7 {
+        publisher.publish(&format!("t/{number}"), QoS::AtLeastOnce, true, b"12345").await;
+    }
+    let samples = parse(&http::get(admin, "/metrics").body);
+    let of = |name, label| sum(&samples, name, label);
+    assert_eq!(of("hermod_range_commands_total", "service=\"retain\""), 7.0);
+    let entries = of("hermod_range_entries_total", "");
+    assert!((1.0..=9.0).contains(&entries), "{entries}");
+    let commits = of("hermod_log_commit_seconds_count", "");
+    assert!(commits >= 1.0 && commits <= of("hermod_log_records_total", ""), "{commits}");
+    assert_eq!(commits, of("hermod_log_commit_seconds_bucket", "le=\"+Inf\""));
+    assert!(of("hermod_log_written_bytes_total", "") >= 4096.0 * commits);
+    assert!(of("hermod_log_live_bytes", "") > 7.0 * 5.0);
+    assert!(of("hermod_log_file_bytes", "state=\"tail\"") > 0.0);
+    assert_eq!(of("hermod_log_disk_full", ""), 0.0);
+    broker.stop();
+}
+
 /// Beyond `metrics_tenants_max` tenants are added up under one name.
 #[tokio::test]
 async fn tenants_beyond_the_limit_are_added_up() {

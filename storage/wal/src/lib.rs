@@ -32,6 +32,7 @@ pub use log::Log;
 pub use log::append::{AppendError, Appended, Class, NewRecord};
 pub use log::at_hand::Window;
 pub use log::read::{Read, ReadError, SealedRecord, Slice};
+pub use log::tally::Tally;
 pub use mapping::SegmentBytes;
 pub use recovery::{Recovery, RecoveryError, RecoveryOptions, SegmentInput, recover};
 pub use request::{Commit, Completion, FlushError, Pages, Request, SegmentError, Write};

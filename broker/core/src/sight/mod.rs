@@ -11,6 +11,8 @@ mod sessions;
 mod traces;
 mod traffic;
 
+use wal::LogId;
+
 use crate::bans::{Ban, Target};
 use crate::core::Usage;
 use crate::counters::Counters;
@@ -209,6 +211,25 @@ pub struct Totals {
     pub counters: Counters,
     /// Now.
     pub usage: Usage,
+    /// Its logs, ascending.
+    pub logs: Vec<LogTotals>,
+}
+
+/// One log at a glance.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LogTotals {
+    /// Which.
+    pub log: LogId,
+    /// What it has done since the start.
+    pub tally: wal::Tally,
+    /// Its sizes now.
+    pub usage: wal::log::Usage,
+    /// Whether it takes nothing new for want of space.
+    pub is_disk_full: bool,
+    /// What the range of its sessions has applied since the start.
+    pub inbox: range::replica::Tally,
+    /// The same for the range of its retained messages.
+    pub retain: range::replica::Tally,
 }
 
 /// One tenant's messages on one core.

@@ -11,6 +11,7 @@ use super::{StorageAnswer, StorageRequest};
 use crate::message::Message;
 use crate::ranges::inbox::InboxRange;
 use crate::ranges::retain::RetainRange;
+use crate::sight::LogTotals;
 use crate::time::{Mono, Now};
 
 /// What one turn spends on reclaiming.
@@ -57,6 +58,18 @@ impl StoredLog {
     #[must_use]
     pub fn log(&self) -> &Log {
         &self.log
+    }
+
+    /// What it has done, and what it takes.
+    pub(crate) fn totals(&self) -> LogTotals {
+        LogTotals {
+            log: self.id,
+            tally: *self.log.tally(),
+            usage: self.log.usage(),
+            is_disk_full: self.log.is_disk_full(),
+            inbox: self.inbox.tally(),
+            retain: self.retain.tally(),
+        }
     }
 
     /// The sessions.

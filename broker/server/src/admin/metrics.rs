@@ -16,6 +16,7 @@ use super::State;
 use super::exposition::{Exposition, Kind};
 use super::gate::Problem;
 use super::gather::{self, CoreNumbers, Numbers, TenantNumbers};
+use super::log_metrics;
 use super::process::Process;
 use crate::admission::{Bite, Gate};
 use crate::events::{AllCounts, Counts};
@@ -33,6 +34,7 @@ pub(super) async fn answer(From(state): From<Arc<State>>) -> Result<impl IntoRes
     of_listeners(&mut page, &state.gates);
     of_events(&mut page, &state.events);
     turns(&mut page, &state);
+    log_metrics::write(&mut page, &numbers.cores);
     of_tenants(&mut page, &numbers, state.settings.metrics_tenants_max as usize);
     Ok(([(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], page.into_text()))
 }

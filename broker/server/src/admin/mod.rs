@@ -8,6 +8,7 @@ mod gate;
 mod gather;
 mod health;
 mod kept_bans;
+mod log_metrics;
 mod metrics;
 mod page;
 mod process;

@@ -40,6 +40,8 @@ impl<S: StateMachine> Replica<S> {
             }
         }
         self.applied = index;
+        self.tally.entries += 1;
+        self.tally.commands += commands.count() as u64;
         self.count_references(log);
         self.effects.drain_into(&mut out.effects);
     }

@@ -114,6 +114,7 @@ pub struct Replica<S: StateMachine> {
     state: StateRecord,
     state_place: Option<Place>,
     applied: LogIndex,
+    tally: Tally,
     /// Greatest wall time in the log.
     wall: Wall,
     payloads: Payloads,
@@ -127,6 +128,15 @@ pub struct Replica<S: StateMachine> {
     disk_full: bool,
     /// Reused: the metadata of a record.
     metadata: Vec<u8>,
+}
+
+/// What a replica has applied since it was opened, for metrics.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// Entries of the Raft log, each one record.
+    pub entries: u64,
+    /// Commands in them.
+    pub commands: u64,
 }
 
 /// An entry with this node's commands.
@@ -266,6 +276,12 @@ impl<S: StateMachine> Replica<S> {
     #[must_use]
     pub fn last_index(&self) -> LogIndex {
         LogIndex(self.raft.raft.store().last())
+    }
+
+    /// What it has applied since it was opened.
+    #[must_use]
+    pub fn tally(&self) -> Tally {
+        self.tally
     }
 
     /// The checkpoint that a start would begin with; 0 if there is none.

@@ -9,7 +9,7 @@ use wal::{Log, Lsn, RangeId};
 use super::apply::{replay, wall_of};
 use super::checkpoint::Checkpoint;
 use super::persist::read_entry;
-use super::{Config, Replica};
+use super::{Config, Replica, Tally};
 use crate::checkpoint::{Restored, restore};
 use crate::format::entry::{Commands, EntryHeader};
 use crate::format::state::StateRecord;
@@ -120,6 +120,7 @@ impl<S: StateMachine> Replica<S> {
             state,
             state_place: None,
             applied,
+            tally: Tally::default(),
             wall: Wall(0),
             payloads: Payloads::default(),
             effects: Effects::default(),

@@ -47,6 +47,7 @@ impl Log {
         let mut writes: SmallVec<[Write; 1]> = std::mem::take(&mut self.unwritten);
         writes.extend(self.tail.as_mut().and_then(super::tail::Tail::take));
         assert!(!writes.is_empty(), "pending records are in some segment");
+        self.tally.written_bytes += writes.iter().map(|write| u64::from(write.bytes)).sum::<u64>();
         let Pending { records, bytes, .. } = std::mem::take(&mut self.pending);
         let last = self.next_lsn.previous();
         let number = self.commits.begin(now, last, bytes, records);
@@ -85,6 +86,7 @@ impl Log {
         }
         let (took_ns, records) = self.commits.complete(now, number);
         self.linger.on_commit(took_ns, records);
+        self.tally.on_commit(took_ns, records);
         let before = self.durable;
         while let Some(last) = self.commits.pop_complete() {
             assert!(last > self.durable, "commits are acknowledged in order");

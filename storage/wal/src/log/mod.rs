@@ -20,6 +20,7 @@ mod linger;
 mod sealed;
 mod spares;
 mod tail;
+pub mod tally;
 
 use std::cell::RefCell;
 use std::sync::Arc;
@@ -40,6 +41,7 @@ use reclaim::Reclaim;
 use sealed::Sealed;
 use spares::Spares;
 use tail::Tail;
+use tally::Tally;
 
 /// One write-ahead log. Lives on the core that serves it; nothing of it is shared but the counted bytes of
 /// sealed segments.
@@ -64,6 +66,7 @@ pub struct Log {
     reclaim: Reclaim,
     /// Windows that readers have missed since the last flush.
     wanted: RefCell<Vec<Window>>,
+    tally: Tally,
     poison: Option<Poison>,
 }
 
@@ -151,6 +154,7 @@ impl Log {
             spares: Spares::new(resume.next_segment, resume.free),
             reclaim: Reclaim::default(),
             wanted: RefCell::default(),
+            tally: Tally::default(),
             poison: None,
             config,
         }
@@ -229,6 +233,12 @@ impl Log {
             (Some(flush), Some(retry)) => Some(flush.min(retry)),
             (flush, retry) => flush.or(retry),
         }
+    }
+
+    /// What it has done since it was opened.
+    #[must_use]
+    pub fn tally(&self) -> &Tally {
+        &self.tally
     }
 
     /// The present sizes.

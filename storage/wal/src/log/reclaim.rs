@@ -233,6 +233,7 @@ impl Log {
                     self.dead(position, appended.bytes);
                     reclaimed.records += 1;
                     reclaimed.bytes += u64::from(appended.bytes);
+                    self.tally.reclaimed_bytes += u64::from(appended.bytes);
                 } else {
                     reclaimed.damaged += 1;
                 }

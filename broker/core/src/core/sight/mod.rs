@@ -73,7 +73,8 @@ impl Core {
     }
 
     fn totals(&self) -> Totals {
-        Totals { counters: self.counters.clone(), usage: self.usage() }
+        let logs = self.storage.slots().map(|slot| self.storage.log(slot).totals());
+        Totals { counters: self.counters.clone(), usage: self.usage(), logs: logs.collect() }
     }
 
     fn tenant_traffic(&self, from: u32) -> Page<TenantTraffic> {
