@@ -60,6 +60,21 @@ fn connections() {
     }
 }
 
+/// Found by reading: the take-over of a persistent session counted its former connection out twice, so that with each
+/// the tenant might have one connection more.
+#[test]
+fn connections_of_persistent_sessions_that_are_taken_over() {
+    let settings = Settings { total_connections_max: 2, ..Settings::default() };
+    let node = Node::of_settings_and_cores(settings, 2);
+    let _other = node.connect(Version::V5, "other");
+    let mut clients: Vec<_> = (0..4).map(|_| node.connect_with(&lasting("client"))).collect();
+    clients[3].ping();
+    refused(&node, &Connect::new(Version::V5, "more"));
+    clients[3].disconnect(ReasonCode::SUCCESS);
+    node.connect(Version::V5, "more").ping();
+    refused(&node, &Connect::new(Version::V5, "still-more"));
+}
+
 /// Sessions that outlive their connections are counted while they are there; who has one comes in, and who wants none.
 #[test]
 fn persistent_sessions() {

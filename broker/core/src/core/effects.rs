@@ -57,7 +57,12 @@ impl Core {
     pub(super) fn settle(&mut self, now: Now, mut effects: Vec<Effect>, out: &mut Outputs) {
         for effect in effects.drain(..) {
             match effect {
-                Effect::TakenOver(connection) => self.close_taken_over(now, connection, out),
+                Effect::TakenOver(id) => {
+                    if let Some(tenant) = self.connections.get(id).map(|connection| connection.tenant) {
+                        self.leave_total(tenant, Total::Connections, 1);
+                    }
+                    self.close_taken_over(now, id, out);
+                }
                 Effect::Publish { message, client, grant } => {
                     if !self.admit_will(&message, &client, grant) {
                         self.notice_of(&message.tenant, &client, Event::WillDenied, out);
@@ -75,9 +80,6 @@ impl Core {
     /// [MQTT-3.1.4-3]: the former connection is told and closed, before the new one hears anything.
     pub(super) fn close_taken_over(&mut self, now: Now, id: ConnectionId, out: &mut Outputs) {
         self.counters.take_overs += 1;
-        if let Some(tenant) = self.connections.get(id).map(|connection| connection.tenant) {
-            self.leave_total(tenant, Total::Connections, 1);
-        }
         if self.wants_notices() {
             let connection = self.connections.get(id);
             let peer = connection.and_then(Connection::peer);
