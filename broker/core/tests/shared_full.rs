@@ -42,6 +42,35 @@ fn full_members_lose_nothing() {
     }
 }
 
+/// Members that all lag slow their group's publishers long before their queues are full: what waited was seconds old,
+/// and no member got more for it. One that lags while another takes everything slows nobody.
+#[test]
+fn members_that_lag_filled_their_queues() {
+    let settings = Settings { shared_queue_max: 64, inflight_max: 10, ..Settings::default() };
+    let node = Node::of_settings(settings);
+    let mut members: Vec<_> =
+        (0..2).map(|member| node.connect(Version::V311, &format!("member-{member}"))).collect();
+    for member in &mut members {
+        member.subscribe("$share/group/t", QoS::AtLeastOnce);
+    }
+    let mut publisher = node.connect(Version::V311, "publisher");
+    let slowed = || node.count(|core| core.counters().publishers_slowed);
+    for number in 0..1500 {
+        publisher.publish_fully("t", QoS::AtLeastOnce, &number.to_string());
+        members[1].drain();
+    }
+    assert_eq!(slowed(), 0, "one takes what the other does not");
+    let mut published = 0;
+    while slowed() == 0 && published < 3000 {
+        publisher.publish("t", QoS::AtLeastOnce, "x");
+        publisher.packets();
+        published += 1;
+    }
+    // Half of sixteen times 64 for each member.
+    assert!((512..=2 * 512).contains(&published), "slowed after {published}");
+    assert_eq!(node.dropped(DropReason::NoMember) + node.dropped(DropReason::QueueFull), 0);
+}
+
 /// A message that one member refused and another, slow one took slows its own publisher, and not the one whose
 /// message comes next; QoS 0 has no answer to find its publisher by, and slowed nobody.
 #[test]

@@ -41,7 +41,8 @@ pub struct Settings {
     pub shared_subscriptions: bool,
     /// How a shared subscription picks the member for a message.
     pub shared_strategy: SharedStrategy,
-    /// Messages queued for a member of a group beyond which others are preferred.
+    /// Messages queued for a member of a group beyond which others are preferred; eight times that in the queues of all,
+    /// and publishers are slowed.
     pub shared_queue_max: u32,
     /// The shortest keep alive, seconds, but for none at all: a 5.0 client that asks for less is told this one.
     pub keep_alive_seconds_min: u16,

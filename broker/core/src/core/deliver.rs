@@ -23,6 +23,13 @@ use crate::time::{Mono, Now};
 /// then drops.
 const STUCK_AFTER: Duration = Duration::from_secs(1);
 
+/// How much more than `tenant.shared_queue_max` waits for each member of a group before its publishers are slowed to the
+/// most; half of it before they are slowed at all. Eight thousand messages are more than a member takes in a tick.
+const SHARED_QUEUE_FACTOR: u64 = 16;
+
+/// Smaller settings prefer members, and are not meant to slow anybody.
+const SHARED_QUEUE_MIN: u64 = 64;
+
 /// What became of a message that is not queued.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Sent {
@@ -136,12 +143,16 @@ impl Core {
             Some(connection) => connection.tenant,
             None => self.tenants.index(session.tenant(), &self.config),
         };
-        let limits = queue_limits(&self.tenants.get(tenant).settings);
+        let settings = &self.tenants.get(tenant).settings;
+        let limits = queue_limits(settings);
+        let shared_max = entry.is_shared().then(|| shared_queue_full(settings));
         let queue = &mut self.sessions.at(slot).queue;
         let pushed = queue.push(entry, &limits, now.wall);
         // Publishers are slowed from half full on, while the receiver is still worth waiting for.
         if progressing {
-            self.pressure = self.pressure.max(limits.pressure(queue.len(), queue.bytes()));
+            let of_group = shared_max.map(|max| Pressure::of(u64::from(queue.len()), max));
+            let of_queue = limits.pressure(queue.len(), queue.bytes());
+            self.pressure = self.pressure.max(of_queue).max(of_group.unwrap_or_default());
         }
         match pushed {
             Pushed::Queued => true,
@@ -259,6 +270,12 @@ pub(super) fn queue_limits(settings: &Settings) -> QueueLimits {
         bytes: settings.queue_bytes_max,
         drop_oldest: settings.queue_drop == QueueDrop::Oldest,
     }
+}
+
+/// Messages in a member's queue that count as a full one when its publishers are slowed. It has so many before it only
+/// when no other member takes more: what waits beyond makes messages late and memory cold, and no member faster.
+fn shared_queue_full(settings: &Settings) -> u64 {
+    u64::from(settings.shared_queue_max).max(SHARED_QUEUE_MIN) * SHARED_QUEUE_FACTOR
 }
 
 /// Whether a message that has waited may still be sent.

@@ -66,6 +66,11 @@ impl Entry {
         self
     }
 
+    /// Whether it came by a shared subscription.
+    pub fn is_shared(&self) -> bool {
+        self.group.is_some()
+    }
+
     fn bytes(&self) -> u64 {
         self.message.as_ref().map_or(0, |message| message.bytes())
     }
