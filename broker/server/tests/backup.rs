@@ -184,7 +184,9 @@ fn a_backup_under_load_holds_what_was_acknowledged_before() {
             assert!(!data.path().join("snapshot").exists(), "{way:?}: it is given back");
         }
         let then = segments(&data);
-        assert!(then.iter().all(|path| fs::metadata(path).is_ok_and(|it| it.nlink() == 1)), "{way:?}");
+        // One may have left already.
+        let is_held = |path: &&PathBuf| fs::metadata(path).is_ok_and(|it| it.nlink() > 1);
+        assert_eq!(then.iter().find(is_held), None, "{way:?}");
         load.go_on(600);
         until("some segment leaves", || !segments(&data).is_superset(&then));
         broker.kill();

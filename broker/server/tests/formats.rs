@@ -224,6 +224,22 @@ fn what_former_versions_wrote_is_served() {
     assert_eq!(written, format, "what is written now has a directory in tests/formats");
 }
 
+/// A data directory whose checkpoint is gone is not backed up as if it were whole.
+#[test]
+fn a_backup_without_its_checkpoint_is_refused() {
+    let folder = tempfile::tempdir().expect("a directory");
+    let data = folder.path().join("data");
+    copy(&golden(1), &data);
+    let mut checkpoints = fs::read_dir(data.join("checkpoints")).expect("readable");
+    fs::remove_file(checkpoints.next().expect("one").expect("readable").path()).expect("it is there");
+    let to = folder.path().join("backup");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_hermod"));
+    let output = command.arg("backup").arg(&to).arg("--data").arg(&data).output().expect("the binary starts");
+    let error = String::from_utf8(output.stderr).expect("text");
+    assert!(!output.status.success() && error.contains("has not all of its checkpoints"), "{error}");
+    assert_eq!(fs::read_dir(folder.path()).expect("readable").count(), 1);
+}
+
 /// A newer format, of the directory or of a segment alone, is refused with both versions; nothing is changed.
 #[test]
 fn a_newer_format_is_refused() {

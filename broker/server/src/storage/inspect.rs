@@ -138,7 +138,7 @@ fn verify(dir: &Path, out: &mut impl fmt::Write) -> Result<ExitCode, InspectErro
 
 /// Whether the checkpoints that a log's ranges begin with are there and whole. Of a log that is damaged itself they are
 /// not known: then that is said of the log.
-fn verify_checkpoints(
+pub(super) fn verify_checkpoints(
     dir: &Path,
     log: LogId,
     inputs: &[SegmentInput<'_>],

@@ -14,14 +14,14 @@ use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
 use wal::format::HeaderError;
-use wal::{LogId, Lsn, RecoveryError, SegmentId};
+use wal::{LogId, Lsn, RecoveryError, SegmentId, SegmentInput};
 use xxhash_rust::xxh3::Xxh3;
 
 use self::manifest::ManifestError;
 pub(crate) use self::restore::Restore;
 pub(crate) use self::take::{of_running, of_stopped};
 use super::damage::recovery_error;
-use super::inspect::InspectError;
+use super::inspect::{self, InspectError};
 
 /// Bytes that are read and written at a time.
 const PIECE_BYTES: usize = 1 << 20;
@@ -56,6 +56,8 @@ pub(crate) enum BackupError {
     Log(LogId, RecoveryError),
     /// A log has lost records: the first lines of what is missing.
     Damaged(LogId, String),
+    /// A checkpoint that a log names is missing or damaged: what was found of each.
+    Checkpoint(LogId, String),
     /// A log ends before what its node called durable.
     Short {
         /// Which.
@@ -100,6 +102,9 @@ impl fmt::Display for BackupError {
             }
             BackupError::Log(log, error) => write!(f, "log {} {}", log.0, recovery_error(error)),
             BackupError::Damaged(log, lines) => write!(f, "log {} is damaged:{lines}", log.0),
+            BackupError::Checkpoint(log, lines) => {
+                write!(f, "log {} has not all of its checkpoints:\n{}", log.0, lines.trim_end())
+            }
             BackupError::Short { log, found, expected } => {
                 write!(f, "log {} ends at LSN {found}, and {expected} was durable", log.0)
             }
@@ -152,6 +157,16 @@ fn write(file: &mut File, bytes: &[u8], unsynced: &mut u64) -> io::Result<()> {
         file.sync_data()?;
     }
     Ok(())
+}
+
+/// Whether the checkpoints that a log names are whole, in a copy that has them.
+fn check_checkpoints(copy: &Path, log: LogId, inputs: &[SegmentInput<'_>]) -> Result<(), BackupError> {
+    let mut lines = String::new();
+    match inspect::verify_checkpoints(copy, log, inputs, &mut lines) {
+        Ok(true) => Ok(()),
+        Ok(false) => Err(BackupError::Checkpoint(log, lines)),
+        Err(error) => Err(BackupError::Source(error)),
+    }
 }
 
 /// Makes the names in a directory durable.

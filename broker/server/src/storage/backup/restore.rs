@@ -11,7 +11,7 @@ use clap::Args;
 use wal::{SegmentInput, files, inspect};
 
 use super::manifest::{self, Entry, Manifest, ManifestError};
-use super::{BackupError, Copied, PIECE_BYTES, at, copy, sync_directory, write};
+use super::{BackupError, Copied, PIECE_BYTES, at, check_checkpoints, copy, sync_directory, write};
 
 /// Where files are before they get their names.
 const ASIDE: &str = "restore.partial";
@@ -101,6 +101,7 @@ fn copy_all(backup: &Path, manifest: &Manifest, aside: &Path) -> Result<(), Back
         if !is_whole || report.map_or(0, |report| report.last.0) != last.0 {
             return Err(BackupError::Changed(backup.join(format!("log-{:04}", log.0))));
         }
+        check_checkpoints(aside, *log, &inputs)?;
     }
     folders.iter().try_for_each(|path| sync_directory(path))?;
     sync_directory(aside)

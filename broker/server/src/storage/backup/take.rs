@@ -11,7 +11,7 @@ use wal::format::{HeaderError, SEGMENT_HEADER_BYTES, SegmentHeader};
 use wal::{LogId, Lsn, SegmentBytes, SegmentId, SegmentInput, files, inspect, snapshot};
 
 use super::manifest::{self, Entry, Manifest};
-use super::{BackupError, Copied, NICE, at, copy, sync_directory};
+use super::{BackupError, Copied, NICE, at, check_checkpoints, copy, sync_directory};
 use crate::storage::inspect as stopped;
 use crate::storage::snapshot::STABLE;
 use crate::sys;
@@ -95,9 +95,12 @@ impl Copy<'_> {
         for name in STABLE {
             self.file(name)?;
         }
-        for (log, last) in logs {
-            self.log(*log, *last)?;
-        }
+        self.checkpoints()?;
+        logs.iter().try_for_each(|(log, last)| self.log(*log, *last))
+    }
+
+    /// Copies all checkpoints, those that no log names by now as well.
+    fn checkpoints(&mut self) -> Result<(), BackupError> {
         let checkpoints = self.from.join("checkpoints");
         let into = self.to.join("checkpoints");
         fs::create_dir(&into).map_err(at(&into))?;
@@ -144,6 +147,7 @@ impl Copy<'_> {
             let lines = damaged.damage.iter().map(|damage| format!("\n  {damage}"));
             return Err(BackupError::Damaged(log, lines.collect()));
         }
+        check_checkpoints(&self.to, log, &inputs)?;
         let kept = report.map(|report| report.segments).unwrap_or_default();
         for segment in segments.iter().filter(|segment| kept.contains(&segment.name)) {
             let name = format!("{folder}/{}.seg", segment.name);
