@@ -53,7 +53,7 @@ impl Core {
                 let key = (self.storage.log(slot).id(), window);
                 let Waiting { sessions, asks } = self.stored.readers.0.remove(&key).unwrap_or_default();
                 for session in sessions {
-                    budget = budget.saturating_sub(self.end_reading(now, session, out));
+                    budget = budget.saturating_sub(self.end_reading(now, session, window, out));
                 }
                 for (from, ask) in asks {
                     budget = budget.saturating_sub(PAGE_BYTES);
@@ -64,12 +64,13 @@ impl Core {
     }
 
     /// A session's queue goes on. Bytes that its client has before it then.
-    fn end_reading(&mut self, now: Now, session: Incarnation, out: &mut Outputs) -> usize {
+    fn end_reading(&mut self, now: Now, session: Incarnation, window: Window, out: &mut Outputs) -> usize {
         let Some(slot) = self.sessions.find(session) else { return 0 };
         let session = self.sessions.at(slot);
         let id = session.connection();
-        let Some(stored) = &mut session.stored else { return 0 };
-        stored.end_reading();
+        if !session.stored.as_mut().is_some_and(|stored| stored.end_reading(window)) {
+            return 0;
+        }
         self.pump(now, id, out);
         self.connections.get(id).map_or(0, |connection| connection.send.len())
     }

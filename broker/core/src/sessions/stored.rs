@@ -179,9 +179,10 @@ impl Stored {
         self.reading.replace(window) != Some(window)
     }
 
-    /// Something was read in for it.
-    pub fn end_reading(&mut self) {
-        self.reading = None;
+    /// Something was read in. False if it does not wait for that: it has gone on before, and waits for something else
+    /// or for nothing.
+    pub fn end_reading(&mut self, window: Window) -> bool {
+        self.reading.take_if(|reading| *reading == window).is_some()
     }
 
     /// What was proposed for it is in the queue.
@@ -489,4 +490,30 @@ pub enum Received {
     Now(Acknowledged),
     /// PUBREL follows when the range knows of it.
     WhenDurable,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::identity::Incarnation;
+
+    /// A queue that went on by an acknowledgement, before it was woken for what was read in, waited for the next piece
+    /// twice, and for the one after that thrice: it is woken for what it waits for last, once.
+    #[test]
+    fn a_queue_waits_once_for_each_piece() {
+        let session = Session::new(Incarnation(1));
+        let attached = Attached {
+            incarnation: session.incarnation,
+            session_present: false,
+            former_epoch: None,
+            first: Sequence(0),
+            sent_before: Sequence(0),
+        };
+        let mut stored = Stored::new((LogSlot(0), 1), &attached, &session, false);
+        let [first, second] = [0, 1].map(|number| Window { segment: wal::SegmentId(1), number });
+        assert!(stored.begin_reading(first) && !stored.begin_reading(first));
+        assert!(stored.begin_reading(second), "the first was read in, and an acknowledgement came");
+        assert!(!stored.end_reading(first), "it has gone on already");
+        assert!(stored.end_reading(second) && !stored.end_reading(second));
+    }
 }

@@ -76,7 +76,7 @@ pub struct Taken {
 }
 
 impl Session {
-    pub(super) fn new(incarnation: Incarnation) -> Session {
+    pub(crate) fn new(incarnation: Incarnation) -> Session {
         Session {
             incarnation,
             epoch: None,
