@@ -12,7 +12,7 @@ use host::Node;
 use host::disks::{SEGMENT_BYTES, SOUND};
 use host::exchange::{lasting, options};
 use host::packets::will;
-use mqtt::encode::PublishOut;
+use mqtt::encode::{self, PublishOut};
 use mqtt::{
     Connect, Packet, PacketKind, QoS, ReasonCode, RetainHandling, SubscribeFilter, SubscriptionOptions,
     Version, Will,
@@ -146,7 +146,20 @@ fn what_a_full_disk_refuses_is_not_acknowledged() {
         assert!(refused > 3 && kept.len() > 10, "{cores} cores: {refused} refused, {} kept", kept.len());
         assert_eq!(node.dropped(DropReason::DiskFull), refused);
         let mut old = node.connect(Version::V311, "old");
-        old.publish("t", QoS::AtLeastOnce, &payload);
+        // The second needs no disk, and must not be acknowledged before the first.
+        old.send_with(|bytes, version| {
+            for (packet_id, topic) in [(1, "t"), (2, "nobody wants this")] {
+                let (qos, packet_id) = (QoS::AtLeastOnce, mqtt::PacketId::new(packet_id));
+                let publish = PublishOut {
+                    topic,
+                    qos,
+                    packet_id,
+                    payload: payload.as_bytes(),
+                    ..PublishOut::default()
+                };
+                encode::publish(bytes, version, &publish);
+            }
+        });
         node.advance(Duration::from_secs(2));
         assert!(old.packets().is_empty() && old.is_closed(), "{cores} cores: it is not stored");
         for (version, reason) in

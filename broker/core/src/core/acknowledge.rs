@@ -27,8 +27,9 @@ impl Core {
             return self.on_orphan_answer(reply, more, reason, out);
         };
         connection.window.answer(reply.slot, more, reason);
-        while let Some((completion, reason)) =
-            self.connections.get_mut(id).and_then(|connection| connection.window.pop_complete())
+        // One that was given up for a full disk hears nothing of what it sent later.
+        while let Some(connection) = self.connections.get_mut(id).filter(|it| !it.unanswerable)
+            && let Some((completion, reason)) = connection.window.pop_complete()
         {
             self.acknowledge_publish(id, completion, reason, out);
         }
