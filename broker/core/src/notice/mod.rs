@@ -52,7 +52,7 @@ pub struct About {
     pub bytes: u64,
     /// Under which it is acknowledged.
     pub packet_id: Option<u16>,
-    /// Of the client that published it ([`hash_client`](crate::message::hash_client)).
+    /// Hash of the client id that published it.
     pub publisher: Option<u64>,
 }
 
