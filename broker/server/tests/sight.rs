@@ -142,6 +142,31 @@ async fn metrics_tell_of_the_logs() {
     broker.stop();
 }
 
+/// A page in a browser of this machine could administer a node without a token, by a name of its own that leads here
+/// or by requests from its own origin.
+#[test]
+fn only_this_machine_administers_without_a_token() {
+    let (broker, admin) = start(&["--cores", "0"]);
+    let status = |headers: &[(&str, &str)]| http::request(admin, "GET", "/status", headers, "").status;
+    let port = admin.port();
+    let here = format!("127.0.0.1:{port}");
+    for host in [&here, "localhost", &format!("localhost:{port}"), &format!("[::1]:{port}")] {
+        assert_eq!(status(&[("Host", host)]), 200, "{host}");
+    }
+    for host in
+        ["evil.example", &format!("evil.example:{port}"), "127.0.0.1.evil.example", "localhost.evil", ""]
+    {
+        assert_eq!(status(&[("Host", host)]), 403, "{host}");
+    }
+    assert_eq!(status(&[("Host", &here), ("Origin", &format!("http://{here}"))]), 200);
+    for origin in ["http://evil.example", "null", "https://localhost"] {
+        assert_eq!(status(&[("Host", &here), ("Origin", origin)]), 403, "{origin}");
+    }
+    let refused = http::request(admin, "GET", "/metrics", &[("Host", "evil.example")], "");
+    assert_eq!(refused.json()["error"]["code"].as_str(), Some("not_from_here"));
+    broker.stop();
+}
+
 /// Beyond `metrics_tenants_max` tenants are added up under one name.
 #[tokio::test]
 async fn tenants_beyond_the_limit_are_added_up() {

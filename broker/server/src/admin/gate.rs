@@ -2,12 +2,14 @@
 
 use std::fs;
 use std::io;
+use std::net::IpAddr;
 use std::path::Path;
 use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::{Request, State};
-use axum::http::header::{AUTHORIZATION, WWW_AUTHENTICATE};
+use axum::http::header::{AUTHORIZATION, HOST, ORIGIN, WWW_AUTHENTICATE};
+use axum::http::uri::Authority;
 use axum::http::{HeaderValue, StatusCode};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
@@ -50,7 +52,22 @@ impl Token {
 /// The token, as the file has it that was read last; None: none is needed.
 pub(crate) type Current = watch::Receiver<Arc<Option<Token>>>;
 
-/// Lets a request pass that shows the token, if there is one.
+/// Whether a request comes from a program of this machine, as far as it says. A page of somebody's in a browser here
+/// could ask as well, under a name of its own that leads here, or from its own origin.
+fn is_of_this_machine(request: &Request) -> bool {
+    let headers = request.headers();
+    let Some(host) = headers.get(HOST) else { return !headers.contains_key(ORIGIN) };
+    let Some(host) = host.to_str().ok() else { return false };
+    let Ok(authority) = host.parse::<Authority>() else { return false };
+    let name = authority.host().trim_start_matches('[').trim_end_matches(']');
+    let here = name.eq_ignore_ascii_case("localhost") || name.parse::<IpAddr>().is_ok();
+    let same = |origin: &HeaderValue| {
+        origin.to_str().ok().and_then(|origin| origin.strip_prefix("http://")) == Some(host)
+    };
+    here && headers.get(ORIGIN).is_none_or(same)
+}
+
+/// Lets a request pass that shows the token; if there is none, one from this machine.
 pub(super) async fn admit(State(token): State<Current>, request: Request, next: Next) -> Response {
     let token = Arc::clone(&token.borrow());
     match &*token {
@@ -63,6 +80,10 @@ pub(super) async fn admit(State(token): State<Current>, request: Request, next: 
             let mut response = problem.into_response();
             response.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
             response
+        }
+        None if !is_of_this_machine(&request) => {
+            let message = "without admin.token_file only this machine may ask, by an address or as localhost";
+            Problem::new(StatusCode::FORBIDDEN, "not_from_here", message).into_response()
         }
         _ => next.run(request).await,
     }
