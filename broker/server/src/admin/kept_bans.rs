@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use broker_core::bans::{Ban, Target};
 use broker_core::time::Wall;
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use super::AdminError;
 use crate::clock::Clock;
@@ -23,19 +24,26 @@ pub(crate) struct KeptBans {
     bans: Bans,
 }
 
-#[derive(Serialize, Deserialize)]
-struct Line {
+/// Somebody who is kept out: as the file has it, and as the API shows it.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+#[schema(as = Ban)]
+pub(super) struct Described {
     kind: Kind,
-    name: String,
+    /// The id, name or network.
+    pub(super) name: String,
+    /// Of which tenant; not said: of all.
     #[serde(skip_serializing_if = "Option::is_none")]
     tenant: Option<String>,
+    /// Until when, milliseconds since 1970; not said: for good.
     #[serde(skip_serializing_if = "Option::is_none")]
     until_ms: Option<u64>,
+    /// Why.
     reason: String,
 }
 
-#[derive(Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
+#[schema(as = BanKind)]
 enum Kind {
     Client,
     User,
@@ -59,7 +67,8 @@ impl KeptBans {
         };
         let mut bans = Bans::new();
         for line in text.lines() {
-            let ban = ban(serde_json::from_str(line)?)?;
+            let described: Described = serde_json::from_str(line)?;
+            let ban = described.into_ban()?;
             bans.insert(ban.target.clone(), ban);
         }
         bans.retain(|_, ban| ban.holds(Clock::wall()));
@@ -81,7 +90,7 @@ impl KeptBans {
         self.bans.retain(|_, ban| ban.holds(Clock::wall()));
         let mut text = String::new();
         for ban in self.bans.values() {
-            text += &serde_json::to_string(&line(ban))?;
+            text += &serde_json::to_string(&Described::from(ban))?;
             text.push('\n');
         }
         let mut aside = path.clone().into_os_string();
@@ -96,25 +105,29 @@ impl KeptBans {
     }
 }
 
-fn ban(line: Line) -> io::Result<Ban> {
-    let Line { kind, name, tenant, until_ms, reason } = line;
-    let tenant = tenant.map(Into::into);
-    let target = match kind {
-        Kind::Client => Target::Client { tenant, client: name.into() },
-        Kind::User => Target::User { tenant, user: name.into() },
-        Kind::Address => Target::Address(name.parse().map_err(io::Error::other)?),
-    };
-    Ok(Ban { target, until: until_ms.map(Wall), reason: reason.into() })
+impl Described {
+    fn into_ban(self) -> io::Result<Ban> {
+        let Described { kind, name, tenant, until_ms, reason } = self;
+        let tenant = tenant.map(Into::into);
+        let target = match kind {
+            Kind::Client => Target::Client { tenant, client: name.into() },
+            Kind::User => Target::User { tenant, user: name.into() },
+            Kind::Address => Target::Address(name.parse().map_err(io::Error::other)?),
+        };
+        Ok(Ban { target, until: until_ms.map(Wall), reason: reason.into() })
+    }
 }
 
-fn line(ban: &Ban) -> Line {
-    let (kind, tenant, name) = match &ban.target {
-        Target::Client { tenant, client } => (Kind::Client, tenant.as_deref(), client.to_string()),
-        Target::User { tenant, user } => (Kind::User, tenant.as_deref(), user.to_string()),
-        Target::Address(network) => (Kind::Address, None, network.to_string()),
-    };
-    let until_ms = ban.until.map(|until| until.0);
-    Line { kind, name, tenant: tenant.map(str::to_owned), until_ms, reason: ban.reason.to_string() }
+impl From<&Ban> for Described {
+    fn from(ban: &Ban) -> Described {
+        let (kind, tenant, name) = match &ban.target {
+            Target::Client { tenant, client } => (Kind::Client, tenant.as_deref(), client.to_string()),
+            Target::User { tenant, user } => (Kind::User, tenant.as_deref(), user.to_string()),
+            Target::Address(network) => (Kind::Address, None, network.to_string()),
+        };
+        let until_ms = ban.until.map(|until| until.0);
+        Described { kind, name, tenant: tenant.map(str::to_owned), until_ms, reason: ban.reason.to_string() }
+    }
 }
 
 #[cfg(test)]

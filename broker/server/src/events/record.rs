@@ -89,6 +89,7 @@ pub(crate) struct Described {
 
 /// Who wants a message, as its publisher's core knows it.
 #[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Matched)]
 struct Wanted {
     /// Sessions of that core that end with their connections.
     local: u32,

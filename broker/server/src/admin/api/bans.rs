@@ -9,11 +9,12 @@ use axum::http::StatusCode;
 use broker_core::bans::{Ban, Target};
 use broker_core::sight::{Said, What};
 use broker_core::time::Wall;
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use utoipa::{IntoParams, ToSchema};
 
 use super::super::State;
 use super::super::gate::{self, Problem};
+use super::super::kept_bans::Described;
 use super::page::{Cursor, List, limit};
 use super::{Asked, Sent, bad_request};
 use crate::clock::Clock;
@@ -53,6 +54,7 @@ impl Whom {
 
 /// Somebody to be kept out.
 #[derive(Debug, Default, Deserialize, ToSchema)]
+#[schema(as = BanWanted)]
 pub(super) struct Wanted {
     #[serde(flatten)]
     whom: Whom,
@@ -60,40 +62,6 @@ pub(super) struct Wanted {
     seconds: Option<u32>,
     /// Why, for those who read the list.
     reason: Option<String>,
-}
-
-/// Somebody who is kept out.
-#[derive(Debug, Serialize, ToSchema)]
-pub(super) struct Shown {
-    /// `client`, `user` or `address`.
-    kind: &'static str,
-    /// The id, name or network.
-    name: String,
-    /// Of which tenant; not said: of all.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    tenant: Option<String>,
-    /// Until when, milliseconds since 1970; not said: for good.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    until_ms: Option<u64>,
-    /// Why.
-    reason: String,
-}
-
-impl Shown {
-    fn new(ban: &Ban) -> Shown {
-        let (kind, tenant, name) = match &ban.target {
-            Target::Client { tenant, client } => ("client", tenant.as_deref(), client.to_string()),
-            Target::User { tenant, user } => ("user", tenant.as_deref(), user.to_string()),
-            Target::Address(network) => ("address", None, network.to_string()),
-        };
-        Shown {
-            kind,
-            name,
-            tenant: tenant.map(str::to_owned),
-            until_ms: ban.until.map(|until| until.0),
-            reason: ban.reason.to_string(),
-        }
-    }
 }
 
 /// Which of them.
@@ -110,11 +78,11 @@ pub(super) struct Find {
 
 /// Lists who is kept out.
 #[utoipa::path(get, path = "/api/v1/bans", tag = "bans", params(Find),
-    responses((status = OK, body = List<Shown>), (status = "default", body = gate::Body)))]
+    responses((status = OK, body = List<Described>), (status = "default", body = gate::Body)))]
 pub(super) async fn list(
     From(state): From<Arc<State>>,
     Asked(find): Asked<Find>,
-) -> Result<Json<List<Shown>>, Problem> {
+) -> Result<Json<List<Described>>, Problem> {
     let (limit, from) = (usize::from(limit(find.limit)?), Cursor::read(find.cursor.as_deref())?.slot);
     // Most are the same on all cores; who came too often is kept out at home alone.
     let mut all: BTreeMap<Target, Ban> = BTreeMap::new();
@@ -131,8 +99,9 @@ pub(super) async fn list(
             }
         }
     }
-    let wanted = |shown: &Shown| find.search.as_ref().is_none_or(|part| shown.name.contains(part.as_str()));
-    let mut found = all.values().map(Shown::new).filter(wanted).skip(from as usize);
+    let wanted =
+        |shown: &Described| find.search.as_ref().is_none_or(|part| shown.name.contains(part.as_str()));
+    let mut found = all.values().map(Described::from).filter(wanted).skip(from as usize);
     let items: Vec<_> = found.by_ref().take(limit).collect();
     let next = Cursor { slot: from + items.len() as u32, ..Cursor::default() };
     let cursor = found.next().map(|_| next.write());

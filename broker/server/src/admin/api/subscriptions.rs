@@ -102,6 +102,7 @@ pub(super) async fn list(
 
 /// A subscription to be made.
 #[derive(Debug, Deserialize, ToSchema)]
+#[schema(as = SubscriptionWanted)]
 pub(super) struct Wanted {
     /// The client's tenant; `default` if it is not said.
     #[serde(default = "default_tenant")]

@@ -26,6 +26,7 @@ const LINES_MAX: u32 = 10_000;
 
 /// What is to be followed: one of `client`, `topic` and `address`.
 #[derive(Debug, Default, Deserialize, ToSchema)]
+#[schema(as = TraceWanted)]
 pub(super) struct Wanted {
     /// Of the client or topic; `default` if it is not said.
     #[serde(default = "default_tenant")]
@@ -75,6 +76,7 @@ impl Wanted {
 
 /// A trace.
 #[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Trace)]
 pub(super) struct Shown {
     id: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
