@@ -41,10 +41,10 @@ impl Core {
             match stored.next(queue, connection.outbound_inflight_max, now.wall, at_hand) {
                 None => break,
                 Some(NextStored::NotAtHand(window)) => {
-                    // With what follows, so that the disk is not waited for once for each message.
-                    let ahead = stored.upcoming(queue).take(AHEAD_MAX);
-                    ahead.for_each(|entry| _ = at_hand(entry));
                     if stored.begin_reading(window) {
+                        // With what follows, so that the disk is not waited for once for each message.
+                        let ahead = stored.upcoming(queue).take(AHEAD_MAX);
+                        ahead.for_each(|entry| _ = at_hand(entry));
                         self.counters.disk_waits += 1;
                         self.stored.readers.add_session(log.id(), window, incarnation);
                     }
