@@ -1,9 +1,10 @@
 //! What happened in a run, as its clients saw it: the one thing checkers are fed.
 //!
-//! A [`Fact`] is something a client sent or got, or something its side of the socket can tell. Four kinds
+//! A [`Fact`] is something a client sent or got, or something its side of the socket can tell. Five kinds
 //! come from the host, because no client can see them in time: when the first byte of a CONNACK left
 //! ([`Fact::Greeted`]), when the broker began to close a connection ([`Fact::Closing`]), when it had
-//! forgotten it ([`Fact::Gone`]), and how much it held unsent ([`Fact::Unsent`]).
+//! forgotten it ([`Fact::Gone`]), how much it held unsent ([`Fact::Unsent`]), and when a log took nothing new
+//! ([`Fact::DiskFull`]).
 
 use broker_core::counters::Counters;
 use broker_core::time::Mono;
@@ -114,6 +115,8 @@ pub enum Fact {
     /// The whole node has ended without notice; its connections are gone. It starts again from what its disks
     /// have.
     Crashed,
+    /// A log of the node takes nothing new from here on, or (false) all of them do again.
+    DiskFull(bool),
     /// A start has found a log that it cannot serve.
     Damaged(String),
     /// Nothing moves any more: no byte, message or answer is on its way, all clients online are prompt.
@@ -310,9 +313,12 @@ impl Fact {
             | Fact::Closing(link)
             | Fact::Gone { link, .. }
             | Fact::Unsent { link, .. } => Some(*link),
-            Fact::Contract(_) | Fact::Overflow(_) | Fact::Crashed | Fact::Damaged(_) | Fact::Quiet { .. } => {
-                None
-            }
+            Fact::Contract(_)
+            | Fact::Overflow(_)
+            | Fact::Crashed
+            | Fact::DiskFull(_)
+            | Fact::Damaged(_)
+            | Fact::Quiet { .. } => None,
         }
     }
 }

@@ -25,6 +25,12 @@ struct Arguments {
     /// How many of a hundred seeds have disks, and nodes that end and start again.
     #[arg(long, default_value_t = Options::default().disk_percent)]
     disks: u64,
+    /// How many of a hundred of those have disks that fail.
+    #[arg(long, default_value_t = Options::default().failing_disk_percent)]
+    failing_disks: u64,
+    /// How many of a hundred of those with disks have some that are full at times.
+    #[arg(long, default_value_t = Options::default().full_disk_percent)]
+    full_disks: u64,
     /// Chances given out per seed, to clients, cores and time.
     #[arg(long, default_value_t = Options::default().steps)]
     steps: u64,
@@ -49,6 +55,8 @@ fn main() -> ExitCode {
         steps: arguments.steps,
         trace: arguments.trace,
         disk_percent: arguments.disks,
+        failing_disk_percent: arguments.failing_disks,
+        full_disk_percent: arguments.full_disks,
         ..Options::default()
     };
     let style = ProgressStyle::with_template("{bar:40} {pos}/{len} seeds, {msg} ({eta} left)")
@@ -95,6 +103,12 @@ fn report(seed: u64, arguments: &Arguments, outcome: &Outcome) {
     }
     if arguments.disks != Options::default().disk_percent {
         text += &format!(" --disks {}", arguments.disks);
+    }
+    if arguments.failing_disks != Options::default().failing_disk_percent {
+        text += &format!(" --failing-disks {}", arguments.failing_disks);
+    }
+    if arguments.full_disks != Options::default().full_disk_percent {
+        text += &format!(" --full-disks {}", arguments.full_disks);
     }
     if arguments.steps != Options::default().steps {
         text += &format!(" --steps {}", arguments.steps);

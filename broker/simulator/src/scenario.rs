@@ -48,8 +48,25 @@ pub struct DiskHabits {
     pub linger_ns_max: u64,
     /// How much of a log makes a checkpoint due, bytes.
     pub checkpoint_log_bytes: u64,
+    /// What goes wrong with them.
+    pub faults: DiskFaults,
     /// They betray the node: for tests of the checkers.
     pub lie: Option<Lie>,
+}
+
+/// What goes wrong with disks that do not lie.
+#[derive(Clone, Debug, Default)]
+pub struct DiskFaults {
+    /// A write or sync of a commit fails once in so many: the process ends, and is started again. 0: never.
+    pub flush_fails_once_in: u64,
+    /// A new segment cannot be made once in so many, which is taken for a full disk. 0: never.
+    pub segment_fails_once_in: u64,
+    /// How often in a run the file system fills.
+    pub fills: u64,
+    /// Of so many of the run's chances about one frees space again; the other times it stays full.
+    pub full_steps: u64,
+    /// How many of a hundred times it is full before the watermark was seen: no file can be made or grow.
+    pub hard_percent: u64,
 }
 
 /// What a client does with what it is sent.
@@ -205,8 +222,25 @@ pub fn draw_disk(random: &mut Random, percent: u64) -> Option<DiskHabits> {
         segment_bytes: random.pick(&[32 << 10, 64 << 10, 256 << 10]),
         linger_ns_max: random.pick(&[0, 0, 200_000]),
         checkpoint_log_bytes: random.pick(&[8 << 10, 64 << 10, 1 << 20]),
+        faults: DiskFaults::default(),
         lie: None,
     })
+}
+
+/// Some disks fail, and some are full at times. Drawn by themselves, so that the other seeds are what they always were.
+pub fn draw_disk_faults(random: &mut Random, (failing, full): (u64, u64), disk: &mut DiskHabits) {
+    if random.percent(failing) {
+        disk.faults.flush_fails_once_in = random.pick(&[20, 100, 400]);
+    }
+    if random.percent(full) {
+        disk.faults = DiskFaults {
+            segment_fails_once_in: random.pick(&[0, 0, 3, 20]),
+            fills: random.between(1, 6),
+            full_steps: random.pick(&[30, 300, 1_500]),
+            hard_percent: random.pick(&[0, 30, 100]),
+            ..disk.faults
+        };
+    }
 }
 
 fn draw_profile(random: &mut Random, topics: usize, faulty: bool, tight: bool) -> Profile {

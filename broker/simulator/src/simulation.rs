@@ -33,6 +33,10 @@ pub struct Options {
     pub fault: Option<(Fault, u32)>,
     /// How many of a hundred seeds have disks, and nodes that end and start again.
     pub disk_percent: u64,
+    /// How many of a hundred of those have disks that fail.
+    pub failing_disk_percent: u64,
+    /// How many of a hundred of them have disks that are full at times.
+    pub full_disk_percent: u64,
     /// A fault of the disks.
     pub lie: Option<Lie>,
     /// A promise that the node does not keep.
@@ -47,6 +51,8 @@ impl Default for Options {
             trace: false,
             fault: None,
             disk_percent: 40,
+            failing_disk_percent: 30,
+            full_disk_percent: 0,
             lie: None,
             breach: None,
         }
@@ -82,6 +88,8 @@ const REST_ROUNDS_MAX: u64 = 200_000;
 const CALM_PACED: Duration = Duration::from_secs(10);
 /// Whatever a client waits for after so long is not coming.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// So often disks fail while everything comes to rest: then it has to.
+const REST_FAILURES_MAX: u32 = 3;
 /// Steps of the disks in a round of coming to rest.
 const DISK_STEPS: u32 = 8;
 /// The longest pause, milliseconds.
@@ -96,6 +104,9 @@ pub fn run(seed: u64, options: Options) -> Outcome {
     let mut disk_random = Random::new(!seed);
     scenario.disk = scenario::draw_disk(&mut disk_random, options.disk_percent);
     if let Some(disk) = &mut scenario.disk {
+        let mut fault_random = Random::new(!seed.rotate_left(16));
+        let percents = (options.failing_disk_percent, options.full_disk_percent);
+        scenario::draw_disk_faults(&mut fault_random, percents, disk);
         disk.lie = options.lie;
     }
     let changes = Changes::draw(&mut Random::new(seed ^ CHANGES), &scenario.config);
@@ -130,6 +141,8 @@ struct Simulation {
     random: Random,
     /// For disks, and the ends of the node.
     disk_random: Random,
+    /// For the times when disks are full.
+    space_random: Random,
     changes: Changes,
     /// For the times of changes.
     change_random: Random,
@@ -144,6 +157,7 @@ impl Simulation {
         (scenario, changes): (Scenario, Changes),
         options: Options,
     ) -> Simulation {
+        let seed_of_space = disk_random.clone().bits();
         let mut trace = Trace::new(options.trace);
         trace.note(START, format_args!("{scenario:?}"));
         let bounds = changes.bounds();
@@ -169,6 +183,7 @@ impl Simulation {
             random: random.split(),
             disk_random,
             change_random: Random::new(random.bits()),
+            space_random: Random::new(seed_of_space),
             calm: if changes.are_paced() { CALM_PACED } else { Duration::ZERO },
             changes,
             scenario,
@@ -180,6 +195,8 @@ impl Simulation {
             for _ in 0..steps / self.scenario.rounds {
                 self.step();
                 self.crash_perhaps(steps);
+                self.crash_if_poisoned();
+                self.change_space_perhaps(steps);
                 self.reconfigure_perhaps(steps);
                 if self.has_failed() {
                     return;
@@ -198,9 +215,61 @@ impl Simulation {
     /// The node may end here, and start again after a while.
     fn crash_perhaps(&mut self, steps: u64) {
         let Some(disk) = &self.scenario.disk else { return };
-        if self.disk_random.below(steps) >= disk.crashes {
+        if self.disk_random.below(steps) < disk.crashes {
+            self.crash();
+        }
+    }
+
+    /// The node ends when a log of it cannot be written, and is started again.
+    fn crash_if_poisoned(&mut self) -> bool {
+        let poisoned = self.world.node.is_poisoned();
+        if poisoned {
+            self.crash();
+        }
+        poisoned
+    }
+
+    /// The file system may fill here, or have room again.
+    fn change_space_perhaps(&mut self, steps: u64) {
+        let Some(disk) = &self.scenario.disk else { return };
+        let (fills, full_steps) = (disk.faults.fills, disk.faults.full_steps);
+        if fills == 0 {
             return;
         }
+        if self.world.node.disks_are_full() {
+            if self.space_random.below(full_steps) == 0 {
+                self.world.node.free_disks(self.world.at);
+            }
+        } else if self.space_random.below(steps) < fills {
+            let exhausted = self.space_random.percent(disk.faults.hard_percent);
+            self.world.node.fill_disks(self.world.at, exhausted);
+        }
+    }
+
+    /// A full disk may stay so while everything comes to its end, for what is refused is answered, too; but there must
+    /// be room for what gives space back.
+    fn free_disks_for_rest(&mut self, last: bool) {
+        if self.world.node.disks_are_full()
+            && (last || self.world.node.disks_are_exhausted() || self.space_random.one_in(2))
+        {
+            self.world.node.free_disks(self.world.at);
+        }
+    }
+
+    /// While everything comes to its end the disks fail a few times more, and then no more before the next round.
+    fn recover_at_rest(&mut self, failures: &mut u32) -> bool {
+        if !self.crash_if_poisoned() {
+            return false;
+        }
+        *failures += 1;
+        if *failures == REST_FAILURES_MAX {
+            self.world.node.set_disk_failures(0);
+        }
+        true
+    }
+
+    fn crash(&mut self) {
+        let Some(disk) = &self.scenario.disk else { return };
         let power = self.disk_random.percent(disk.power_percent);
         let down = Duration::from_millis(self.disk_random.below(disk.down_ms_max));
         let present = self.world.node.cores() as u16;
@@ -297,8 +366,9 @@ impl Simulation {
                 self.clients[index].come_back(&mut self.world);
             }
         }
-        let (mut left_old, mut knocked) = (false, false);
-        let patience = self.world.at.after(PATIENCE + self.calm);
+        let (mut left_old, mut knocked, mut failures) = (false, false, 0);
+        let mut patience = self.world.at.after(PATIENCE + self.calm);
+        self.free_disks_for_rest(last);
         let mut calm_at = None;
         for _ in 0..REST_ROUNDS_MAX {
             let mut moved = false;
@@ -307,6 +377,10 @@ impl Simulation {
             }
             moved |= self.serve();
             moved |= self.work_disks();
+            if self.recover_at_rest(&mut failures) {
+                moved = true;
+                patience = self.world.at.after(PATIENCE + self.calm);
+            }
             if self.has_failed() {
                 return;
             }
@@ -339,6 +413,9 @@ impl Simulation {
                 self.world.at = self.world.at.after(Duration::from_millis(10));
             }
         }
+        if let Some(disk) = &self.scenario.disk {
+            self.world.node.set_disk_failures(disk.faults.flush_fails_once_in);
+        }
         if let Some(matter) = self.world.node.unrest(self.world.at) {
             self.world.fact(Fact::Contract(format!("the node does not come to rest: {matter}")));
             return;
@@ -362,6 +439,7 @@ impl Simulation {
         while self.world.at < until && !self.has_failed() {
             let mut moved = self.serve();
             moved |= self.work_disks();
+            moved |= self.crash_if_poisoned();
             for client in &mut self.clients {
                 moved |= client.idle(&mut self.world);
             }

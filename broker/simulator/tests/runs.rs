@@ -22,10 +22,14 @@ fn hold(seeds: std::ops::Range<u64>, options: Options) {
         let outcome = run(seed, options);
         assert!(
             outcome.findings.is_empty(),
-            "{}repeat: cargo run --release -p simulator -- --seeds 1 --first {seed} --steps {}{}",
+            "{}repeat: cargo run --release -p simulator -- --seeds 1 --first {seed} --steps {}{} --disks {} \
+             --failing-disks {} --full-disks {}",
             findings(&outcome),
             options.steps,
             options.cores.map_or_else(String::new, |cores| format!(" --cores {cores}")),
+            options.disk_percent,
+            options.failing_disk_percent,
+            options.full_disk_percent,
         );
     }
 }
@@ -58,8 +62,23 @@ fn promises_hold_over_restarts() {
         let events = run(seed, options).history.events;
         events.iter().filter(|event| matches!(event.fact, Fact::Crashed)).count()
     };
-    let crashes: usize = (FIRST..FIRST + 10).map(crashes).sum();
-    assert!(crashes > 10, "{crashes}");
+    let crashes: Vec<usize> = (FIRST..FIRST + 10).map(crashes).collect();
+    assert!(crashes.iter().sum::<usize>() > 10, "{crashes:?}");
+}
+
+/// And where writes and syncs fail: the node ends for each, and starts again.
+#[test]
+fn promises_hold_on_failing_disks() {
+    let options =
+        Options { disk_percent: 100, failing_disk_percent: 100, steps: 3_000, ..Options::default() };
+    hold(FIRST..FIRST + 30, options);
+    let crashes = |seed| {
+        let events = run(seed, options).history.events;
+        events.iter().filter(|event| matches!(event.fact, Fact::Crashed)).count()
+    };
+    // Of itself a node ends four times at most.
+    let failed = (FIRST..FIRST + 10).filter(|seed| crashes(*seed) > 4).count();
+    assert!(failed > 1, "{failed}");
 }
 
 /// A disk that lies about what it keeps is found out.

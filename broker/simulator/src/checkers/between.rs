@@ -5,11 +5,11 @@
 //! retained in the end. What is missing is told if nothing was dropped since the time before when nothing moved that
 //! could have been it.
 
-use broker_core::counters::Counters;
+use broker_core::counters::{Counters, DropReason};
 use mqtt::QoS;
 
 use super::coverage::counted;
-use super::expected::reasons_for;
+use super::expected::{reason, reasons_for};
 use super::{Findings, Promise};
 use crate::history::{ClientIndex, Link, Message, MessageId, Moment};
 use crate::ledger::{Ledger, Outcome};
@@ -56,8 +56,12 @@ impl Between {
             for writes in topics {
                 let Some(missed) = each.missed(writes, messages, ledger) else { continue };
                 let session = ledger.session(each.client);
-                let reasons = writes.iter().fold(0, |reasons, id| {
-                    reasons | reasons_for(&messages[id.0 as usize], QoS::AtMostOnce, session, ledger)
+                // A copy for a session that lasts goes by way of its log.
+                let unstored = session.is_persistent() && ledger.fullness.since(each.asked);
+                let unstored = if unstored { reason(DropReason::DiskFull) } else { 0 };
+                let reasons = writes.iter().fold(unstored, |reasons, id| {
+                    let message = (&messages[id.0 as usize], ledger.message(*id).begun);
+                    reasons | reasons_for(message, QoS::AtMostOnce, session, ledger)
                 });
                 if counted(reasons, counters) > counted(reasons, &self.before) {
                     continue;

@@ -1,11 +1,11 @@
 //! The broker closes a connection only for a cause: its client left or said DISCONNECT, connected anew, sent
 //! what nobody may accept, or was silent for longer than its keep alive allows, and then in time
-//! [MQTT-3.1.2-22]. What a DISCONNECT of the broker says fits the cause.
+//! [MQTT-3.1.2-22]; or what it published could not be stored, and its protocol has no word for that. What a DISCONNECT of the broker says fits the cause.
 
 use broker_core::time::Mono;
 use mqtt::Version;
 
-use super::{Findings, Promise};
+use super::{Findings, Promise, refused};
 use crate::history::{Event, Fact, Got, Link};
 use crate::ledger::{Ledger, LinkState};
 
@@ -82,6 +82,11 @@ fn has_rival(link: Link, ledger: &Ledger) -> bool {
 }
 
 fn has_cause(link: Link, at: Mono, ledger: &Ledger) -> bool {
+    has_plain_cause(link, at, ledger) || refused::is_unanswerable(ledger.link(link), ledger)
+}
+
+/// A cause that has nothing to do with what the broker can store.
+pub(super) fn has_plain_cause(link: Link, at: Mono, ledger: &Ledger) -> bool {
     let state = ledger.link(link);
     state.left.is_some()
         || state.ended.is_some()

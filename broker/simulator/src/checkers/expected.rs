@@ -162,7 +162,7 @@ fn due_to_client(
         }
         missing.filters.push(subscription.filter);
         missing.copies += 1;
-        missing.reasons |= reasons_for(message, qos, session, ledger);
+        missing.reasons |= reasons_for((message, Some(begun)), qos, session, ledger);
         if subscription.certain.is_some_and(|certain| certain > ledger.quiet) {
             missing.promise = Promise::Routed;
         }
@@ -173,13 +173,23 @@ fn due_to_client(
 }
 
 /// Why a message may be dropped on its way to a session, by what its client asked for.
-pub(super) fn reasons_for(message: &Message, qos: QoS, session: &Session, ledger: &Ledger) -> Reasons {
+pub(super) fn reasons_for(
+    (message, begun): (&Message, Option<Moment>),
+    qos: QoS,
+    session: &Session,
+    ledger: &Ledger,
+) -> Reasons {
     let mut reasons = reason(DropReason::QueueFull);
     if qos == QoS::AtMostOnce {
         reasons |= reason(DropReason::SlowReader);
     }
     if message.expiry.is_some() {
         reasons |= reason(DropReason::Expired);
+    }
+    // Nobody waits for an answer to these; to whatever else a full disk refuses, its publisher reads so.
+    let unasked = message.qos == QoS::AtMostOnce || message.will;
+    if unasked && begun.is_some_and(|begun| ledger.fullness.since(begun)) {
+        reasons |= reason(DropReason::DiskFull);
     }
     let limited = ledger.links.iter().any(|link| {
         link.session == Some(session.number)
@@ -209,7 +219,7 @@ fn due_to_groups(id: MessageId, message: &Message, begun: Moment, ledger: &Ledge
             group.1 &= must && steady;
             group.2 |= qos == QoS::AtMostOnce;
             group.3 |= each.certain.is_some_and(|certain| certain > ledger.quiet);
-            reasons |= reasons_for(message, qos, session, ledger);
+            reasons |= reasons_for((message, Some(begun)), qos, session, ledger);
             if qos == QoS::AtMostOnce {
                 reasons |= reason(DropReason::Away);
             }

@@ -15,6 +15,7 @@ mod expected;
 mod order;
 mod owner;
 mod received;
+mod refused;
 mod retained;
 mod routed;
 mod silent;
@@ -116,6 +117,7 @@ pub struct Checkers {
     order: order::Order,
     owner: owner::Owner,
     received: received::Received,
+    refused: refused::Refused,
     retained: retained::Retained,
     silent: silent::Silent,
     unanswered: unanswered::Unanswered,
@@ -136,6 +138,7 @@ impl Checkers {
             order: order::Order::default(),
             owner: owner::Owner,
             received: received::Received::new(config),
+            refused: refused::Refused::default(),
             retained: retained::Retained::default(),
             silent: silent::Silent::default(),
             unanswered: unanswered::Unanswered,
@@ -159,6 +162,7 @@ impl Checkers {
         self.order.on(event, messages, ledger, findings);
         self.owner.on(event, ledger, findings);
         self.received.on(event, ledger, findings);
+        self.refused.on(event, messages, ledger, findings);
         self.retained.on(event, messages, ledger, findings);
         self.unanswered.on(event, ledger, findings);
         routed::on(event, messages, ledger, findings);

@@ -168,7 +168,10 @@ impl Order {
         if !delivery.retain {
             let last = self.changes.entry(key).or_insert(id);
             *last = id.max(*last);
-        } else if let Some(later) = self.changes.get(&key).filter(|later| **later > id) {
+        } else if let Some(later) = self.changes.get(&key).filter(|later| **later > id)
+            // What a full disk had no room for changed nothing.
+            && !ledger.message(*later).begun.is_some_and(|begun| ledger.fullness.since(begun))
+        {
             findings.add(
                 Promise::Order,
                 event.moment,

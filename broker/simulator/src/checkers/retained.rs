@@ -4,11 +4,11 @@
 
 use std::collections::BTreeMap;
 
-use broker_core::counters::Counters;
+use broker_core::counters::{Counters, DropReason};
 use mqtt::{QoS, RetainHandling};
 
 use super::between::{Between, Fresh};
-use super::expected::{Missing, reasons_for};
+use super::expected::{Missing, reason, reasons_for};
 use super::{Findings, Promise};
 use crate::history::{ClientIndex, Delivery, Event, Fact, Got, Link, Message, MessageId, Moment, Sent};
 use crate::ledger::{Ledger, Outcome, Session, Subscription};
@@ -210,12 +210,18 @@ impl Retained {
         let wanted = first + (earlier.count() + beside.count()) as u32 + 1;
         let given = session.copies.get(&each.message).map_or(0, |copies| copies.flagged);
         let qos = granted.qos.min(message.qos).min(QoS::AtLeastOnce);
+        let begun = ledger.message(each.message).begun;
+        let mut reasons = reasons_for((message, begun), qos, session, ledger);
+        // A copy for a session that lasts goes by way of its log.
+        if session.is_persistent() && ledger.fullness.since(each.asked) {
+            reasons |= reason(DropReason::DiskFull);
+        }
         (given < wanted).then(|| Missing {
             message: each.message,
             client: Some(each.client),
             filters: vec![each.filter],
             copies: 1,
-            reasons: reasons_for(message, qos, session, ledger),
+            reasons,
             promise: Promise::Retained,
         })
     }
@@ -240,7 +246,13 @@ impl Topic {
         let again = self.writes.iter().any(|id| ledger.message(*id).sends > 1);
         let other = |id: &MessageId| *id != last && (again || of(*id).publisher != of(last).publisher);
         let alone = !self.writes.iter().any(other);
-        let certain = self.writes.iter().all(|id| ledger.message(*id).outcome == Outcome::Accepted);
+        // A full disk takes what clears a topic; that it refuses the rest is not said where nobody asked.
+        let kept = |id: MessageId| {
+            let asked = of(id).qos > QoS::AtMostOnce || of(id).payload.is_empty();
+            asked || ledger.message(id).begun.is_some_and(|begun| !ledger.fullness.since(begun))
+        };
+        let certain =
+            self.writes.iter().all(|id| ledger.message(*id).outcome == Outcome::Accepted && kept(*id));
         // What may still come may be told from what was written beside it only if that is remembered.
         if !self.writes.iter().any(|id| ledger.may_still_come(*id, messages)) {
             self.writes.clear();

@@ -93,6 +93,14 @@ impl Story {
         self.sends_connect_with(client, clean, if clean { 0 } else { u32::MAX }, will)
     }
 
+    /// The same of a client of 3.1.1.
+    pub(crate) fn online_311(&mut self, client: u16, clean: bool) -> Link {
+        let expiry = if clean { 0 } else { u32::MAX };
+        let link = self.sends_greeting(client, (Version::V311, clean, expiry), None);
+        self.is_let_in(link, false);
+        link
+    }
+
     pub(crate) fn sends_connect_with(
         &mut self,
         client: u16,
@@ -100,11 +108,20 @@ impl Story {
         expiry: u32,
         will: Option<MessageId>,
     ) -> Link {
+        self.sends_greeting(client, (Version::V5, clean, expiry), will)
+    }
+
+    fn sends_greeting(
+        &mut self,
+        client: u16,
+        (version, clean, expiry): (Version, bool, u32),
+        will: Option<MessageId>,
+    ) -> Link {
         let link = Link(self.links);
         self.links += 1;
         self.fact(Fact::Opened { link, client: ClientIndex(client), core: 0 });
         let greeting = Greeting {
-            version: Version::V5,
+            version,
             clean,
             expiry,
             keep_alive: 10,
@@ -151,6 +168,10 @@ impl Story {
             self.fact(Fact::Ended(*link));
             self.fact(Fact::Left { link: *link, reset: false });
         }
+    }
+
+    pub(crate) fn disk_full(&mut self, is_full: bool) {
+        self.fact(Fact::DiskFull(is_full));
     }
 
     pub(crate) fn closing(&mut self, link: Link) {

@@ -12,6 +12,9 @@ pub enum Outcome {
     Accepted,
     /// No: its acknowledgement said so.
     Refused,
+    /// Not by everybody: a log on a full disk was to have it and has not. Who needs no log, or has a log on which there
+    /// was room, may be given it all the same: the logs decide each for itself, and nothing is taken back.
+    NotStored,
 }
 
 /// What is known of one message.

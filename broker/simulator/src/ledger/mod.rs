@@ -6,6 +6,7 @@
 //! certain and allow all that is possible; so a finding is never a matter of timing.
 
 mod crash;
+mod fullness;
 mod message;
 mod session;
 #[cfg(test)]
@@ -14,6 +15,7 @@ mod tests;
 use broker_core::time::Mono;
 use mqtt::{PacketKind, QoS, Version};
 
+pub use fullness::Fullness;
 pub use message::{MessageState, Outcome};
 pub use session::{Copies, EXPIRY_TOLERANCE_MS, Session, Subscription};
 
@@ -21,6 +23,9 @@ use crate::history::{
     AckFact, ClientIndex, Delivery, Event, Fact, Got, Greeting, Link, Message, MessageId, Moment, Sent,
     Welcome,
 };
+
+/// What a publisher of version 5 hears of a full disk: quota exceeded.
+pub const NOT_STORED: u8 = 0x97;
 
 /// One connection.
 #[derive(Clone, Debug)]
@@ -46,6 +51,8 @@ pub struct LinkState {
     pub left: Option<Moment>,
     /// When its client read its end.
     pub ended: Option<Moment>,
+    /// When one side gave it up first.
+    pub over_at: Option<Mono>,
     /// Its client sent bytes that nobody may accept.
     pub garbage: Option<Moment>,
     /// Its client said DISCONNECT, with this reason.
@@ -91,6 +98,7 @@ impl LinkState {
             gone: None,
             left: None,
             ended: None,
+            over_at: None,
             garbage: None,
             disconnect: None,
             withdrew_will: false,
@@ -138,6 +146,8 @@ pub struct Ledger {
     pub quiet: Moment,
     /// While checkers look at a [`Fact::Quiet`]: its own moment.
     pub quiet_next: Moment,
+    /// When disks were full.
+    pub fullness: Fullness,
 }
 
 impl Ledger {
@@ -215,6 +225,7 @@ impl Ledger {
             }
             Fact::Quiet { .. } => self.on_quiet(moment, messages),
             Fact::Crashed => self.on_crashed(moment, at, messages),
+            Fact::DiskFull(is_full) => self.fullness.on(*is_full, moment),
             Fact::Undecodable(..)
             | Fact::Unsent { .. }
             | Fact::Contract(_)
@@ -345,7 +356,9 @@ impl Ledger {
                 let Request::Publish(_, id) = answered.1 else { return Some(answered) };
                 let qos = messages[id.0 as usize].qos;
                 let message = &mut self.messages[id.0 as usize];
-                if ack.reason >= 0x80 {
+                if ack.reason == NOT_STORED {
+                    message.outcome = Outcome::NotStored;
+                } else if ack.reason >= 0x80 {
                     message.outcome = Outcome::Refused;
                 } else if qos == QoS::AtLeastOnce {
                     message.outcome = Outcome::Accepted;
@@ -410,6 +423,9 @@ impl Ledger {
 
     /// One side has given the connection up: its session is away, its will may be published.
     fn on_over(&mut self, link: Link, moment: Moment, at: Mono) {
+        let state = &mut self.links[link.0 as usize];
+        // Its client may hear of it later, and even read the CONNACK after that.
+        let at = *state.over_at.get_or_insert(at);
         let state = &self.links[link.0 as usize];
         let greeted = state.greeted.is_some_and(|(_, accepted)| accepted);
         if let Some(will) = state.greeting.as_ref().and_then(|greeting| greeting.will) {

@@ -253,7 +253,7 @@ impl Session {
     }
 
     pub(super) fn on_suback(&mut self, packet_id: u16, reasons: &[u8], moment: Moment) {
-        let mut granted = Vec::new();
+        let (mut granted, mut refused) = (Vec::new(), Vec::new());
         let asked = self.subscriptions.iter_mut().filter(|each| each.asking == Some(packet_id));
         for (subscription, reason) in asked.zip(reasons) {
             subscription.asking = None;
@@ -267,8 +267,12 @@ impl Session {
                 _ => {
                     subscription.certain = None;
                     subscription.ended = Some(moment);
+                    refused.push((subscription.filter, subscription.asked));
                 }
             }
+        }
+        for (filter, asked) in refused {
+            self.on_refused(filter, asked);
         }
         for (filter, asked) in granted {
             for older in &mut self.subscriptions {
@@ -276,6 +280,20 @@ impl Session {
                     older.ended = Some(moment);
                 }
             }
+        }
+    }
+
+    /// What a refused SUBSCRIBE would have taken the place of stays, if nothing else was asked of the filter.
+    fn on_refused(&mut self, filter: &str, asked: Moment) {
+        let others = |each: &&mut Subscription| each.filter == filter && each.asked != asked;
+        let alone = self
+            .subscriptions
+            .iter_mut()
+            .filter(others)
+            .all(|each| each.asked < asked && each.ending.is_none() && each.asking.is_none());
+        let doubted = self.subscriptions.iter_mut().filter(others).filter(|each| each.ended.is_none());
+        for older in doubted.filter(|each| alone && each.doubtful == Some(asked)) {
+            older.doubtful = None;
         }
     }
 

@@ -3,7 +3,7 @@
 use mqtt::QoS;
 
 use crate::checkers::story::Story;
-use crate::history::{ClientIndex, Sent};
+use crate::history::{ClientIndex, Fact, Sent};
 
 /// A subscription is possible from SUBSCRIBE, certain from SUBACK to UNSUBSCRIBE, impossible from UNSUBACK.
 #[test]
@@ -74,4 +74,17 @@ fn connect_given_up() {
         story.online(1, true);
         assert!(!story.ledger().session(ClientIndex(0)).is_certain());
     }
+}
+
+/// A CONNACK that is read long after the node's end makes the session's absence no shorter.
+#[test]
+fn greeting_read_after_the_end() {
+    let mut story = Story::new();
+    let link = story.sends_connect_with(0, false, 5, None);
+    story.fact(Fact::Crashed);
+    story.wait_ms(9_000);
+    story.is_let_in(link, false);
+    story.fact(Fact::Ended(link));
+    story.online(1, true);
+    assert!(!story.ledger().session(ClientIndex(0)).is_certain(), "it may have expired");
 }

@@ -14,6 +14,7 @@ use wal::simulated_disk::{Crash, Faults, SimulatedDisk};
 use wal::{ClusterId, Completion, LogId, NodeId, RecoveryOptions, Request, SegmentInput};
 
 use super::Node;
+use super::space::Space;
 use crate::random::Random;
 use crate::scenario::DiskHabits;
 use crate::trace::Trace;
@@ -27,6 +28,8 @@ pub(super) struct Disks {
     files: Vec<VecDeque<range::Request>>,
     /// Checkpoints by range and number; true when it stands under its name.
     checkpoints: BTreeMap<(u128, u64), (Vec<u8>, bool)>,
+    /// How much room their file system has.
+    pub(super) space: Space,
     random: Random,
 }
 
@@ -49,8 +52,8 @@ impl Disks {
         log_config.range.checkpoint_log_bytes = habits.checkpoint_log_bytes;
         log_config.range.chunk_bytes = 256;
         let faults = Faults {
-            flush_fails_once_in: 0,
-            segment_fails_once_in: 0,
+            flush_fails_once_in: habits.faults.flush_fails_once_in,
+            segment_fails_once_in: habits.faults.segment_fails_once_in,
             capacity_bytes: u64::MAX,
             lie: habits.lie,
         };
@@ -60,7 +63,15 @@ impl Disks {
             logs: (0..config.logs()).map(|_| SimulatedDisk::new(random.bits(), faults)).collect(),
             files: (0..config.logs()).map(|_| VecDeque::new()).collect(),
             checkpoints: BTreeMap::new(),
+            space: Space::Free,
             random,
+        }
+    }
+
+    /// Changes what goes wrong, on every disk.
+    pub(super) fn change_faults(&mut self, change: impl Fn(&SimulatedDisk, Faults) -> Faults) {
+        for disk in &mut self.logs {
+            disk.set_faults(change(disk, disk.faults()));
         }
     }
 
@@ -125,6 +136,9 @@ impl Disks {
 
     fn keep_checkpoint(&mut self, log: LogId, request: range::Request) -> Option<StorageAnswer> {
         match request {
+            range::Request::WriteCheckpoint { range, number, .. } if self.space == Space::Exhausted => {
+                Some(StorageAnswer::Checkpoint { log, range, number, whole: false })
+            }
             range::Request::WriteCheckpoint { range, number, offset, bytes, last } => {
                 let (file, whole) = self.checkpoints.entry((range.0, number)).or_default();
                 file.truncate(usize::try_from(offset).expect("in memory"));

@@ -11,6 +11,7 @@ mod breach;
 mod disks;
 mod restart;
 mod socket;
+mod space;
 mod turn;
 
 use std::collections::VecDeque;
@@ -67,6 +68,8 @@ pub struct Node {
     pub trace: Trace,
     /// What it does wrong, for tests of the checkers.
     pub breach: Option<Breach>,
+    /// The history says that a log takes nothing new.
+    told_full: bool,
 }
 
 /// One core and what its host keeps for it.
@@ -141,6 +144,7 @@ impl Node {
             facts: Vec::new(),
             trace,
             breach: None,
+            told_full: false,
         }
     }
 

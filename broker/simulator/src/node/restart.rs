@@ -12,6 +12,7 @@ use wal::simulated_disk::Crash;
 
 use super::disks::Disks;
 use super::socket::{Place, Stage};
+use super::space::Space;
 use super::{Hosted, Node, now};
 use crate::history::Fact;
 
@@ -56,6 +57,10 @@ impl Node {
         }
         let pairs = usize::from(cores) * usize::from(cores);
         self.mailboxes = (0..pairs).map(|_| VecDeque::new()).collect();
+        if self.disks.as_ref().is_some_and(|disks| disks.space == Space::Low) {
+            self.tell_space();
+        }
+        self.note_fullness();
     }
 }
 

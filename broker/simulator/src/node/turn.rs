@@ -99,6 +99,7 @@ impl Node {
             Chance::Stored => {
                 if let Some(answer) = self.cores[core].stored.pop_front() {
                     self.input(core, at, Input::Storage(answer));
+                    self.note_fullness();
                 }
             }
             Chance::Configure => {
@@ -125,6 +126,7 @@ impl Node {
     pub(super) fn end_turn(&mut self, core: usize, at: Mono) {
         let hosted = &mut self.cores[core];
         hosted.core.end_turn(now(at), &mut hosted.outputs);
+        self.note_fullness();
     }
 
     /// The lowest free slot, under its next generation.
