@@ -254,9 +254,8 @@ impl Stored {
                 self.mark_finished(place);
                 return Some(NextStored::Expired);
             }
-            let first = self.inflight.first_key_value().map_or(place.0, |(first, _)| *first);
-            let spans = place.0 - first + 1 >= PACKET_IDS;
-            if entry.qos != QoS::AtMostOnce && (self.inflight.len() >= usize::from(window) || spans) {
+            let waits = || self.inflight.len() >= usize::from(window) || self.spans(place);
+            if entry.qos != QoS::AtMostOnce && waits() {
                 return None;
             }
             if entry.qos == QoS::AtMostOnce && place.0 < self.fresh {
@@ -285,6 +284,14 @@ impl Stored {
             let dup = packet_id.is_some() && place.0 < self.fresh;
             return Some(NextStored::Publish { place, packet_id, dup, entry: *entry });
         }
+    }
+
+    /// Whether a message's identifier is that of another, perhaps, which the range does not know to be finished: after
+    /// a crash a PUBREL to that one would be taken for its own.
+    fn spans(&self, place: Sequence) -> bool {
+        let firsts = [self.inflight.keys().next(), self.marks.keys().next()];
+        let first = firsts.into_iter().flatten().min().map_or(place.0, |first| place.0.min(*first));
+        place.0 - first + 1 >= PACKET_IDS
     }
 
     /// What is to be sent after that.
