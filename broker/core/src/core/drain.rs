@@ -1,5 +1,5 @@
 //! Hot path. From the queue of a persistent session to its connection, and what the client acknowledges back
-//! into the log: gathered over a turn, one command for each session.
+//! into the log: gathered over a turn, one command for each session, or held for longer ([`super::held`]).
 
 use std::sync::Arc;
 
@@ -7,6 +7,7 @@ use mqtt::encode;
 use mqtt::{Ack, PacketId, PacketKind, ReasonCode};
 
 use super::Core;
+use super::held::is_pressed;
 use super::receive::mark_dirty;
 use super::stored::Awaited;
 use crate::connection::{BufferPool, Connection, Fields, Frames};
@@ -35,7 +36,7 @@ impl Core {
         let queue = &state.queue;
         let send_bytes_max = connection.settings().send_bytes_max as usize;
         let at_hand = |entry: &Entry| log.at_hand(now.monotonic, entry.message);
-        let had_progress = stored.has_progress();
+        let before = stored.haste();
         let mut steps = self.watch.steps();
         while connection.send.len() <= send_bytes_max {
             match stored.next(queue, connection.outbound_inflight_max, now.wall, at_hand) {
@@ -85,9 +86,7 @@ impl Core {
             }
         }
         connection.recheck &= stored.has_next(queue);
-        if !had_progress && stored.has_progress() {
-            self.stored.progressed.push(incarnation);
-        }
+        self.stored.note_haste((stored.log, incarnation), before, stored.haste());
         if !connection.send.is_empty() {
             mark_dirty(connection, out);
         }
@@ -103,11 +102,12 @@ impl Core {
         let stored = session.stored.as_mut()?;
         let range = self.storage.log(stored.log).inbox().machine();
         let state = range.session(incarnation)?;
-        let had_progress = stored.has_progress();
+        let before = stored.haste();
         let result = act(stored, &state.queue);
-        if !had_progress && stored.has_progress() {
-            self.stored.progressed.push(incarnation);
+        if is_pressed(&state.queue, connection.settings()) {
+            stored.hurry();
         }
+        self.stored.note_haste((stored.log, incarnation), before, stored.haste());
         Some(result)
     }
 
@@ -146,7 +146,7 @@ impl Core {
         }
     }
 
-    /// Proposes what clients have acknowledged this turn.
+    /// Proposes what clients have acknowledged this turn and is waited for.
     pub(super) fn propose_progress(&mut self, out: &mut Outputs) {
         let mut progressed = std::mem::take(&mut self.stored.progressed);
         for incarnation in progressed.drain(..) {

@@ -19,6 +19,7 @@ mod drain;
 mod effects;
 mod greet;
 mod hear_out;
+mod held;
 mod lookup;
 mod members;
 mod pace;
@@ -208,8 +209,8 @@ impl Core {
             sessions: Sessions::new(random.next()),
             retain_changes: RetainChanges::new(storage.slots().count()),
             retain_order: RetainOrder::new(id, config.cores, config.logs()),
+            stored: StoredSessions::new(now.wall, storage.slots().count()),
             storage,
-            stored: StoredSessions::new(now.wall),
             resuming: None,
             wheel: Wheel::new(now.monotonic.0),
             peers: Peers::new(config.cores),

@@ -14,6 +14,7 @@ use wal::LogId;
 use super::Core;
 use super::append::{AnswerKey, Answers};
 use super::attach::Attaching;
+use super::held::Held;
 use super::read_in::Readers;
 use super::taken::Orphan;
 use super::tasks::Tasks;
@@ -60,8 +61,10 @@ pub(super) struct StoredSessions {
     pub readers: Readers,
     /// Changes of subscriptions that a full disk has refused this turn.
     pub refused: Vec<(SubscribeWait, Incarnation, Vec<Box<str>>)>,
-    /// Sessions whose clients have acknowledged something this turn.
+    /// Sessions whose clients have acknowledged something this turn that is waited for.
     pub progressed: Vec<Incarnation>,
+    /// Sessions whose clients have acknowledged something that is not.
+    pub held: Held,
     pub answers: Answers,
     pub tasks: Tasks,
     /// SUBACKs and UNSUBACKs that wait for routes of persistent sessions, oldest first.
@@ -82,9 +85,9 @@ pub(super) struct StoredSessions {
 }
 
 impl StoredSessions {
-    /// Of a process that begins now.
-    pub(super) fn new(started: Wall) -> StoredSessions {
-        StoredSessions { started, ..StoredSessions::default() }
+    /// Of a process that begins now, on a core with so many logs.
+    pub(super) fn new(started: Wall, logs: usize) -> StoredSessions {
+        StoredSessions { started, held: Held::new(logs), ..StoredSessions::default() }
     }
 }
 
@@ -153,6 +156,7 @@ impl Core {
         (command, payload): (&dyn Encode, &[u8]),
         out: &mut Outputs,
     ) {
+        self.propose_held(slot, out);
         let ticket = awaited.map_or(NOBODY, |awaited| Ticket(self.stored.awaited.insert(awaited) as u64));
         let mut body = std::mem::take(&mut self.stored.command);
         body.clear();
@@ -215,6 +219,7 @@ impl Core {
             for _ in 0..ROUNDS_MAX {
                 self.propose_progress(out);
                 self.propose_deferred(out);
+                self.propose_held_along(out);
                 self.refuse_subscriptions(out);
                 self.storage.turn(now);
                 let applied = self.take_applied(now, out);
@@ -231,6 +236,7 @@ impl Core {
                 break;
             }
         }
+        self.time_held(now);
         out.storage.append(&mut self.storage.requests);
     }
 

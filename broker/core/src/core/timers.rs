@@ -37,6 +37,8 @@ pub(super) enum Timer {
     Resend(ConnectionId),
     /// Publishers may be forgotten.
     Forget,
+    /// What clients have acknowledged has waited long enough.
+    Held,
     /// The orderly stop goes on.
     Stop,
 }
@@ -83,6 +85,7 @@ impl Core {
             Timer::Measure => self.on_measure_timer(),
             Timer::Resend(id) => self.on_resend_timer(now, id, out),
             Timer::Forget => self.on_forget_timer(now, out),
+            Timer::Held => self.on_held_timer(out),
             Timer::Stop => self.on_stop_timer(now, out),
         }
     }

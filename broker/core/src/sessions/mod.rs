@@ -25,7 +25,7 @@ use std::sync::Arc;
 pub use owed::{Ask, Owed, Step};
 pub use queue::{Acknowledged, Delivery, Entry, Leftover, Next, Pushed, Queue, QueueLimits, packet_id_at};
 pub use session::{Session, Will};
-pub use stored::{NextStored, Progress, Received, Stored, TakenHere};
+pub use stored::{Haste, NextStored, Progress, Received, Stored, TakenHere};
 
 use crate::access::Grant;
 use crate::delivery::DeliveryOptions;

@@ -43,6 +43,8 @@ pub struct Stored {
     finished: u32,
     /// What of that is not proposed yet.
     progress: Progress,
+    /// That must not wait for company.
+    due: bool,
     /// The range is to know before something is sent, because it gives up the oldest that was not.
     tells_sent: bool,
     /// All before this place is to be sent next.
@@ -89,6 +91,21 @@ impl Progress {
         self.received.is_empty() && self.finished.is_empty()
     }
 }
+
+/// When the range is to hear what is not proposed yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Haste {
+    /// There is nothing.
+    Nothing,
+    /// When something else is written: lost with the process, it costs the client a message with DUP.
+    CanWait,
+    /// This turn: sending waits for it, a message of QoS 2 is in it, or there is enough.
+    Due,
+}
+
+/// Finished messages of one session that wait for company. So many with DUP are what a crash can cost its client, and
+/// as many are freed by one command.
+const HELD_MAX: usize = 256;
 
 #[derive(Debug)]
 struct Change {
@@ -154,6 +171,7 @@ impl Stored {
             marks: BTreeMap::new(),
             finished: 0,
             progress: Progress::default(),
+            due: false,
             tells_sent,
             wanted: attached.sent_before.0,
             told: attached.sent_before.0,
@@ -254,8 +272,11 @@ impl Stored {
                 self.mark_finished(place);
                 return Some(NextStored::Expired);
             }
-            let waits = || self.inflight.len() >= usize::from(window) || self.spans(place);
-            if entry.qos != QoS::AtMostOnce && waits() {
+            if entry.qos != QoS::AtMostOnce && self.inflight.len() >= usize::from(window) {
+                return None;
+            }
+            if entry.qos != QoS::AtMostOnce && self.spans(place) {
+                self.hurry();
                 return None;
             }
             if entry.qos == QoS::AtMostOnce && place.0 < self.fresh {
@@ -346,6 +367,7 @@ impl Stored {
         }
         if self.marks.insert(place.0, Mark::Received).is_none() {
             self.progress.received.push(place.0);
+            self.due = true;
         }
         Received::WhenDurable
     }
@@ -367,16 +389,28 @@ impl Stored {
 
     /// What is to be proposed, if anything is.
     pub fn take_progress(&mut self) -> Option<Progress> {
-        if !self.has_progress() {
+        if self.haste() == Haste::Nothing {
             return None;
         }
         self.told = self.told.max(self.wanted);
+        self.due = false;
         Some(std::mem::take(&mut self.progress))
     }
 
-    /// Is there something to be proposed?
-    pub fn has_progress(&self) -> bool {
-        !self.progress.is_empty() || self.wanted > self.told
+    /// When that is to be done.
+    pub fn haste(&self) -> Haste {
+        if self.due || self.wanted > self.told || self.progress.finished.len() >= HELD_MAX {
+            Haste::Due
+        } else if self.progress.is_empty() {
+            Haste::Nothing
+        } else {
+            Haste::CanWait
+        }
+    }
+
+    /// What is not proposed yet is not to wait for company.
+    pub fn hurry(&mut self) {
+        self.due = !self.progress.is_empty();
     }
 
     /// The range knows of it now.
@@ -470,9 +504,10 @@ impl Stored {
     }
 
     fn finish(&mut self, queue: &Queue, place: Sequence) {
-        self.inflight.remove(&place.0);
+        let qos = self.inflight.remove(&place.0);
         if queue.get(place).is_some() {
             self.mark_finished(place);
+            self.due |= qos == Some(QoS::ExactlyOnce);
         }
     }
 

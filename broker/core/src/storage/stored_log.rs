@@ -107,6 +107,11 @@ impl StoredLog {
         self.read_in.pop_front()
     }
 
+    /// Whether the turn ends with something on its way to the disk that more could go with.
+    pub(crate) fn is_about_to_write(&self) -> bool {
+        self.inbox.has_proposals() || self.retain.has_proposals() || self.log.has_pending()
+    }
+
     pub(super) fn turn(&mut self, now: Now) {
         let (mono, wall) = (wal::Mono(now.monotonic.0), Wall(now.wall.0));
         self.inbox.turn(mono, wall, &mut self.log, &mut self.inbox_outputs);

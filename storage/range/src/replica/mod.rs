@@ -303,21 +303,24 @@ impl<S: StateMachine> Replica<S> {
         self.payloads.len()
     }
 
+    /// Are there commands that no turn has taken yet?
+    #[must_use]
+    pub fn has_proposals(&self) -> bool {
+        self.batches.iter().any(|batch| !batch.is_empty())
+    }
+
     /// Is it worth while to call [`Replica::turn`] again though nothing has happened? What the log has refused
     /// waits for news of the log: a commit, a segment, space.
     #[must_use]
     pub fn wants_turn(&self) -> bool {
-        let is_pending = self.batches.iter().any(|batch| !batch.is_empty()) || self.raft.has_ready();
+        let is_pending = self.has_proposals() || self.raft.has_ready();
         (is_pending && self.writing.is_none()) || self.checkpoint.wants_turn()
     }
 
     /// Is there anything that is begun and not handed to the log or the host?
     #[must_use]
     pub fn is_dirty(&self) -> bool {
-        self.writing.is_some()
-            || self.batches.iter().any(|batch| !batch.is_empty())
-            || self.raft.has_ready()
-            || self.checkpoint.is_dirty()
+        self.writing.is_some() || self.has_proposals() || self.raft.has_ready() || self.checkpoint.is_dirty()
     }
 
     /// [`Replica::turn`] wants to be called when the log is durable up to here.

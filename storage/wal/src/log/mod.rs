@@ -241,6 +241,12 @@ impl Log {
         &self.tally
     }
 
+    /// Whether something was appended that no commit has taken yet.
+    #[must_use]
+    pub fn has_pending(&self) -> bool {
+        self.pending.since.is_some()
+    }
+
     /// The present sizes.
     #[must_use]
     pub fn usage(&self) -> Usage {

@@ -175,7 +175,7 @@ pub struct Target {
     pub options: u32,
 }
 
-/// What a connection's client has acknowledged, in one turn.
+/// What a connection's client has acknowledged since the last one.
 #[derive(Archive, Serialize, Clone, Copy, Debug)]
 pub struct Progress<'a> {
     /// The session.
