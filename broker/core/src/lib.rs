@@ -24,6 +24,7 @@ pub mod time;
 pub mod trie;
 pub mod wheel;
 
+mod changes;
 mod connection;
 mod core;
 mod delivery;

@@ -71,6 +71,9 @@ pub(crate) struct RetainedAsk {
     pub(crate) filter: Box<str>,
     /// Behind what.
     pub(crate) after: Option<Position>,
+    /// By core: changes that it sent behind this count reach the asker live, and the page is not to have them as long as
+    /// they may be on their way.
+    pub(crate) point: SmallVec<[u64; 4]>,
     /// By core: so many of the changes that it sent to the range are known to the asker, and so is the page to know
     /// them.
     pub(crate) known: SmallVec<[u64; 4]>,
@@ -233,10 +236,16 @@ pub(crate) enum Body {
     },
     /// Which retained messages does a filter match? Answered by `Retained`, a page at a time.
     FindRetained(Box<RetainedAsk>),
-    /// A sign is wanted that all sent before it has come.
-    Barrier,
-    /// The sign.
-    BarrierPassed,
+    /// How many changes has the core sent to each range? From its answer on it routes by what is known now.
+    CountChanges {
+        /// By which the answer comes.
+        round: u64,
+    },
+    /// The answer, by the range's log.
+    ChangesCounted {
+        round: u64,
+        sent: Box<[u64]>,
+    },
     /// A receiver falls behind: read this publisher more slowly.
     Slow {
         connection: ConnectionId,

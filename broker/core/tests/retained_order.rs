@@ -44,11 +44,12 @@ fn copies_in_transit(qos: QoS, lasts: bool, test: impl Fn(&Node, &mut Client, &m
         let mut publisher = node.connect_at(ELSEWHERE, Version::V5, "publisher");
         publisher.retain(&topic, QoS::AtLeastOnce, "old");
         let mut subscriber = subscriber(&node, lasts);
+        let mut came = subscriber.subscribe_by_turns(&topic, qos);
         node.hold_mail(RANGE, HOME);
-        let filter = SubscribeFilter { filter: &topic, options: options(qos) };
-        subscriber.send_subscribe(&[filter], None);
-        // Others have their copy, or their routes on the core that cannot answer.
-        if let [Packet::SubAck(_)] = subscriber.packets()[..] {
+        node.run();
+        came.extend(subscriber.packets());
+        // Others have their copy.
+        if let [Packet::SubAck(_)] = came[..] {
             test(&node, &mut publisher, &mut subscriber, &topic);
             tested += 1;
         }
@@ -173,11 +174,12 @@ fn more_changes_than_are_remembered() {
     let topics: Vec<String> = numbers(0..5000).iter().map(|number| format!("k/{number}")).collect();
     topics.iter().for_each(|topic| publisher.retain(topic, QoS::AtMostOnce, "old"));
     let mut subscriber = subscriber(&node, false);
+    let mut came = subscriber.subscribe_by_turns("k/#", QoS::AtMostOnce);
     node.hold_mail(RANGE, HOME);
-    let filter = SubscribeFilter { filter: "k/#", options: options(QoS::AtMostOnce) };
-    subscriber.send_subscribe(&[filter], None);
+    node.run();
+    came.extend(subscriber.packets());
     let mut seen: Vec<String> = topics.clone();
-    for packet in subscriber.packets() {
+    for packet in came {
         if let Packet::Publish(publish) = packet {
             seen.retain(|topic| topic != publish.topic);
         }
@@ -247,7 +249,6 @@ fn a_change_before_its_filters_turn_came_twice() {
 /// was on its way the next was of no use for its sake, for ever.
 #[test]
 fn pages_of_several_ranges_kept_each_other_from_coming() {
-    let mut tested = 0;
     for prefix in numbers(0..8) {
         let node = Node::new(4);
         let mut publisher = node.connect_at(ELSEWHERE, Version::V5, "publisher");
@@ -255,18 +256,14 @@ fn pages_of_several_ranges_kept_each_other_from_coming() {
             numbers(0..5000).iter().map(|number| format!("{prefix}/{number}")).collect();
         topics.iter().for_each(|topic| publisher.retain(topic, QoS::AtMostOnce, "old"));
         let mut subscriber = subscriber(&node, false);
+        subscriber.subscribe_by_turns(&format!("{prefix}/#"), QoS::AtMostOnce);
         node.hold_mail(2, HOME);
         node.hold_mail(3, HOME);
-        let filter = SubscribeFilter { filter: &format!("{prefix}/#"), options: options(QoS::AtMostOnce) };
-        subscriber.send_subscribe(&[filter], None);
-        if !matches!(subscriber.packets()[..], [Packet::SubAck(_), ..]) {
-            continue; // its route is kept by a core that cannot answer
-        }
+        node.run();
+        subscriber.packets();
         topics.iter().for_each(|topic| publisher.retain(topic, QoS::AtMostOnce, "new"));
         assert!(subscriber.drain().len() >= topics.len());
         node.release_mail();
         assert!(subscriber.drain().iter().all(|publish| publish.payload == b"new"), "old after new");
-        tested += 1;
     }
-    assert!(tested > 0);
 }

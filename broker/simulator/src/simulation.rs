@@ -84,7 +84,7 @@ pub struct Outcome {
 const NEGLECT_MAX: Duration = Duration::from_millis(20);
 /// So many rounds must bring everything to rest; a line may take a byte in each.
 const REST_ROUNDS_MAX: u64 = 200_000;
-/// What clients and queues hold has passed the drawn paces after so long.
+/// The drawn paces hold nothing back any more when nothing has passed for so long.
 const CALM_PACED: Duration = Duration::from_secs(10);
 /// Whatever a client waits for after so long is not coming.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -115,7 +115,7 @@ pub fn run(seed: u64, options: Options) -> Outcome {
     let mut simulation = Simulation::new(&mut random, disk_random, (scenario, changes), options);
     simulation.go(options.steps);
     let changes = (drawn - simulation.changes.later.len()) as u64;
-    let World { node, at, history, checkers } = simulation.world;
+    let World { node, at, history, checkers, .. } = simulation.world;
     Outcome {
         findings: checkers.findings().to_vec(),
         hash: node.trace.hash(),
@@ -179,7 +179,13 @@ impl Simulation {
         });
         Simulation {
             clients: clients.collect(),
-            world: World { node, at: START, history: History::default(), checkers: Checkers::new(&bounds) },
+            world: World {
+                node,
+                at: START,
+                history: History::default(),
+                checkers: Checkers::new(&bounds),
+                exchanged: 0,
+            },
             random: random.split(),
             disk_random,
             change_random: Random::new(random.bits()),
@@ -369,8 +375,12 @@ impl Simulation {
         let (mut left_old, mut knocked, mut failures) = (false, false, 0);
         let mut patience = self.world.at.after(PATIENCE + self.calm);
         self.free_disks_for_rest(last);
-        let mut calm_at = None;
+        let (mut calm_at, mut exchanged) = (None, self.world.exchanged);
         for _ in 0..REST_ROUNDS_MAX {
+            if std::mem::replace(&mut exchanged, self.world.exchanged) != self.world.exchanged {
+                // A pace may let go of the rest as slowly.
+                (patience, calm_at) = (self.world.at.after(PATIENCE + self.calm), None);
+            }
             let mut moved = false;
             for client in &mut self.clients {
                 moved |= client.settle(&mut self.world);

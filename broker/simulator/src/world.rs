@@ -3,7 +3,7 @@
 use broker_core::time::Mono;
 
 use crate::checkers::Checkers;
-use crate::history::{Fact, History};
+use crate::history::{Fact, Got, History, Sent};
 use crate::node::Node;
 
 /// Everything around the clients.
@@ -16,11 +16,15 @@ pub struct World {
     pub history: History,
     /// Who watches it.
     pub checkers: Checkers,
+    /// Packets that clients have sent or got, those of keep alive apart.
+    pub exchanged: u64,
 }
 
 impl World {
     /// Writes a fact into the history and shows it to the checkers.
     pub fn fact(&mut self, fact: Fact) {
+        let keeps_alive = matches!(fact, Fact::Sent(_, Sent::Ping) | Fact::Got(_, Got::Pong));
+        self.exchanged += u64::from(matches!(fact, Fact::Sent(..) | Fact::Got(..)) && !keeps_alive);
         self.history.push(self.at, fact);
         let event = self.history.events.last().expect("just pushed");
         self.checkers.on(event, &self.history.messages);

@@ -24,6 +24,7 @@ pub use send_queue::{BufferPool, COPIED_BYTES_MAX, SendQueue};
 pub use window::{Completion, CompletionWindow, SlotNumber};
 
 use crate::access::Grant;
+use crate::changes::Point;
 use crate::config::Settings;
 use crate::delivery::DeliveryOptions;
 use crate::identity::ConnectionId;
@@ -208,6 +209,8 @@ pub struct SubscribeRequest {
     pub waiting: u32,
     /// Filters whose retained messages are to follow the SUBACK.
     pub retained: Vec<(Box<str>, DeliveryOptions)>,
+    /// Up to where they are, when it is known.
+    pub point: Option<Point>,
 }
 
 impl Connection {

@@ -6,10 +6,11 @@
 //! |---|---|---|
 //! | who wants a topic | messages on the topic wait, and their publishers | asked again |
 //! | a new route | SUBACK waits | asked again under a new number |
+//! | what has a core sent to the ranges of retained messages | SUBACK waits, or what a session is owed | asked again |
 //! | a route's end | UNSUBACK waits | asked again under a new number |
 //! | a part of a publish | PUBACK or PUBREC waits, and all behind it | the publisher is disconnected (0x89), and may send it again |
 //!
-//! The first three are safe to repeat. A part of a publish is not: it may be with its receiver. Its client
+//! All but the last are safe to repeat. A part of a publish is not: it may be with its receiver. Its client
 //! decides; by what it then sends again a QoS 2 message may come twice, which is better than an acknowledgement
 //! that is not true (promise 1).
 //!
@@ -46,7 +47,8 @@ impl Core {
 
     /// The turn ends: if something was asked, it is looked at later.
     pub(super) fn watch_requests(&mut self, now: Now) {
-        if self.deadlines.armed || (self.lookups.is_empty() && self.route_waits.is_empty()) {
+        let open = self.lookups.len() + self.route_waits.len() + self.points.len();
+        if self.deadlines.armed || open == 0 {
             return;
         }
         self.deadlines.armed = true;
@@ -60,6 +62,7 @@ impl Core {
         self.deadlines.epoch.0 += 1;
         let repeated =
             self.repeat_lookups(overdue, REPEATED_MAX) + self.repeat_changes(overdue, REPEATED_MAX);
+        let repeated = repeated + self.repeat_counts(overdue);
         self.counters.requests_repeated += repeated as u64;
     }
 

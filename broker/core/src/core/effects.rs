@@ -154,7 +154,7 @@ impl Core {
         out.answers.extend(requests.iter().filter_map(|request| request.asked).map(gone));
         let session = self.sessions.at(slot);
         for (filter, options) in requests.into_iter().flat_map(|request| request.retained) {
-            session.owed.get_or_insert_default().push(filter, options);
+            session.owed.get_or_insert_default().push(filter, options, None);
         }
     }
 }

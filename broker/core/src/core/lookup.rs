@@ -31,10 +31,6 @@ pub(super) struct Lookups {
 }
 
 impl Lookups {
-    pub(super) fn is_empty(&self) -> bool {
-        self.by_number.is_empty()
-    }
-
     pub(super) fn len(&self) -> usize {
         self.by_number.len()
     }

@@ -34,6 +34,7 @@ mod resend;
 mod resume;
 mod retain_changes;
 mod retain_order;
+mod retain_point;
 mod retained;
 mod route_changes;
 mod shared;
@@ -77,6 +78,7 @@ use reading::ReadingClock;
 use resume::Resuming;
 use retain_changes::RetainChanges;
 use retain_order::RetainOrder;
+use retain_point::PointRounds;
 use route_changes::{RouteChanges, RouteWaits};
 use shared::SharedGroups;
 use stop::Stopping;
@@ -113,6 +115,7 @@ pub struct Core {
     sessions: Sessions,
     retain_changes: RetainChanges,
     retain_order: RetainOrder,
+    points: PointRounds,
 
     storage: Storage,
     stored: StoredSessions,
@@ -209,6 +212,7 @@ impl Core {
             sessions: Sessions::new(random.next()),
             retain_changes: RetainChanges::new(storage.slots().count()),
             retain_order: RetainOrder::new(id, config.cores, config.logs()),
+            points: PointRounds::default(),
             stored: StoredSessions::new(now.wall, storage.slots().count()),
             storage,
             resuming: None,
@@ -305,7 +309,7 @@ impl Core {
         self.clear_ended(out);
         self.on_own_messages(now, out);
         self.end_storage_turn(now, out);
-        self.ask_for_signs();
+        self.begin_points();
         self.tell_loads();
         self.tell_totals();
         self.watch_requests(now);
@@ -392,7 +396,10 @@ impl Core {
             timers: self.wheel.len(),
             watched_members: self.shared.loads.len(),
             postponed: self.postponed.len(),
-            requests: self.lookups.len() + self.route_waits.len() + self.route_changes.len(),
+            requests: self.lookups.len()
+                + self.route_waits.len()
+                + self.route_changes.len()
+                + self.points.len(),
             tenants: self.tenants.len(),
             retained: self.storage.retained(),
             unprocessed_bytes: self.peers.unprocessed_bytes(),

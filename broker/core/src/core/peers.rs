@@ -214,8 +214,13 @@ impl Core {
             }
             Body::Invalidated { number } => self.on_invalidated(number),
             Body::FindRetained(ask) => self.on_find_retained(now, from, ask),
-            Body::Barrier => self.post(from, Body::BarrierPassed),
-            Body::BarrierPassed => self.on_sign(now),
+            Body::CountChanges { round } => {
+                let sent = self.retain_order.sent();
+                self.post(from, Body::ChangesCounted { round, sent });
+            }
+            Body::ChangesCounted { round, sent } => {
+                self.on_changes_counted(now, from, round, &sent, out);
+            }
             _ => unreachable!("on_peer has taken the others"),
         }
     }

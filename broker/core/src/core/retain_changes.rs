@@ -18,12 +18,14 @@ use super::Core;
 use super::publish::is_ours;
 use super::stored::NOT_STORED;
 use super::timers::{Timer, due};
+use crate::changes::ChangeName;
 use crate::counters::DropReason;
 use crate::identity::{ConnectionId, CoreId, Incarnation};
 use crate::input::Outputs;
 use crate::message::{Message, Publication};
 use crate::peer::{Body, Reply};
 use crate::placement::retain_key;
+use crate::ranges::MessageId;
 use crate::ranges::retain::command::{Clear, Encode, Expire, Forget, Set};
 use crate::storage::{LogSlot, NEW_DATA, Storage, UPKEEP};
 use crate::time::{Now, Wall};
@@ -69,8 +71,7 @@ struct Line {
 }
 
 struct Change {
-    /// The core that sent it.
-    from: CoreId,
+    name: ChangeName,
     /// Answered when it is made.
     reply: Option<Reply>,
     state: State,
@@ -148,9 +149,9 @@ impl Core {
         publication: &Publication<'_>,
         source: Source,
     ) -> Option<ReasonCode> {
-        self.retain_order.comes(slot, source.from);
+        let name = self.retain_order.comes(slot, source.from);
         let tried = match self.retain_changes.line(slot).waiting {
-            0 => self.try_change(now, slot, publication),
+            0 => self.try_change(now, slot, publication, name),
             _ => Tried::Later,
         };
         let state = match tried {
@@ -162,15 +163,21 @@ impl Core {
             Tried::Proposed => State::Proposed,
             Tried::Later => self.make_wait(slot, publication, source),
         };
-        let Source { from, reply, .. } = source;
-        self.retain_changes.line(slot).changes.push_back(Change { from, reply, state });
+        let reply = source.reply;
+        self.retain_changes.line(slot).changes.push_back(Change { name, reply, state });
         None
     }
 
     /// Proposes a change, if its tenant may have it and its log has room.
-    fn try_change(&mut self, now: Now, slot: LogSlot, publication: &Publication<'_>) -> Tried {
+    fn try_change(
+        &mut self,
+        now: Now,
+        slot: LogSlot,
+        publication: &Publication<'_>,
+        name: ChangeName,
+    ) -> Tried {
         if is_ours(publication.topic) {
-            self.storage.log_mut(slot).keep_unwritten(publication);
+            self.storage.log_mut(slot).keep_unwritten(publication, name);
             return Tried::Settled(ReasonCode::SUCCESS);
         }
         let clears = publication.payload.is_empty();
@@ -283,7 +290,7 @@ impl Core {
             if !decided.is_empty() {
                 any = true;
                 for (ticket, decision) in decided.drain(..) {
-                    self.on_change_decided(slot, ticket, &decision);
+                    self.on_change_decided(now, slot, ticket, &decision);
                 }
                 self.pop_made(slot, out);
                 self.expire_retained(now, slot);
@@ -311,6 +318,7 @@ impl Core {
 
     fn on_change_decided(
         &mut self,
+        now: Now,
         slot: LogSlot,
         ticket: Ticket,
         decision: &Decision<crate::ranges::retain::Outcome>,
@@ -325,8 +333,12 @@ impl Core {
         }
         line.proposed -= 1;
         let at = usize::try_from(ticket.0 - line.first).expect("the line fits into memory");
-        line.changes[at].state = State::Made(match decision {
-            Decision::Applied { .. } => ReasonCode::SUCCESS,
+        let change = &mut line.changes[at];
+        change.state = State::Made(match decision {
+            Decision::Applied { id, .. } => {
+                self.retain_order.leaves(now, slot, MessageId::local(*id), change.name);
+                ReasonCode::SUCCESS
+            }
             Decision::Dropped => NOT_STORED,
         });
     }
@@ -335,10 +347,10 @@ impl Core {
     fn pop_made(&mut self, slot: LogSlot, out: &mut Outputs) {
         loop {
             let line = self.retain_changes.line(slot);
-            let Some(Change { from, reply, state: State::Made(reason) }) = line.changes.front() else {
+            let Some(Change { name, reply, state: State::Made(reason) }) = line.changes.front() else {
                 return;
             };
-            let (from, reply, reason) = (*from, *reply, *reason);
+            let (from, reply, reason) = (name.from, *reply, *reason);
             line.changes.pop_front();
             line.first += 1;
             self.retain_order.makes(slot, from);
@@ -359,8 +371,8 @@ impl Core {
             }
             let at = line.changes.len() - line.waiting;
             let State::Waiting(waiting) = &line.changes[at].state else { unreachable!("it waits") };
-            let message = Arc::clone(&waiting.message);
-            let state = match self.try_change(now, slot, &Publication::from(&message)) {
+            let (message, name) = (Arc::clone(&waiting.message), line.changes[at].name);
+            let state = match self.try_change(now, slot, &Publication::from(&message), name) {
                 Tried::Later => return,
                 Tried::Proposed => State::Proposed,
                 Tried::Settled(reason) => State::Made(reason),
@@ -368,7 +380,7 @@ impl Core {
             let line = self.retain_changes.line(slot);
             line.waiting -= 1;
             let change = &mut line.changes[at];
-            let from = change.from;
+            let from = change.name.from;
             if let State::Waiting(waiting) = std::mem::replace(&mut change.state, state) {
                 self.end_wait(from, &waiting);
             }

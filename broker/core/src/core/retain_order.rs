@@ -2,26 +2,35 @@
 //!
 //! A message that changes what is retained travels two ways: to the range that keeps it, and to its subscribers. The
 //! two are not ordered with each other, and a change counts when it is durable: a core may see the message before the
-//! range makes the change, and what it asks the range for then would show the state before. So each core counts what it sends to each range, says the count with
-//! the live message, and a range holds a request back until it has seen all that the asker knows of. (What passes a
-//! page on its way from the range is for [`crate::sessions::Owed`].)
+//! range makes the change, and what it asks the range for then would show the state before. So each core counts what it
+//! sends to each range, says the count with the live message, and a range holds a request back until it has made all
+//! that the asker knows of. (What passes a page on its way from the range is for [`crate::sessions::Owed`].)
 //!
-//! Nor does a message fall between the two ways. What was routed before a subscriber's route stood does not reach it
-//! live, so the first page for its filter has to know it. It left its core before that core heard of the route, and so
-//! before SUBACK, and may still be on its way to the range, or from there into the log: the range asks every core for
-//! a sign, which comes behind all that the core has sent ([`Body::Barrier`]), and then answers when all changes
-//! that have come by then are made. The pages asked for in one turn share a round of signs; one core alone needs none.
+//! Nor does a message come by neither way, or by both: a request names the point from which on the subscription gets
+//! changes live ([`super::retain_point`]). The range answers when it has made all before that point, and leaves out
+//! what has just come behind it.
 
+use std::collections::VecDeque;
 use std::num::NonZeroU64;
+use std::time::Duration;
 
 use wal::LogId;
 
 use super::Core;
+use crate::changes::ChangeName;
 use crate::identity::CoreId;
 use crate::message::Publication;
-use crate::peer::{Body, RetainStamp, RetainedAsk};
+use crate::peer::{RetainStamp, RetainedAsk};
+use crate::ranges::MessageId;
 use crate::storage::{LogSlot, Storage};
-use crate::time::Now;
+use crate::time::{Mono, Now};
+
+/// How long the message of a change is taken for one that may be on its way to its subscribers. A copy that comes later
+/// is for those whom it did not reach: it was dropped, because its reader was slow.
+const ON_ITS_WAY: Duration = Duration::from_secs(1);
+
+/// Changes of one range that are remembered for this. Of one that is not, a copy may come beside the live message.
+const RECENT_MAX: usize = 16 * 1024;
 
 /// What one core knows of changes under way. Counts begin with the process, as all cores do. A range goes by its log.
 pub(super) struct RetainOrder {
@@ -31,30 +40,34 @@ pub(super) struct RetainOrder {
     come: Vec<u64>,
     /// Those that are made.
     made: Vec<u64>,
+    /// The last of them that have left a message, by range.
+    recent: Vec<VecDeque<Recent>>,
     /// Changes known here, those sent from here and those of live messages: by range, then by the core that sent them.
     known: Vec<u64>,
     /// Requests that came before changes their askers know of.
     early: Vec<(CoreId, Box<RetainedAsk>)>,
-    /// Requests that wait for the round of signs that begins next.
-    gathered: Vec<(CoreId, Box<RetainedAsk>)>,
-    /// Those of the round that is under way, and how many cores have not given theirs.
-    round: Vec<(CoreId, Box<RetainedAsk>)>,
-    signs: usize,
+}
+
+/// A message that a change has left.
+#[derive(Clone, Copy)]
+struct Recent {
+    message: MessageId,
+    change: ChangeName,
+    made: Mono,
 }
 
 impl RetainOrder {
     pub(super) fn new(id: CoreId, cores: u16, logs: u16) -> RetainOrder {
         let (cores, logs) = (usize::from(cores), usize::from(logs));
+        let here = logs.div_ceil(cores);
         RetainOrder {
             id,
             cores,
-            come: vec![0; logs.div_ceil(cores) * cores],
-            made: vec![0; logs.div_ceil(cores) * cores],
+            come: vec![0; here * cores],
+            made: vec![0; here * cores],
+            recent: vec![VecDeque::new(); here],
             known: vec![0; logs * cores],
             early: Vec::new(),
-            gathered: Vec::new(),
-            round: Vec::new(),
-            signs: 0,
         }
     }
 
@@ -62,6 +75,11 @@ impl RetainOrder {
     pub(super) fn sends(&mut self, log: LogId) {
         let at = self.place(log, self.id);
         self.known[at] += 1;
+    }
+
+    /// How many have left, by the range's log.
+    pub(super) fn sent(&self) -> Box<[u64]> {
+        self.known.iter().skip(self.id.index()).step_by(self.cores).copied().collect()
     }
 
     fn place(&self, log: LogId, from: CoreId) -> usize {
@@ -82,8 +100,19 @@ impl RetainOrder {
     }
 
     /// At the range: a change that a core sent has come.
-    pub(super) fn comes(&mut self, slot: LogSlot, from: CoreId) {
-        self.come[usize::from(slot.0) * self.cores + from.index()] += 1;
+    pub(super) fn comes(&mut self, slot: LogSlot, from: CoreId) -> ChangeName {
+        let come = &mut self.come[usize::from(slot.0) * self.cores + from.index()];
+        *come += 1;
+        ChangeName { from, number: *come }
+    }
+
+    /// At the range: it has left a message. In the order of the range's log.
+    pub(super) fn leaves(&mut self, now: Now, slot: LogSlot, message: MessageId, change: ChangeName) {
+        let recent = &mut self.recent[usize::from(slot.0)];
+        while recent.len() >= RECENT_MAX || recent.front().is_some_and(|first| !first.is_on_its_way(now)) {
+            recent.pop_front();
+        }
+        recent.push_back(Recent { message, change, made: now.monotonic });
     }
 
     /// At the range: it is made, and so are all that the core sent before.
@@ -91,15 +120,31 @@ impl RetainOrder {
         self.made[usize::from(slot.0) * self.cores + from.index()] += 1;
     }
 
-    /// At the range: the answer is to know all that has come.
-    fn demand_come(&self, slot: LogSlot, ask: &mut RetainedAsk) {
-        let come = &self.come[usize::from(slot.0) * self.cores..];
-        ask.known.iter_mut().zip(come).for_each(|(known, come)| *known = (*known).max(*come));
+    fn made(&self, slot: LogSlot) -> &[u64] {
+        &self.made[usize::from(slot.0) * self.cores..][..self.cores]
     }
 
     fn is_early(&self, slot: LogSlot, ask: &RetainedAsk) -> bool {
-        let made = &self.made[usize::from(slot.0) * self.cores..];
-        ask.known.iter().zip(made).any(|(known, made)| known > made)
+        let needed = ask.known.iter().zip(&ask.point).map(|(known, point)| known.max(point));
+        needed.zip(self.made(slot)).any(|(needed, made)| needed > made)
+    }
+
+    /// At the range: whether anything is behind the point of a request at all.
+    fn has_passed(&self, slot: LogSlot, ask: &RetainedAsk) -> bool {
+        ask.point.iter().zip(self.made(slot)).any(|(point, made)| made > point)
+    }
+
+    /// At the range: which change has left a message, if it was one of the last.
+    fn recent(&self, now: Now, slot: LogSlot, message: MessageId) -> Option<ChangeName> {
+        let recent = &self.recent[usize::from(slot.0)];
+        let at = recent.binary_search_by_key(&message, |recent| recent.message).ok()?;
+        recent[at].is_on_its_way(now).then_some(recent[at].change)
+    }
+}
+
+impl Recent {
+    fn is_on_its_way(&self, now: Now) -> bool {
+        now.monotonic.since(self.made) < ON_ITS_WAY
     }
 }
 
@@ -114,54 +159,23 @@ impl Core {
         Some(RetainStamp { log, changes })
     }
 
-    /// At the range: a page is wanted.
-    pub(super) fn on_find_retained(&mut self, now: Now, from: CoreId, mut ask: Box<RetainedAsk>) {
-        // A later page follows one that knew of them.
-        if ask.after.is_none() {
-            if self.config.cores > 1 {
-                self.retain_order.gathered.push((from, ask));
-                return;
-            }
-            self.retain_order.demand_come(Storage::slot_of_log(&self.config, ask.log), &mut ask);
-        }
-        self.answer_or_keep(now, from, ask);
-    }
-
-    /// A turn ends: requests of it have every core asked for a sign, one round after the other.
-    pub(super) fn ask_for_signs(&mut self) {
-        let order = &mut self.retain_order;
-        if order.gathered.is_empty() || order.signs > 0 {
-            return;
-        }
-        std::mem::swap(&mut order.gathered, &mut order.round);
-        order.signs = order.cores - 1;
-        for core in (0..self.config.cores).map(CoreId) {
-            if core != self.id {
-                self.post(core, Body::Barrier);
-            }
-        }
-    }
-
-    /// At the range: all that a core had sent before it was asked is here.
-    pub(super) fn on_sign(&mut self, now: Now) {
-        self.retain_order.signs -= 1;
-        if self.retain_order.signs > 0 {
-            return;
-        }
-        let mut round = std::mem::take(&mut self.retain_order.round);
-        for (from, mut ask) in round.drain(..) {
-            self.retain_order.demand_come(Storage::slot_of_log(&self.config, ask.log), &mut ask);
-            self.answer_or_keep(now, from, ask);
-        }
-        self.retain_order.round = round;
-    }
-
-    fn answer_or_keep(&mut self, now: Now, from: CoreId, ask: Box<RetainedAsk>) {
+    /// At the range: a page is wanted. It is handed out when all that it is to know is made, and in memory.
+    pub(super) fn on_find_retained(&mut self, now: Now, to: CoreId, ask: Box<RetainedAsk>) {
         let slot = Storage::slot_of_log(&self.config, ask.log);
         if self.retain_order.is_early(slot, &ask) {
-            self.retain_order.early.push((from, ask));
+            self.retain_order.early.push((to, ask));
         } else {
-            self.answer_find_retained(now, from, ask);
+            self.answer_find_retained(now, to, ask);
+        }
+    }
+
+    /// At the range: whether a message is not for a page, because it is on its way to the asker live.
+    pub(super) fn comes_live(&self, now: Now, ask: &RetainedAsk) -> impl Fn(MessageId) -> bool {
+        let slot = Storage::slot_of_log(&self.config, ask.log);
+        let passed = self.retain_order.has_passed(slot, ask);
+        move |message| {
+            let change = || self.retain_order.recent(now, slot, message);
+            passed && change().is_some_and(|change| change.is_behind(&ask.point))
         }
     }
 
@@ -170,8 +184,8 @@ impl Core {
         if self.retain_order.early.is_empty() {
             return;
         }
-        for (from, ask) in std::mem::take(&mut self.retain_order.early) {
-            self.answer_or_keep(now, from, ask);
+        for (to, ask) in std::mem::take(&mut self.retain_order.early) {
+            self.on_find_retained(now, to, ask);
         }
     }
 }

@@ -8,10 +8,11 @@ use wal::LogId;
 
 use super::Core;
 use super::retain_changes::Source;
+use crate::changes::Point;
 use crate::connection::Fields;
 use crate::counters::DropReason;
 use crate::delivery::DeliveryOptions;
-use crate::identity::{ConnectionId, CoreId};
+use crate::identity::{ConnectionId, CoreId, Incarnation};
 use crate::input::Outputs;
 use crate::limit::Limit;
 use crate::message::{Message, Publication};
@@ -67,8 +68,7 @@ impl Core {
     pub(super) fn start_retained(&mut self, slot: SessionSlot) {
         let owed = &mut self.sessions.at(slot).owed;
         owed.take_if(|owed| owed.len() == 0);
-        if owed.as_ref().is_some_and(|owed| !owed.is_begun()) {
-            self.begin_retained(slot);
+        if owed.as_ref().is_some_and(|owed| !owed.is_begun()) && self.begin_retained(slot) {
             // Nothing is handed over here, so the bound does not matter.
             let step = self.sessions.at(slot).owed.as_mut().map(|owed| owed.next(u32::MAX));
             if let Some(Step::Ask(asks)) = step {
@@ -80,7 +80,7 @@ impl Core {
     /// At the range: hands out a page, as soon as its messages are in memory.
     pub(super) fn answer_find_retained(&mut self, now: Now, to: CoreId, ask: Box<RetainedAsk>) {
         let log = self.storage.log(Storage::slot_of_log(&self.config, ask.log));
-        match log.retained_page_at_hand(&ask.tenant, &ask.filter, ask.after.as_ref(), now) {
+        match log.retained_page_at_hand(now, &ask, self.comes_live(now, &ask)) {
             Ok(page) => self.post(to, Body::Retained { request: ask.request, log: ask.log, page }),
             Err(window) => {
                 self.counters.disk_waits += 1;
@@ -107,6 +107,24 @@ impl Core {
         }
     }
 
+    /// At the subscriber: it is known up to where a session is owed copies.
+    pub(super) fn on_point(
+        &mut self,
+        now: Now,
+        session: Incarnation,
+        number: u64,
+        point: &Point,
+        out: &mut Outputs,
+    ) {
+        let Some(slot) = self.sessions.find(session) else { return };
+        let session = self.sessions.at(slot);
+        if session.owed.as_mut().is_some_and(|owed| owed.on_point(number, point)) {
+            let id = session.connection();
+            self.start_retained(slot);
+            self.pump_retained(now, id, out);
+        }
+    }
+
     /// A live message that changes what is retained was given to a session: to its queue, or only sent.
     pub(super) fn overtake_retained(&mut self, slot: SessionSlot, topic: &str, queued: bool) {
         if let Some(owed) = &mut self.sessions.at(slot).owed {
@@ -122,7 +140,11 @@ impl Core {
             let Some(owed) = &mut self.sessions.at(slot).owed else { return };
             match owed.next(matches_max) {
                 Step::Beyond => self.counters.limit(Limit::RetainedMatches),
-                Step::Begin => self.begin_retained(slot),
+                Step::Begin => {
+                    if !self.begin_retained(slot) {
+                        return;
+                    }
+                }
                 Step::Deliver(message, options) => self.deliver_retained(now, id, &message, options, out),
                 Step::Ask(asks) => {
                     self.ask_for_retained(slot, asks);
@@ -154,18 +176,36 @@ impl Core {
         room.then_some(connection.session)
     }
 
-    /// Begins with the filter at hand: any range may keep what a wildcard matches.
-    fn begin_retained(&mut self, slot: SessionSlot) {
+    /// Begins with the filter at hand, or goes on with it in another connection: any range may keep what a wildcard
+    /// matches. False if its point has to be found out before.
+    fn begin_retained(&mut self, slot: SessionSlot) -> bool {
+        let here = self.point_at_hand();
         let session = self.sessions.at(slot);
-        let tenant = Arc::clone(session.tenant());
-        let Some(owed) = &mut session.owed else { return };
-        let Some(filter) = owed.filter() else { return };
+        let (tenant, incarnation) = (Arc::clone(session.tenant()), session.incarnation());
+        let Some(owed) = &mut session.owed else { return false };
+        if owed.point().is_none() {
+            let number = self.next_retained_request;
+            self.next_retained_request += 1;
+            let begins = owed.await_point(number);
+            let Some(here) = here else {
+                if begins {
+                    self.find_point_again(incarnation, number);
+                }
+                return false;
+            };
+            owed.on_point(number, &here);
+        }
+        if owed.is_begun() {
+            return true;
+        }
+        let Some(filter) = owed.filter() else { return false };
         if filter.contains(['+', '#']) {
             owed.begin((0..self.config.logs()).map(LogId));
         } else {
             let log = self.config.retain_log(&tenant, filter);
             owed.begin(std::iter::once(log));
         }
+        true
     }
 
     fn ask_for_retained(&mut self, slot: SessionSlot, asks: Vec<Ask>) {
@@ -178,6 +218,7 @@ impl Core {
         let Some(number) = owed.number(self.next_retained_request) else { return };
         self.next_retained_request += 1;
         let Some(filter) = owed.filter().map(Box::<str>::from) else { return };
+        let Some(point) = owed.point().cloned() else { return };
         for Ask { log, after } in asks {
             let more = after.is_some();
             let ask = Box::new(RetainedAsk {
@@ -186,6 +227,7 @@ impl Core {
                 tenant: Arc::clone(&tenant),
                 filter: filter.clone(),
                 after,
+                point: point.at(log).into(),
                 known: self.retain_order.known(log).into(),
             });
             let core = self.config.core_of_log(log);

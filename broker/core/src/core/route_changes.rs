@@ -80,10 +80,6 @@ pub(super) enum RouteWait {
 }
 
 impl RouteWaits {
-    pub(super) fn is_empty(&self) -> bool {
-        self.waits.is_empty()
-    }
-
     pub(super) fn len(&self) -> usize {
         self.waits.len()
     }

@@ -128,6 +128,7 @@ impl Core {
             reasons: SmallVec::new(),
             waiting: 0,
             retained: Vec::new(),
+            point: None,
         }
     }
 
@@ -327,7 +328,16 @@ impl Core {
         }
     }
 
-    pub(super) fn enter_request(&mut self, id: ConnectionId, request: SubscribeRequest, out: &mut Outputs) {
+    pub(super) fn enter_request(
+        &mut self,
+        id: ConnectionId,
+        mut request: SubscribeRequest,
+        out: &mut Outputs,
+    ) {
+        if request.waiting == 0 && wants_point(self.config.cores, &request) {
+            self.find_point(SubscribeWait { connection: id, request: request.number });
+            request.waiting = 1;
+        }
         if request.waiting == 0 {
             self.finish_request(id, request, out);
         } else if let Some(connection) = self.connections.get_mut(id) {
@@ -364,9 +374,14 @@ impl Core {
             return;
         };
         extras.requests[at].waiting -= 1;
-        if extras.requests[at].waiting == 0
-            && let Some(request) = extras.requests.remove(at)
-        {
+        if extras.requests[at].waiting > 0 {
+            return;
+        }
+        if wants_point(self.config.cores, &extras.requests[at]) {
+            extras.requests[at].waiting = 1;
+            return self.find_point(wait);
+        }
+        if let Some(request) = extras.requests.remove(at) {
             extras.requested_filters -= request.reasons.len();
             self.finish_request(wait.connection, request, out);
             self.unstall(wait.connection);
@@ -385,9 +400,10 @@ impl Core {
         }
         let Some(slot) = self.connections.get(id).map(|connection| connection.session) else { return };
         if !request.retained.is_empty() {
+            let point = request.point.or_else(|| self.point_at_hand());
             let owed = self.sessions.at(slot).owed.get_or_insert_default();
             for (filter, options) in request.retained {
-                owed.push(filter, options);
+                owed.push(filter, options, point.clone());
             }
             self.start_retained(slot);
         }
@@ -408,6 +424,11 @@ impl Core {
             }
         });
     }
+}
+
+/// Whether a request of which all routes stand is to know from where on it gets live what changes retained messages.
+fn wants_point(cores: u16, request: &SubscribeRequest) -> bool {
+    cores > 1 && !request.retained.is_empty() && request.point.is_none()
 }
 
 /// Answers the operator, on whose behalf one filter was asked for.

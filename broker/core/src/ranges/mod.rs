@@ -56,6 +56,12 @@ impl MessageId {
         assert_eq!(self.origin, 0, "ranges are neither split nor merged yet");
         range::MessageId { origin: range, index: LogIndex(self.index()), ordinal: u32::from(self.ordinal()) }
     }
+
+    /// The message as the range itself calls it that took it.
+    pub(crate) fn local(global: range::MessageId) -> MessageId {
+        let ordinal = u16::try_from(global.ordinal).expect("fewer commands than an entry has bytes");
+        MessageId::new(0, global.index.0, ordinal)
+    }
 }
 
 impl std::fmt::Debug for MessageId {
@@ -86,7 +92,7 @@ impl<'a> Committed<'a> {
     fn new(apply: &Apply<'_>, command: &Command<'_>, contained: Contained<'a>) -> Committed<'a> {
         Committed {
             index: apply.index.0,
-            ordinal: u16::try_from(command.id.ordinal).expect("fewer commands than an entry has bytes"),
+            ordinal: MessageId::local(command.id).ordinal(),
             at: Wall(apply.wall.0),
             contained: apply.is_replay().then_some(contained),
         }

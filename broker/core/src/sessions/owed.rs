@@ -4,10 +4,10 @@
 //! goes on where it was when its client comes back: what was on its way then is asked for again, as it is retained
 //! by then.
 //!
-//! A page shows what was retained when it was written. What changes before that reaches the client live, if its filter
-//! was asked for by then, and what changes while the page is on its way, or waits here for room, does so before it:
-//! then the copy is the same message again, or an old one, and is left out (promise 3, and 6). So many topics are
-//! remembered for this ([`super::overtaken`]); of those beyond, a copy comes all the same, and never an old one.
+//! A page shows what was retained when it was written, without what has just changed behind the filter's [`Point`] and
+//! may still be on its way live. What has reached the client live since the filter was asked for is left out here: the
+//! copy is the same message again, or an old one (promise 3, and 6). So many topics are remembered for this
+//! ([`super::overtaken`]); of those beyond, a copy comes all the same, and never an old one.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -16,6 +16,7 @@ use smallvec::SmallVec;
 use wal::LogId;
 
 use super::overtaken::{ChangeNumber, Forgotten, Overtaken};
+use crate::changes::Point;
 use crate::delivery::DeliveryOptions;
 use crate::message::Message;
 use crate::ranges::retain::{Page, Position};
@@ -33,14 +34,18 @@ pub struct Owed {
     waiting: BTreeMap<Box<str>, Wanted>,
     /// What the client has got live of what it is owed.
     overtaken: Overtaken,
+    /// The point that is waited for, by its number.
+    awaited: Option<u64>,
 }
 
 /// A filter that was asked for.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 struct Wanted {
     options: DeliveryOptions,
     /// The last change before it was.
     since: ChangeNumber,
+    /// Up to where it is owed copies. None: that is to be found out, for the connection is another one.
+    point: Option<Point>,
 }
 
 /// Retained messages for one filter of a SUBSCRIBE.
@@ -105,10 +110,10 @@ impl Owed {
         usize::from(self.front.is_some()) + self.waiting.len()
     }
 
-    /// Another filter.
-    pub fn push(&mut self, filter: Box<str>, options: DeliveryOptions) {
+    /// Another filter; `point` is where its routes stood, if that is known.
+    pub fn push(&mut self, filter: Box<str>, options: DeliveryOptions, point: Option<Point>) {
         let since = self.overtaken.last();
-        self.waiting.insert(filter, Wanted { options, since });
+        self.waiting.insert(filter, Wanted { options, since, point });
         if self.front.is_none() {
             self.turn_over();
         }
@@ -138,6 +143,31 @@ impl Owed {
         self.front.as_ref().is_some_and(|stream| stream.parts.is_some())
     }
 
+    /// Up to where the filter at hand is owed copies, if that is known.
+    pub fn point(&self) -> Option<&Point> {
+        self.front.as_ref()?.wanted.point.as_ref()
+    }
+
+    /// A point is to be waited for, under this number: false if another one is already.
+    pub fn await_point(&mut self, number: u64) -> bool {
+        let begins = self.awaited.is_none();
+        self.awaited.get_or_insert(number);
+        begins
+    }
+
+    /// It has come: for all filters that have none. False if nobody waits for it any more.
+    pub fn on_point(&mut self, number: u64, point: &Point) -> bool {
+        if self.awaited != Some(number) {
+            return false;
+        }
+        self.awaited = None;
+        let front = self.front.iter_mut().map(|stream| &mut stream.wanted);
+        for wanted in front.chain(self.waiting.values_mut()) {
+            wanted.point.get_or_insert_with(|| point.clone());
+        }
+        true
+    }
+
     /// Begins with the filter at hand: the ranges of these logs may have something.
     pub fn begin(&mut self, logs: impl Iterator<Item = LogId>) {
         if let Some(stream) = self.front.as_mut() {
@@ -165,6 +195,9 @@ impl Owed {
     pub fn next(&mut self, matches_max: u32) -> Step {
         let Some(stream) = self.front.as_mut() else { return Step::Done };
         let options = stream.wanted.options;
+        if stream.wanted.point.is_none() {
+            return Step::Begin;
+        }
         let Some(parts) = &mut stream.parts else { return Step::Begin };
         if let Some(message) = parts.iter_mut().find_map(Part::take) {
             if stream.handed >= matches_max {
@@ -222,9 +255,13 @@ impl Owed {
         }
     }
 
-    /// A connection begins (or ended): what is on its way or waits here is asked for again.
+    /// The connection has ended: what is on its way or waits here is asked for again, and so is the point, for not all
+    /// that is live reaches a session whose client is away.
     pub fn rewind(&mut self) {
         self.overtaken.forget_unqueued();
+        self.awaited = None;
+        let front = self.front.iter_mut().map(|stream| &mut stream.wanted);
+        front.chain(self.waiting.values_mut()).for_each(|wanted| wanted.point = None);
         let Some(stream) = self.front.as_mut() else { return };
         stream.number = None;
         if let Some(parts) = &mut stream.parts {

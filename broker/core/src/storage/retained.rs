@@ -7,7 +7,9 @@ use mqtt::QoS;
 use wal::Window;
 
 use super::{Storage, StoredLog};
+use crate::changes::ChangeName;
 use crate::message::{Message, Publication, Publisher};
+use crate::peer::RetainedAsk;
 use crate::ranges::MessageId;
 use crate::ranges::retain::command::Command;
 use crate::ranges::retain::{Page, Position};
@@ -16,6 +18,18 @@ use crate::time::{Now, Wall};
 /// Messages of one page, and the bytes after which it ends early.
 const PAGE_MESSAGES_MAX: usize = 64;
 const PAGE_BYTES_MAX: u64 = 64 * 1024;
+
+/// Of which retained messages a page is wanted.
+struct Wanted<'a> {
+    tenant: &'a Arc<str>,
+    filter: &'a str,
+    /// Only those behind this place.
+    after: Option<&'a Position>,
+    /// Without the broker's own that these changes have left.
+    behind: &'a dyn Fn(ChangeName) -> bool,
+    /// Without these.
+    left_out: &'a dyn Fn(MessageId) -> bool,
+}
 
 impl Storage {
     /// The same as [`StoredLog::retained_page`], of all logs of this core together.
@@ -42,32 +56,35 @@ impl Storage {
 
 impl StoredLog {
     /// Retains what the broker says of itself, which need not outlive it, and changes all the time.
-    pub(crate) fn keep_unwritten(&mut self, publication: &Publication<'_>) {
+    pub(crate) fn keep_unwritten(&mut self, publication: &Publication<'_>, change: ChangeName) {
         let name = (Arc::clone(publication.tenant), Box::from(publication.topic));
         if publication.payload.is_empty() {
             self.unwritten.remove(&name);
         } else {
-            self.unwritten.insert(name, Arc::clone(publication.share()));
+            self.unwritten.insert(name, (Arc::clone(publication.share()), change));
         }
     }
 
     /// Some of the retained messages that a filter matches, behind `after` if that is said. A page may be empty and
     /// not the last.
     fn retained_page(&self, tenant: &Arc<str>, filter: &str, after: Option<&Position>, now: Wall) -> Page {
-        let page = self.page_if(tenant, filter, after, now, |_| Ok(()));
+        let everything = Wanted { tenant, filter, after, behind: &|_| false, left_out: &|_| false };
+        let page = self.page_if(&everything, now, |_| Ok(()));
         page.expect("everything may be waited for")
     }
 
-    /// The same, if nothing of it has to be waited for. If not: a piece of the log that has been asked for, like all
-    /// others that the page needs.
+    /// The page that is asked for, without what comes live, if nothing of it has to be waited for. If not: a piece of
+    /// the log that has been asked for, like all others that the page needs.
     pub(crate) fn retained_page_at_hand(
         &self,
-        tenant: &Arc<str>,
-        filter: &str,
-        after: Option<&Position>,
         now: Now,
+        ask: &RetainedAsk,
+        comes_live: impl Fn(MessageId) -> bool,
     ) -> Result<Page, Window> {
-        self.page_if(tenant, filter, after, now.wall, |id| {
+        let behind = |change: ChangeName| change.is_behind(&ask.point);
+        let (filter, after) = (&*ask.filter, ask.after.as_ref());
+        let wanted = Wanted { tenant: &ask.tenant, filter, after, behind: &behind, left_out: &comes_live };
+        self.page_if(&wanted, now.wall, |id| {
             let id = id.global(self.retain.range());
             self.retain.at_hand(wal::Mono(now.monotonic.0), &self.log, id)
         })
@@ -75,22 +92,23 @@ impl StoredLog {
 
     fn page_if(
         &self,
-        tenant: &Arc<str>,
-        filter: &str,
-        after: Option<&Position>,
+        wanted: &Wanted<'_>,
         now: Wall,
         at_hand: impl Fn(MessageId) -> Result<(), Window>,
     ) -> Result<Page, Window> {
+        let Wanted { tenant, filter, after, .. } = *wanted;
         let (mut messages, mut bytes, mut missing) = (Vec::new(), 0, None);
         if after.is_none() && filter.starts_with('$') {
-            let unwritten = self
-                .unwritten
-                .iter()
-                .filter(|((of, topic), _)| of == tenant && mqtt::filter_matches(filter, topic));
-            messages.extend(unwritten.map(|(_, message)| Arc::clone(message)));
+            let unwritten = self.unwritten.iter().filter(|((of, topic), (_, change))| {
+                of == tenant && mqtt::filter_matches(filter, topic) && !(wanted.behind)(*change)
+            });
+            messages.extend(unwritten.map(|(_, (message, _))| Arc::clone(message)));
         }
         let mut count = messages.len();
         let rest = self.retain.machine().page((tenant, filter), after, now, |topic| {
+            if (wanted.left_out)(topic.message()) {
+                return true;
+            }
             bytes += u64::from(topic.bytes());
             count += 1;
             match at_hand(topic.message()) {

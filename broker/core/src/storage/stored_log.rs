@@ -8,6 +8,7 @@ use wal::log::reclaim::ReclaimBudget;
 use wal::{AppendError, Appended, Completion, Log, LogId, Lsn, Position, RangeId, Window, Write};
 
 use super::{StorageAnswer, StorageRequest};
+use crate::changes::ChangeName;
 use crate::message::Message;
 use crate::ranges::inbox::InboxRange;
 use crate::ranges::retain::RetainRange;
@@ -20,6 +21,8 @@ const RECLAIM: ReclaimBudget = ReclaimBudget { copy_bytes: 64 << 10, scan_bytes:
 /// Marks that an end may write: what is applied late may append once more.
 pub(super) const MARKS_MAX: u8 = 4;
 
+type Unwritten = BTreeMap<(Arc<str>, Box<str>), (Arc<Message>, ChangeName)>;
+
 /// See the module's documentation.
 pub struct StoredLog {
     pub(super) id: LogId,
@@ -28,8 +31,8 @@ pub struct StoredLog {
     pub(super) inbox_outputs: Outputs<InboxRange>,
     pub(super) retain: Replica<RetainRange>,
     pub(super) retain_outputs: Outputs<RetainRange>,
-    /// Retained messages of the broker's own, by tenant and topic.
-    pub(super) unwritten: BTreeMap<(Arc<str>, Box<str>), Arc<Message>>,
+    /// Retained messages of the broker's own, by tenant and topic, each with the change that it came with.
+    pub(super) unwritten: Unwritten,
     /// Scratch.
     pub(super) asked: Vec<wal::Request>,
     pub(super) moved: Vec<(Position, Appended)>,

@@ -1,11 +1,11 @@
 //! The order of events in a test's hands: which mailboxes are looked into, and what comes in one turn.
 
 use broker_core::identity::CoreId;
-use mqtt::Connect;
+use mqtt::{Connect, Packet, QoS};
 
 use super::Node;
 use super::client::Client;
-use super::packets::connect_packet;
+use super::packets::{connect_packet, subscribe_packet};
 use super::world::{World, core_at};
 
 impl Node {
@@ -86,6 +86,20 @@ impl Client {
     pub fn push_connect(&mut self, connect: &Connect<'_>) {
         self.version = connect.version;
         self.push(&connect_packet(connect));
+    }
+
+    /// Subscribes, one round of turns after the other until SUBACK has come: what follows from it is on its way.
+    pub fn subscribe_by_turns(&mut self, filter: &str, qos: QoS) -> Vec<Packet<'static>> {
+        self.push(&subscribe_packet(self.version, 1, filter, qos));
+        let mut came = Vec::new();
+        for _ in 0..20 {
+            self.node.run_once();
+            came.extend(self.packets());
+            if came.iter().any(|packet| matches!(packet, Packet::SubAck(_))) {
+                break;
+            }
+        }
+        came
     }
 
     /// A client that does not read takes at most so many bytes, this once.

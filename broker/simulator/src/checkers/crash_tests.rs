@@ -111,6 +111,35 @@ fn released_is_released() {
     }
 }
 
+/// An answer that a client reads after the node's end, out of its socket, says of a QoS 0 message before it that it
+/// was taken, and not that it was written down.
+#[test]
+fn an_answer_read_after_the_end() {
+    for before in [true, false] {
+        let mut story = Story::new();
+        let publisher = story.online(1, true);
+        let first = story.publish_retained(publisher, 1, "a", QoS::AtLeastOnce);
+        story.broker_acks(publisher, PacketKind::PubAck, 1, 0);
+        story.quiet();
+        story.publish_retained(publisher, 0, "a", QoS::AtMostOnce);
+        story.sends_subscribe(publisher, 2, "b", QoS::AtMostOnce);
+        if before {
+            story.gets_suback(publisher, 2, &[0]);
+            story.quiet();
+        }
+        story.crash(&[]);
+        if !before {
+            story.gets_suback(publisher, 2, &[0]);
+        }
+        story.leave(publisher);
+        let subscriber = story.online(0, true);
+        story.subscribe(subscriber, 1, "a", QoS::AtMostOnce);
+        story.deliver_retained(subscriber, first, QoS::AtMostOnce, 0);
+        story.quiet();
+        assert_eq!(story.found(Promise::Retained), before, "{:?}", story.findings());
+    }
+}
+
 /// What is retained after the node's end is what was acknowledged last.
 #[test]
 fn retained_is_the_last_acknowledged() {

@@ -392,7 +392,11 @@ impl Ledger {
             if let Request::Plain(id) = request
                 && *sent < asked
             {
-                self.messages[id.0 as usize].outcome = Outcome::Accepted;
+                let message = &mut self.messages[id.0 as usize];
+                // An answer that is read after the node's end says nothing of what it has kept.
+                if !message.crashed {
+                    message.outcome = Outcome::Accepted;
+                }
             }
         }
         state.requests.retain(|(sent, request)| !matches!(request, Request::Plain(_)) || *sent >= asked);
