@@ -49,7 +49,8 @@ pub struct Config {
     /// Time after which a request to another core is repeated, milliseconds; at most twice that. A publish that
     /// another core does not answer for ends its connection after two to four times that.
     pub request_timeout_ms: u32,
-    /// Deliveries in one turn after which the rest of the input waits for the next.
+    /// Deliveries in one turn after which the rest of the input waits for the next; eight routes that are found or
+    /// passed on cost as much as one.
     pub turn_deliveries_max: u32,
     /// Clients told of a stop per second and core (DISCONNECT 0x8B); BifroMQ has 1 000 per node.
     pub stop_disconnects_per_second: u32,

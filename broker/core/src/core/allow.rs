@@ -36,9 +36,10 @@ impl Core {
     /// may not.
     pub(super) fn local_readers(&mut self, tenant: TenantIndex, topic: &str) -> (Vec<FanOut>, u32) {
         let mut local = Vec::new();
-        self.tenants.get(tenant).local.matching_filters(topic, |filter| {
+        let visited = self.tenants.get(tenant).local.matching_filters(topic, |filter| {
             local.extend_from_slice(filter.subscribers());
         });
+        self.charge_routes(visited + local.len());
         let denied = self.leave_out_denied(&mut local, topic);
         (local, denied)
     }

@@ -224,6 +224,7 @@ impl Core {
             return u16::from(self.end_answer(answer));
         }
         self.counters.messages_crossed += 1;
+        self.charge_routes(targets.len());
         let message = Arc::clone(publication.share());
         let stamp = self.retain_stamp(publication);
         self.post(core, Body::Append { message, targets: targets.to_vec(), reply: owed, publisher, stamp });

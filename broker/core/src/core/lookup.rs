@@ -28,11 +28,18 @@ pub(super) struct Lookups {
     by_number: BTreeMap<u64, Lookup>,
     by_topic: HashMap<(TenantIndex, Box<str>), u64, foldhash::fast::FixedState>,
     next: u64,
+    /// Those answered that a budget left over; some may have been struck since, or be done.
+    answered: VecDeque<u64>,
 }
 
 impl Lookups {
     pub(super) fn len(&self) -> usize {
         self.by_number.len()
+    }
+
+    /// Whether some are only to be finished.
+    pub(super) fn wait_for_budget(&self) -> bool {
+        !self.answered.is_empty()
     }
 }
 
@@ -40,10 +47,32 @@ struct Lookup {
     tenant: TenantIndex,
     topic: Box<str>,
     asked: Epoch,
-    /// One for each core asked; None until it answers.
-    parts: SmallVec<[(CoreId, Option<Destinations>); 2]>,
+    /// One for each core asked; None until it answers, and when all are joined.
+    parts: Parts,
+    /// All parts, while a budget has left messages over that wait for them.
+    joined: Option<Destinations>,
     /// Messages that wait, oldest first.
     waiting: VecDeque<(Arc<Message>, Option<Reply>)>,
+}
+
+/// What each core has answered.
+type Parts = SmallVec<[(CoreId, Option<Destinations>); 2]>;
+
+impl Lookup {
+    /// Whether all is there that it asked for.
+    fn is_answered(&self) -> bool {
+        self.joined.is_some() || self.parts.iter().all(|(_, part)| part.is_some())
+    }
+
+    /// Joins what has been answered.
+    fn take_answer(&mut self) -> Destinations {
+        self.joined.take().unwrap_or_else(|| {
+            let mut parts = self.parts.iter_mut().filter_map(|(_, part)| part.take());
+            let mut all = parts.next().unwrap_or_default();
+            parts.for_each(|part| all.merge(part));
+            all
+        })
+    }
 }
 
 impl Core {
@@ -122,17 +151,13 @@ impl Core {
             return None;
         }
         let name = Arc::clone(&self.tenants.get(tenant).name);
-        let mut parts: SmallVec<[(CoreId, Option<Destinations>); 2]> = SmallVec::new();
-        for key in topic_keys(&name, topic) {
-            let core = self.config.core_of(key);
-            if parts.iter().all(|(other, _)| *other != core) {
-                parts.push((core, None));
-            }
-        }
+        let parts = self.parts(&name, topic);
         if parts.iter().all(|(core, _)| *core == self.id) {
             self.route_changes.add_holder(&name, self.id);
-            let destinations = self.routes.matching(&name, topic);
-            return Some(self.fill(tenant, topic, destinations));
+            let destinations = self.match_routes(&name, topic);
+            let cached = self.fill(tenant, topic, destinations);
+            self.cache.offer(tenant, topic, &cached);
+            return Some(cached);
         }
         if self.watch.is_on() {
             self.see_route(publication, Event::RoutesAsked);
@@ -144,16 +169,40 @@ impl Core {
             self.post(*core, ask);
         }
         let waiting = VecDeque::from([(Arc::clone(publication.share()), reply)]);
-        self.lookups.by_topic.insert((tenant, topic.into()), number);
-        let asked = self.deadlines.epoch;
-        self.lookups.by_number.insert(number, Lookup { tenant, topic: topic.into(), asked, parts, waiting });
+        let (topic, asked) = (topic.into(), self.deadlines.epoch);
+        self.enter_lookup(number, Lookup { tenant, topic, asked, parts, joined: None, waiting });
         None
+    }
+
+    /// The cores that have a topic's routes.
+    fn parts(&self, tenant: &str, topic: &str) -> Parts {
+        let mut parts = Parts::new();
+        for key in topic_keys(tenant, topic) {
+            let core = self.config.core_of(key);
+            if parts.iter().all(|(other, _)| *other != core) {
+                parts.push((core, None));
+            }
+        }
+        parts
+    }
+
+    fn enter_lookup(&mut self, number: u64, lookup: Lookup) {
+        self.lookups.by_topic.insert((lookup.tenant, lookup.topic.clone()), number);
+        self.lookups.by_number.insert(number, lookup);
+    }
+
+    /// Who wants a topic, of the routes hosted here.
+    pub(super) fn match_routes(&mut self, tenant: &str, topic: &str) -> Destinations {
+        let (destinations, visited) = self.routes.matching(tenant, topic);
+        self.charge_routes(visited + destinations.len());
+        destinations
     }
 
     /// Asks again where an answer is overdue. How many look-ups that concerns, `max` at most.
     pub(super) fn repeat_lookups(&mut self, overdue: Epoch, max: usize) -> usize {
         let mut asks = Vec::new();
-        let lookups = self.lookups.by_number.iter_mut().filter(|(_, lookup)| lookup.asked < overdue);
+        let is_overdue = |lookup: &Lookup| lookup.asked < overdue && !lookup.is_answered();
+        let lookups = self.lookups.by_number.iter_mut().filter(|(_, lookup)| is_overdue(lookup));
         let mut repeated = 0;
         for (number, lookup) in lookups.take(max) {
             lookup.asked = self.deadlines.epoch;
@@ -170,7 +219,7 @@ impl Core {
         repeated
     }
 
-    /// A core answers. When all have, the messages that waited go on, in order.
+    /// A core answers. When all have, the messages that waited go on.
     pub(super) fn on_matched(
         &mut self,
         now: Now,
@@ -180,20 +229,42 @@ impl Core {
         out: &mut Outputs,
     ) {
         let Some(lookup) = self.lookups.by_number.get_mut(&number) else { return };
+        if lookup.is_answered() {
+            return; // it was asked again, and is answered again
+        }
         if let Some((_, part)) = lookup.parts.iter_mut().find(|(core, _)| *core == from) {
             *part = Some(destinations);
         }
-        if lookup.parts.iter().any(|(_, part)| part.is_none()) {
+        if !lookup.is_answered() {
             return;
         }
-        let lookup = self.lookups.by_number.remove(&number).expect("found above");
-        self.lookups.by_topic.remove(&(lookup.tenant, lookup.topic.clone()));
-        let mut all = Destinations::default();
-        for (_, part) in lookup.parts {
-            all.merge(part.expect("checked above"));
+        if self.deliveries_left > 0 && self.lookups.answered.is_empty() {
+            self.finish_lookup(now, number, out);
+        } else {
+            self.lookups.answered.push_back(number);
         }
-        let cached = self.fill(lookup.tenant, &lookup.topic, all);
-        for (message, reply) in lookup.waiting {
+    }
+
+    /// Finishes what a budget left over, as far as the present one goes.
+    pub(super) fn finish_lookups(&mut self, now: Now, out: &mut Outputs) {
+        while self.deliveries_left > 0 {
+            let Some(number) = self.lookups.answered.pop_front() else { break };
+            self.finish_lookup(now, number, out);
+        }
+    }
+
+    /// The messages that waited go on, in order; what the budget leaves of them waits for another turn, and what is
+    /// published on the topic meanwhile behind them.
+    fn finish_lookup(&mut self, now: Now, number: u64, out: &mut Outputs) {
+        if self.lookups.by_number.get(&number).is_none_or(|lookup| !lookup.is_answered()) {
+            return; // struck since, and asked again
+        }
+        let mut lookup = self.lookups.by_number.remove(&number).expect("looked up above");
+        self.lookups.by_topic.remove(&(lookup.tenant, lookup.topic.clone()));
+        let answer = lookup.take_answer();
+        let cached = self.fill(lookup.tenant, &lookup.topic, answer);
+        while let Some((message, reply)) = lookup.waiting.pop_front() {
+            self.deliveries_left = self.deliveries_left.saturating_sub(1);
             let publication = Publication::from(&message);
             let routed = self.dispatch(now, lookup.tenant, &publication, &cached, reply, out);
             if let Some(reply) = reply {
@@ -202,11 +273,19 @@ impl Core {
                 let reason = routed.refused.unwrap_or(found);
                 self.on_answer(reply, routed.waiting, reason, out);
             }
+            if self.deliveries_left == 0 && !lookup.waiting.is_empty() {
+                lookup.joined = Some(destinations_of(cached));
+                self.enter_lookup(number, lookup);
+                self.lookups.answered.push_back(number);
+                return;
+            }
         }
+        self.cache.offer(lookup.tenant, &lookup.topic, &cached);
     }
 
-    /// Joins what the ranges said with this core's own volatile sessions, and offers it to the cache.
+    /// Joins what the ranges said with this core's own volatile sessions.
     fn fill(&mut self, tenant: TenantIndex, topic: &str, mut destinations: Destinations) -> Rc<CachedTopic> {
+        self.charge_routes(destinations.len());
         destinations.cores.retain(|core| *core != self.id);
         destinations.sessions.sort_by_key(|target| target.core); // stable: batches by core
         let (local, denied) = self.local_readers(tenant, topic);
@@ -216,9 +295,7 @@ impl Core {
             Box::new(Elsewhere { destinations, groups })
         });
         let (local, generation) = (SmallVec::from_slice(&local), self.access.generation());
-        let cached = Rc::new(CachedTopic { local, denied, generation, elsewhere });
-        self.cache.offer(tenant, topic, &cached);
-        cached
+        Rc::new(CachedTopic { local, denied, generation, elsewhere })
     }
 
     /// Forgets what is cached of the topics a filter matches, also in look-ups under way: a part that has
@@ -230,16 +307,26 @@ impl Core {
             if lookup.tenant != tenant || !mqtt::filter_matches(filter, &lookup.topic) {
                 continue;
             }
-            if let Some((_, part)) =
-                lookup.parts.iter_mut().find(|(core, part)| *core == from && part.is_some())
-            {
-                *part = None;
-                again.push((*number, lookup.topic.clone()));
+            // What is joined cannot be told apart any more: all of it is asked for again.
+            let joined = lookup.joined.take().is_some();
+            for (core, part) in &mut lookup.parts {
+                if joined || (*core == from && part.take().is_some()) {
+                    again.push((*core, *number, lookup.topic.clone()));
+                }
             }
         }
         let name = Arc::clone(&self.tenants.get(tenant).name);
-        for (lookup, topic) in again {
-            self.post(from, Body::Match { lookup, tenant: Arc::clone(&name), topic });
+        for (core, lookup, topic) in again {
+            self.post(core, Body::Match { lookup, tenant: Arc::clone(&name), topic });
         }
     }
+}
+
+/// What an entry was made of, this core's own sessions left out.
+fn destinations_of(cached: Rc<CachedTopic>) -> Destinations {
+    let elsewhere = match Rc::try_unwrap(cached) {
+        Ok(cached) => cached.elsewhere,
+        Err(shared) => shared.elsewhere.clone(), // by a delivery that waits
+    };
+    elsewhere.map(|elsewhere| elsewhere.destinations).unwrap_or_default()
 }

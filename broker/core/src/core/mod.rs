@@ -37,6 +37,7 @@ mod retain_order;
 mod retain_point;
 mod retained;
 mod route_changes;
+mod route_requests;
 mod shared;
 mod sight;
 mod stop;
@@ -80,6 +81,7 @@ use retain_changes::RetainChanges;
 use retain_order::RetainOrder;
 use retain_point::PointRounds;
 use route_changes::{RouteChanges, RouteWaits};
+use route_requests::RouteRequests;
 use shared::SharedGroups;
 use stop::Stopping;
 use stored::StoredSessions;
@@ -112,6 +114,8 @@ pub struct Core {
     // The ranges hosted here.
     routes: Routes,
     route_changes: RouteChanges,
+    /// What a budget left over of what they are asked.
+    route_requests: RouteRequests,
     sessions: Sessions,
     retain_changes: RetainChanges,
     retain_order: RetainOrder,
@@ -209,6 +213,7 @@ impl Core {
             route_waits: RouteWaits::default(),
             routes: Routes::new(random.next()),
             route_changes: RouteChanges::default(),
+            route_requests: RouteRequests::new(config.cores),
             sessions: Sessions::new(random.next()),
             retain_changes: RetainChanges::new(storage.slots().count()),
             retain_order: RetainOrder::new(id, config.cores, config.logs()),
@@ -295,6 +300,7 @@ impl Core {
         self.watch.set_now(now);
         self.on_timers(now, out);
         self.process_postponed(now, out);
+        self.process_routes(now, out);
         self.process_backlog(now, out);
         self.go_on_sweeping(now, out);
         self.go_on_measuring(now);
@@ -316,6 +322,8 @@ impl Core {
         self.send_posted(out);
         self.tell_noticed(out);
         self.reading.end_turn(now.monotonic, self.wants_clients());
+        // What was worked off since may have stalled some again.
+        out.resumed.retain(|connection| self.wants_bytes(*connection));
         for connection in &out.dirty {
             if let Some(connection) = self.connections.get_mut(*connection) {
                 connection.dirty = false;
@@ -332,6 +340,7 @@ impl Core {
     pub fn next_timeout(&self) -> Option<Mono> {
         let left_over = !(self.backlog.is_empty() && self.postponed.is_empty() && self.ending.is_empty());
         let left_over = left_over || self.has_tasks() || self.is_resuming_now();
+        let left_over = left_over || !self.route_requests.is_empty() || self.lookups.wait_for_budget();
         if self.turn_open
             || left_over
             || self.sweep.is_going_on()

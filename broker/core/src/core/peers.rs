@@ -166,13 +166,10 @@ impl Core {
             }
             Body::Shared(delivery) => self.on_shared(now, from, delivery, out),
             Body::SharedRefused(delivery) => self.on_shared_refused(now, *delivery, out),
-            Body::PassOn { message, group } => self.on_pass_on(now, &group, &message, out),
             Body::Retain { message, reply } => self.on_retain(now, from, &message, reply, data_bytes),
             Body::Retained { request, log, page } => self.on_retained(now, request, log, page, out),
-            Body::Match { lookup, tenant, topic } => {
-                self.route_changes.add_holder(&tenant, from);
-                let destinations = self.routes.matching(&tenant, &topic);
-                self.post(from, Body::Matched { lookup, destinations });
+            Body::Match { .. } | Body::AddRoute { .. } | Body::RemoveRoute { .. } | Body::PassOn { .. } => {
+                self.on_route_request(now, from, body, out);
             }
             Body::Matched { lookup, destinations } => self.on_matched(now, from, lookup, destinations, out),
             Body::Answer { reply, reason } => self.on_answer(reply, 0, reason, out),
@@ -190,15 +187,9 @@ impl Core {
         }
     }
 
-    /// The rarer kinds: changes of routes, and requests for retained messages.
+    /// The rarer kinds: what follows changes of routes, and requests for retained messages.
     fn on_peer_request(&mut self, now: Now, from: CoreId, body: Body, out: &mut Outputs) {
         match body {
-            Body::AddRoute { tenant, filter, route, change } => {
-                self.on_route(from, &tenant, &filter, (route, true), change);
-            }
-            Body::RemoveRoute { tenant, filter, route, change } => {
-                self.on_route(from, &tenant, &filter, (route, false), change);
-            }
             Body::RouteChanged { change, passes } => self.on_route_changed(change, passes, out),
             Body::RouteRefused { change } => self.on_route_refused(change, out),
             Body::Totals { tenant, totals } => self.on_totals(from, &tenant, *totals),
@@ -266,6 +257,9 @@ impl Core {
             }
             self.fan_out(now, publication, &cached.local, cached.denied, out);
         } else {
+            if self.must_wait(tenant, publication.topic, 1) {
+                return self.postpone(tenant, publication, Recipients::Unknown, origin);
+            }
             let (local, denied) = self.local_readers(tenant, publication.topic);
             if self.must_wait(tenant, publication.topic, local.len()) {
                 self.tenants.lose(&mut self.counters, tenant, DropReason::NoPermission, u64::from(denied));

@@ -3,8 +3,9 @@
 //!
 //! - First come, first served; and a message on a topic that has deliveries left over takes its place behind
 //!   them, so that none overtakes another (promise 3).
-//! - Who gets a message is settled when it is published; an UNSUBACK waits for what is postponed before it
-//!   [MQTT-3.10.4-2]. Whether they may have it is judged again if permissions have changed since.
+//! - Who gets a message is settled when it is published, or comes from another core, as far as the budget goes: to find
+//!   the sessions is a match, and what comes behind the budget is as if it came later. An UNSUBACK waits for what is
+//!   postponed before it [MQTT-3.10.4-2]. Whether they may have it is judged again if permissions have changed since.
 //! - Back-pressure: a publisher of this core is not read until its message is with everybody. One of another
 //!   core is read more slowly, and its core has its credit back only then.
 
@@ -67,6 +68,8 @@ pub(super) enum Recipients {
     Durable(Rc<CachedTopic>, Range<usize>),
     /// Durable sessions that another core has named.
     Named(Vec<Target>),
+    /// The topic's volatile sessions of this core, whoever they are then: the turn had no budget left to find out.
+    Unknown,
 }
 
 /// Where a message comes from, and what is owed for it.
@@ -89,6 +92,7 @@ impl Recipients {
             Recipients::Gathered(targets) => targets.len(),
             Recipients::Durable(_, range) => range.len(),
             Recipients::Named(targets) => targets.len(),
+            Recipients::Unknown => 1,
         }
     }
 }
@@ -170,6 +174,8 @@ impl Core {
             if expired {
                 self.tenants.lose(&mut self.counters, delivery.tenant, DropReason::Expired, left as u64);
                 delivery.at += left;
+            } else if let Recipients::Unknown = delivery.recipients {
+                self.gather(&mut delivery);
             } else {
                 self.deliver_next(now, &mut delivery, left.min(self.deliveries_left as usize), out);
             }
@@ -179,6 +185,20 @@ impl Core {
                 self.end_postponed(delivery, out);
             }
         }
+    }
+
+    /// Finds out who is to get a message.
+    fn gather(&mut self, delivery: &mut Delivery) {
+        let topic = &delivery.message.topic;
+        let (recipients, denied) = if let Some(cached) = self.cached_readers(delivery.tenant, topic) {
+            let denied = cached.denied;
+            (Recipients::Volatile(cached), denied)
+        } else {
+            let (local, denied) = self.local_readers(delivery.tenant, topic);
+            (Recipients::Gathered(local), denied)
+        };
+        self.tenants.lose(&mut self.counters, delivery.tenant, DropReason::NoPermission, u64::from(denied));
+        (delivery.recipients, delivery.generation) = (recipients, self.access.generation());
     }
 
     fn deliver_next(&mut self, now: Now, delivery: &mut Delivery, count: usize, out: &mut Outputs) {
@@ -199,6 +219,7 @@ impl Core {
             Recipients::Named(targets) => {
                 self.append_all(now, &publication, &targets[range], delivery.answer, out);
             }
+            Recipients::Unknown => unreachable!("they are gathered first"),
         }
         let Origin { core, publisher, .. } = delivery.origin;
         self.slow_publisher(now, publisher, (core != self.id).then_some(core));

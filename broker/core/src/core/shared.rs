@@ -123,6 +123,7 @@ impl Core {
             };
             if member.target.core != self.id {
                 self.counters.messages_crossed += 1;
+                self.deliveries_left = self.deliveries_left.saturating_sub(1);
                 if counted {
                     self.shared.loads.on_sent(member.target.session);
                 }

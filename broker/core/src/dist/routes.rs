@@ -67,6 +67,11 @@ impl Destinations {
         self.cores.is_empty() && self.sessions.is_empty() && self.groups.is_empty()
     }
 
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.cores.len() + self.sessions.len() + self.groups.len()
+    }
+
     /// Adds another range's answer.
     pub fn merge(&mut self, other: Destinations) {
         for core in other.cores {
@@ -176,11 +181,12 @@ impl Routes {
         set.groups.iter().find(|group| *group.key == *key)
     }
 
-    /// Who wants a topic.
-    pub fn matching(&self, tenant: &str, topic: &str) -> Destinations {
+    /// Who wants a topic, and how many places of the trie were visited to find out.
+    pub fn matching(&self, tenant: &str, topic: &str) -> (Destinations, usize) {
         let mut destinations = Destinations::default();
+        let mut visited = 0;
         if let Some(trie) = self.tenants.get(tenant) {
-            trie.matching_filters(topic, |set| {
+            visited = trie.matching_filters(topic, |set| {
                 for core in &set.cores {
                     destinations.add_core(*core);
                 }
@@ -188,7 +194,7 @@ impl Routes {
                 destinations.groups.extend_from_slice(&set.groups);
             });
         }
-        destinations
+        (destinations, visited)
     }
 }
 

@@ -24,8 +24,9 @@ impl<V> Trie<V> {
     /// Calls `found` for each value whose path is a filter that matches `topic`. The order depends on the filters
     /// stored and not on how they came to be: level by level, "#" first, and what lies below "+" before the rest.
     ///
-    /// Work and memory are bounded by the number of stored prefixes that match a prefix of the topic.
-    pub fn matching_filters(&self, topic: &str, mut found: impl FnMut(&V)) {
+    /// Work and memory are bounded by the number of stored prefixes that match a prefix of the topic: about so many as
+    /// it returns, each for a few nanoseconds or a cache miss.
+    pub fn matching_filters(&self, topic: &str, mut found: impl FnMut(&V)) -> usize {
         // [MQTT-4.7.2-1] a wildcard in the first level does not match a topic that begins with '$'.
         let mut wildcards = !topic.starts_with('$');
         let mut levels = Levels::new(topic);
@@ -41,7 +42,7 @@ impl<V> Trie<V> {
             }
             wildcards = true;
             id = match (plus, child) {
-                (NodeId::NONE, NodeId::NONE) => return,
+                (NodeId::NONE, NodeId::NONE) => return 1,
                 (NodeId::NONE, only) | (only, NodeId::NONE) => only,
                 both => return self.matching_from(both, levels, &mut found),
             };
@@ -50,32 +51,41 @@ impl<V> Trie<V> {
                 if filter_matches(self.texts.text(suffix), levels) {
                     node.value.iter().for_each(found);
                 }
-                return;
+                return 1;
             }
         }
         self.finish(Reached { node: id, taken: 0 }, &mut found);
+        1
     }
 
-    /// Goes on from two places, which may become any number.
-    fn matching_from(&self, places: (NodeId, NodeId), levels: Levels<'_>, found: &mut impl FnMut(&V)) {
+    /// Goes on from two places, which may become any number. How many that were on all levels.
+    fn matching_from(
+        &self,
+        places: (NodeId, NodeId),
+        levels: Levels<'_>,
+        found: &mut impl FnMut(&V),
+    ) -> usize {
         let (mut first, mut second) = (Frontier::new(), Frontier::new());
         let (mut reached, mut next) = (&mut first, &mut second);
         reached.push(Reached { node: places.0, taken: 0 });
         reached.push(Reached { node: places.1, taken: 0 });
+        let mut visited = 0;
         for level in levels {
             let key = LevelKey::new(level);
             next.clear();
+            visited += reached.len();
             for &place in reached.iter() {
                 self.step(place, &key, next, found);
             }
             if next.is_empty() {
-                return;
+                return visited;
             }
             mem::swap(&mut reached, &mut next);
         }
         for &place in reached.iter() {
             self.finish(place, found);
         }
+        visited + reached.len()
     }
 
     /// Follows one more level of the topic from one place; a "#" there matches whatever comes.

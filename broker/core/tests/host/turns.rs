@@ -35,6 +35,11 @@ impl Node {
         self.run();
     }
 
+    /// The same, for turns to come.
+    pub fn open_mail(&self) {
+        self.world.borrow_mut().held_mail.clear();
+    }
+
     /// Batches in the mailboxes.
     pub fn mail(&self) -> usize {
         self.world.borrow().mail.iter().map(std::collections::VecDeque::len).sum()
