@@ -4,6 +4,9 @@
 //! write(O_DIRECT) ──link──► fdatasync      a short or failed write breaks the link: the sync is cancelled
 //! ```
 //!
+//! A write that succeeds is not told of: it would wake the core for nothing. So a commit of one write is told of once, by
+//! its sync, or by its write if that failed; whether the kernel then tells of the cancelled sync, too, does not matter.
+//!
 //! A commit is answered when everything of it has completed, with the first error; which of two commits is
 //! answered first is the disk's affair.
 
@@ -27,6 +30,8 @@ pub(crate) struct Flushed {
 pub(super) struct Commits {
     /// By slot; a few of each log, for there are two commits at most.
     writes: Vec<Option<Write>>,
+    /// Counts the writes: what is told late of one is not taken for the next in its slot.
+    begun: u32,
     ended: VecDeque<Flushed>,
 }
 
@@ -35,8 +40,10 @@ pub(super) struct Commits {
 struct Write {
     log: LogId,
     number: CommitNumber,
+    name: u32,
     asked: u32,
-    written: Option<i32>,
+    /// How the write ended, if not as it should.
+    failed: Option<i32>,
     synced: Option<i32>,
     /// The kernel took the write without its sync, which may have come too early then.
     is_cut: bool,
@@ -45,7 +52,9 @@ struct Write {
 impl Commits {
     /// Makes room for one write with its sync. Returns its slot.
     pub(super) fn begin(&mut self, log: LogId, number: CommitNumber, asked: u32) -> u32 {
-        let write = Write { log, number, asked, written: None, synced: None, is_cut: false };
+        self.begun = self.begun.wrapping_add(1);
+        let name = self.begun;
+        let write = Write { log, number, name, asked, failed: None, synced: None, is_cut: false };
         let free = self.writes.iter().position(Option::is_none);
         let slot = free.unwrap_or_else(|| {
             self.writes.push(None);
@@ -55,12 +64,14 @@ impl Commits {
         u32::try_from(slot).expect("a few of each log")
     }
 
-    /// The tokens of a write and of its sync.
-    pub(super) fn tokens(slot: u32) -> [Token; 2] {
-        [Token::new(Kind::Commit, slot, 0), Token::new(Kind::Commit, slot, 1)]
+    /// The tokens of a write and of its sync: the last bit says which.
+    pub(super) fn tokens(&self, slot: u32) -> [Token; 2] {
+        let name = self.writes[slot as usize].as_ref().expect("begun before").name << 1;
+        [name, name | 1].map(|name| Token::new(Kind::Commit, slot, name))
     }
 
-    /// The link between a write and its sync did not hold.
+    /// The link between a write and its sync did not hold. The write may go on when this is told as a failure of its
+    /// commit: that ends the log, which keeps its bytes until the process is gone.
     pub(super) fn cut(&mut self, slot: u32) {
         self.writes[slot as usize].as_mut().expect("it is on its way").is_cut = true;
     }
@@ -71,10 +82,20 @@ impl Commits {
         if token.kind() != Kind::Commit {
             return;
         }
-        let (slot, is_sync) = (token.slot() as usize, token.generation() == 1);
-        let write = self.writes[slot].as_mut().expect("only what was submitted completes");
-        let place = if is_sync { &mut write.synced } else { &mut write.written };
-        *place = Some(completion.result());
+        self.on_told(token, completion.result());
+    }
+
+    /// The kernel tells of a sync, or of a write.
+    fn on_told(&mut self, token: Token, result: i32) {
+        let (slot, is_sync) = (token.slot() as usize, token.generation() & 1 == 1);
+        let own = |write: &&mut Write| write.name << 1 == token.generation() & !1;
+        let Some(write) = self.writes[slot].as_mut().filter(own) else { return };
+        if is_sync {
+            write.synced = Some(result);
+        } else if u32::try_from(result) != Ok(write.asked) {
+            write.failed = Some(result);
+            write.synced = Some(-libc::ECANCELED);
+        }
         let (log, number) = (write.log, write.number);
         self.answer(log, number);
     }
@@ -82,7 +103,7 @@ impl Commits {
     fn answer(&mut self, log: LogId, number: CommitNumber) {
         let is_of = |write: &Write| (write.log, write.number) == (log, number);
         let mut own = self.writes.iter().flatten().filter(|write| is_of(write));
-        if own.clone().any(|write| write.written.is_none() || write.synced.is_none()) {
+        if own.clone().any(|write| write.synced.is_none()) {
             return;
         }
         let result = own.try_for_each(Write::result);
@@ -105,13 +126,13 @@ impl Commits {
 
 impl Write {
     fn result(&self) -> Result<(), FlushError> {
-        let (written, synced) = (self.written.expect("complete"), self.synced.expect("complete"));
-        match u32::try_from(written) {
-            Err(_) => Err(FlushError::Write(-written)),
-            Ok(written) if written < self.asked => Err(FlushError::Short { written, asked: self.asked }),
-            Ok(_) if synced < 0 => Err(FlushError::Sync(-synced)),
-            Ok(_) if self.is_cut => Err(FlushError::Sync(libc::EAGAIN)),
-            Ok(_) => Ok(()),
+        let synced = self.synced.expect("complete");
+        match self.failed.map(|written| u32::try_from(written).map_err(|_| -written)) {
+            Some(Err(error)) => Err(FlushError::Write(error)),
+            Some(Ok(written)) => Err(FlushError::Short { written, asked: self.asked }),
+            None if synced < 0 => Err(FlushError::Sync(-synced)),
+            None if self.is_cut => Err(FlushError::Sync(libc::EAGAIN)),
+            None => Ok(()),
         }
     }
 }
@@ -184,10 +205,27 @@ mod tests {
         let mut commits = Commits::default();
         let slot = commits.begin(LogId(0), CommitNumber(1), 0);
         commits.cut(slot);
-        let write = commits.writes[slot as usize].as_mut().unwrap();
-        (write.written, write.synced) = (Some(0), Some(0));
-        commits.answer(LogId(0), CommitNumber(1));
+        let [_, sync] = commits.tokens(slot);
+        commits.on_told(sync, 0);
         assert_eq!(commits.next().map(|it| it.result), Some(Err(FlushError::Sync(libc::EAGAIN))));
+        assert!(commits.is_idle());
+    }
+
+    /// What the kernel tells of a sync whose write has failed is not taken for the sync of the next write in its slot.
+    #[test]
+    fn a_cancelled_sync_is_nobody_elses() {
+        let mut commits = Commits::default();
+        let slot = commits.begin(LogId(0), CommitNumber(1), 4096);
+        let [write, sync] = commits.tokens(slot);
+        commits.on_told(write, -libc::EIO);
+        assert_eq!(commits.next().map(|it| it.result), Some(Err(FlushError::Write(libc::EIO))));
+        commits.on_told(sync, -libc::ECANCELED);
+        assert_eq!(commits.begin(LogId(1), CommitNumber(1), 4096), slot);
+        commits.on_told(sync, -libc::ECANCELED);
+        assert!(commits.next().is_none() && !commits.is_idle());
+        let [_, sync] = commits.tokens(slot);
+        commits.on_told(sync, 0);
+        assert_eq!(commits.next().map(|it| (it.log, it.result)), Some((LogId(1), Ok(()))));
         assert!(commits.is_idle());
     }
 }

@@ -107,11 +107,11 @@ impl Ring {
     ) {
         let asked = u32::try_from(bytes.len()).expect("writes are below 4 GiB");
         let slot = self.commits.begin(log, number, asked);
-        let [write, sync] = Commits::tokens(slot);
+        let [write, sync] = self.commits.tokens(slot);
         let file = Fd(file.as_raw_fd());
         let write = opcode::Write::new(file, bytes.as_ptr(), asked).offset(offset).build().user_data(write.0);
         let sync = opcode::Fsync::new(file).flags(FsyncFlags::DATASYNC).build().user_data(sync.0);
-        self.linked.push_back(([write.flags(Flags::IO_LINK), sync], slot));
+        self.linked.push_back(([write.flags(Flags::IO_LINK | Flags::SKIP_SUCCESS), sync], slot));
         self.submit_linked();
     }
 
