@@ -91,8 +91,8 @@ fn second_connect() {
     }
 }
 
-/// [MQTT-3.1.2-1, MQTT-3.1.2-2] A protocol name or version that is not spoken here is told so, in the form that
-/// all versions before 5.0 know, and closed.
+/// [MQTT-3.1.2-1, MQTT-3.1.2-2] A protocol name or version that is not spoken here is told so, and closed: one later than
+/// 5.0 in the form of 5.0, any other in the form that all versions before know.
 #[test]
 fn unknown_versions() {
     let connect = |name: &[u8], level: u8| {
@@ -101,7 +101,14 @@ fn unknown_versions() {
         body.extend_from_slice(&[level, 2, 0, 0, 0, 0, 1, b'c']);
         [&[0x10, u8::try_from(body.len()).unwrap()], &body[..]].concat()
     };
-    for (name, level) in [(&b"MQTT"[..], 3), (b"MQTT", 6), (b"MQTT", 0x84), (b"MQIsdp", 4), (b"MQIsdp", 0x83)]
+    for level in [6, 99, 127] {
+        let mut client = Node::new(1).accept();
+        client.send(&connect(b"MQTT", level));
+        assert_eq!(client.take_bytes(), [0x20, 3, 0, 0x84, 0], "{level}");
+        assert!(client.is_closed());
+    }
+    for (name, level) in
+        [(&b"MQTT"[..], 3), (b"MQTT", 0x84), (b"MQIsdp", 4), (b"MQIsdp", 6), (b"MQIsdp", 0x83)]
     {
         let mut client = Node::new(1).accept();
         client.send(&connect(name, level));

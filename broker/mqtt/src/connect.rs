@@ -197,11 +197,25 @@ impl<'a> Connect<'a> {
 /// The protocol name and level a CONNECT begins with. The name is compared as bytes: one that is not
 /// known need not be UTF-8.
 pub(crate) fn decode_version(body: &mut Reader<'_>) -> Result<Version, DecodeError> {
+    let (name, level) = decode_name_and_level(body)?;
+    Version::from_name_and_level(name, level).ok_or(DecodeError::ProtocolLevel) // [MQTT-3.1.2-2]
+}
+
+/// The version in whose form a CONNECT is refused, whatever it is refused for: its own, or 5.0 if it names a later one.
+/// A level with its highest bit set is none: bridges of Mosquitto mark theirs so, and try again without it when they are
+/// refused in the form of 3.1.1.
+pub(crate) fn decode_refusal_version(body: &mut Reader<'_>) -> Option<Version> {
+    let (name, level) = decode_name_and_level(body).ok()?;
+    let later = name == b"MQTT" && (6..0x80).contains(&level);
+    Version::from_name_and_level(name, level).or(later.then_some(Version::V5))
+}
+
+fn decode_name_and_level<'a>(body: &mut Reader<'a>) -> Result<(&'a [u8], u8), DecodeError> {
     let name = body.binary()?;
     if name != b"MQTT" && name != b"MQIsdp" {
         return Err(DecodeError::ProtocolName); // [MQTT-3.1.2-1]
     }
-    Version::from_name_and_level(name, body.u8()?).ok_or(DecodeError::ProtocolLevel) // [MQTT-3.1.2-2]
+    Ok((name, body.u8()?))
 }
 
 impl<'a> Will<'a> {

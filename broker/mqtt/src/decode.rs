@@ -1,6 +1,6 @@
 //! Hot path. From bytes to one packet: the fixed header, then the packet's own decoder.
 
-use crate::connect::decode_version;
+use crate::connect::decode_refusal_version;
 use crate::reader::{Reader, Varint};
 use crate::{
     Ack, Auth, ConnAck, Connect, DecodeError, Disconnect, Limits, Packet, PacketKind, Publish, SubAck,
@@ -111,13 +111,13 @@ pub fn packet_length(bytes: &[u8], limits: &Limits) -> Result<Option<usize>, Dec
 }
 
 /// The version a CONNECT names, read without judging the rest of it: the form in which a refusal
-/// has to be written when [`decode_connect`] failed. `None`: not a CONNECT, cut short, or of a
-/// version that is not known here.
+/// has to be written when [`decode_connect`] failed, which is that of 5.0 for a version that is later.
+/// `None`: not a CONNECT, cut short, or of a version that is not known.
 pub fn connect_version(bytes: &[u8]) -> Option<Version> {
     let (&first, rest) = bytes.split_first()?;
     check_connect(first).ok()?;
     let length = Varint::decode(rest).ok()??;
-    decode_version(&mut Reader::new(&rest[length.bytes..])).ok()
+    decode_refusal_version(&mut Reader::new(&rest[length.bytes..]))
 }
 
 /// ```text
