@@ -225,7 +225,7 @@ impl Default for Settings {
             packet_bytes_max: 268_435_460,
             qos_max: mqtt::QoS::ExactlyOnce,
             receive_maximum: 1024,
-            inflight_max: 1024,
+            inflight_max: 4096,
             topic_alias_max: 64,
             topic_alias_outbound_max: 64,
             topic_bytes_max: u16::MAX,
