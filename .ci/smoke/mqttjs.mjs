@@ -11,18 +11,18 @@ const versions = [
     { name: "v5", options: { protocolVersion: 5 } },
 ];
 
-// A connected client, with its messages in a queue.
+// A connected client, with the messages that it has got. (`queue` is a field of the library's own.)
 async function connect(clientId, options) {
     const client = mqtt.connect(url, { clientId, reconnectPeriod: 0, ...options });
     // Before CONNACK, behind which a session's messages follow at once.
-    client.queue = [];
+    client.waiting = [];
     client.on("message", (topic, payload, packet) => {
-        client.queue.push(packet);
+        client.waiting.push(packet);
         client.emit("queued");
     });
     client.next = async () => {
-        while (client.queue.length === 0) await once(client, "queued", { signal: AbortSignal.timeout(20_000) });
-        return client.queue.shift();
+        while (client.waiting.length === 0) await once(client, "queued", { signal: AbortSignal.timeout(20_000) });
+        return client.waiting.shift();
     };
     await once(client, "connect", { signal: AbortSignal.timeout(20_000) });
     return client;
