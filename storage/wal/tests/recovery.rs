@@ -220,6 +220,34 @@ fn a_large_record_has_its_own_file() {
     assert_eq!(size(&host), None);
 }
 
+/// A large control record that came when no file could be made has one as soon as there is room, though nobody asks
+/// again; below the watermark at once. New data has to wait for space.
+#[test]
+fn a_large_record_that_must_not_stop_gets_its_file() {
+    let payload = vec![4; 40_000];
+    let record = wal::NewRecord { range: RangeId(5), kind: 1, version: 1, metadata: &[], payload: &payload };
+    for watermark in [false, true] {
+        let mut host = Host::new();
+        let mut faults = host.disk.faults();
+        if watermark {
+            host.log.on_space(false);
+        } else {
+            host.disk.set_faults(wal::simulated_disk::Faults { capacity_bytes: 0, ..faults });
+            assert_eq!(host.try_append(5, &payload), Err(wal::AppendError::SegmentNeeded));
+            host.turn();
+            assert!(host.log.is_disk_full());
+        }
+        assert_eq!(host.try_append(5, &payload), Err(wal::AppendError::DiskFull));
+        let needed = host.log.append(host.now, wal::Class::Control, &record);
+        assert_eq!(needed, Err(wal::AppendError::SegmentNeeded));
+        assert_eq!(host.log.next_timeout().is_some(), !watermark, "it asks again by itself");
+        faults.capacity_bytes = 1 << 30;
+        host.disk.set_faults(faults);
+        host.turn();
+        assert!(host.log.append(host.now, wal::Class::Control, &record).is_ok(), "{watermark}");
+    }
+}
+
 /// A log of another node, and one of a later format, are refused and not touched.
 #[test]
 fn a_foreign_log_is_refused() {

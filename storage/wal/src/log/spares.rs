@@ -34,6 +34,8 @@ pub(crate) struct Spares {
     requested: Vec<Requested>,
     /// Wanted size of a segment for one large record, not yet asked for.
     wanted_own: Option<u64>,
+    /// It is for a record that cannot be given up: it is asked for below the watermark, too.
+    needs_own: bool,
     /// Files whose content nobody needs.
     free: Vec<(SegmentId, u64)>,
     next_segment: u32,
@@ -50,6 +52,7 @@ impl Spares {
             ready_own: None,
             requested: Vec::new(),
             wanted_own: None,
+            needs_own: false,
             free,
             next_segment: next_segment.0.max(1),
             below_watermark: false,
@@ -66,7 +69,7 @@ impl Spares {
     }
 
     pub(crate) fn retry_at(&self) -> Option<Mono> {
-        self.failed_until.filter(|_| !self.below_watermark)
+        self.failed_until.filter(|_| !self.below_watermark || self.needs_own)
     }
 
     pub(crate) fn ready_count(&self) -> u32 {
@@ -133,7 +136,8 @@ impl Spares {
     }
 
     /// A segment of at least `bytes` for one record; asked for if there is none. Reserved segments play no
-    /// part in it, as none has the size; while the disk is full nobody gets one.
+    /// part in it, as none has the size; while the disk is full new data and copies get none. A control record may stop
+    /// what comes behind it: it takes what is free below the watermark, and asks again where there was nothing.
     pub(crate) fn take_own(
         &mut self,
         config: &Config,
@@ -148,11 +152,12 @@ impl Spares {
         if let Some(spare) = self.ready_own.take_if(|spare| spare.bytes >= bytes) {
             return Ok(spare);
         }
-        if self.is_full() {
+        if self.is_full() && class != Class::Control {
             return Err(AppendError::DiskFull);
         }
         let wanted = bytes.next_multiple_of(crate::format::BLOCK_BYTES as u64);
         self.wanted_own = Some(self.wanted_own.map_or(wanted, |other| other.max(wanted)));
+        self.needs_own |= class == Class::Control;
         Err(AppendError::SegmentNeeded)
     }
 
@@ -174,10 +179,12 @@ impl Spares {
     }
 
     fn ask_own(&mut self, out: &mut Vec<Request>) {
-        if self.requested.iter().any(|request| request.own) || self.is_full() {
+        let refused = self.failed_until.is_some() || self.below_watermark && !self.needs_own;
+        if self.requested.iter().any(|request| request.own) || refused {
             return;
         }
         let Some(bytes) = self.wanted_own.take() else { return };
+        self.needs_own = false;
         // One that is too small is not needed: whoever asked for it has asked for more since.
         match self.ready_own.take_if(|spare| spare.bytes < bytes) {
             Some(small) => out.push(Request::RemoveSegment(small.segment)),
