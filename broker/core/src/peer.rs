@@ -261,6 +261,10 @@ pub(crate) enum Body {
     ForgetPublisher {
         session: Incarnation,
     },
+    /// A log of the sender takes nothing new, or (false) all of them do again.
+    DiskFull {
+        is_full: bool,
+    },
     /// A member of a shared subscription is no more.
     MemberGone {
         member: Incarnation,

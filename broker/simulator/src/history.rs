@@ -115,7 +115,7 @@ pub enum Fact {
     /// The whole node has ended without notice; its connections are gone. It starts again from what its disks
     /// have.
     Crashed,
-    /// A log of the node takes nothing new from here on, or (false) all of them do again.
+    /// A core knows of a log that takes nothing new from here on, or (false) none does any more.
     DiskFull(bool),
     /// A start has found a log that it cannot serve.
     Damaged(String),

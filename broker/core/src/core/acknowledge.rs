@@ -46,7 +46,7 @@ impl Core {
     ) {
         let Some(connection) = self.connections.get_mut(id) else { return };
         if reason == NOT_STORED && connection.version != Version::V5 && completion != Completion::Nothing {
-            return self.give_up_publisher(id, completion, out);
+            return self.give_up_publisher(id, completion);
         }
         let reason = if reason == NOT_STORED { ReasonCode::QUOTA_EXCEEDED } else { reason };
         let (kind, packet_id, finished) = match completion {

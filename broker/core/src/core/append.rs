@@ -7,7 +7,7 @@ use smallvec::SmallVec;
 
 use super::Core;
 use super::deliver::{Unqueued, queue_limits};
-use super::stored::{Awaited, NOT_STORED};
+use super::stored::Awaited;
 use crate::connection::Fields;
 use crate::counters::DropReason;
 use crate::delivery::DeliveryOptions;
@@ -19,7 +19,7 @@ use crate::notice::Event;
 use crate::peer::{Body, Reply};
 use crate::ranges::inbox::command;
 use crate::sessions::SessionSlot;
-use crate::storage::{LogSlot, NEW_DATA};
+use crate::storage::{LET_IN, LogSlot, NEW_DATA};
 use crate::time::Now;
 
 /// Answers that wait for their parts.
@@ -30,7 +30,6 @@ struct Answer {
     to: AnswerTo,
     /// Parts that are not decided, and one for whoever still adds some.
     parts: u32,
-    reason: ReasonCode,
 }
 
 /// Which of them.
@@ -46,13 +45,29 @@ pub(super) struct AnswerTo {
     pub reply: Reply,
 }
 
+/// Who waits for a message to be appended.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Append {
+    answer: Option<AnswerKey>,
+    /// A session that counts what is under way to it.
+    counts: Option<Incarnation>,
+    receivers: u32,
+}
+
+impl Append {
+    /// Of nothing, but a session counts it.
+    pub(super) fn counted_by(session: Incarnation) -> Append {
+        Append { answer: None, counts: Some(session), receivers: 0 }
+    }
+}
+
 /// Sessions of one log that get a message.
 type Targets = SmallVec<[(LogSlot, command::Target); 4]>;
 
 impl Core {
     /// Begins an answer to which parts are added until [`Core::end_answer`].
     pub(super) fn begin_answer(&mut self, to: Option<AnswerTo>) -> Option<AnswerKey> {
-        let answer = |to| Answer { to, parts: 1, reason: ReasonCode::SUCCESS };
+        let answer = |to| Answer { to, parts: 1 };
         to.map(|to| AnswerKey(self.stored.answers.0.insert(answer(to))))
     }
 
@@ -64,23 +79,16 @@ impl Core {
         if answer.parts > 0 {
             return true;
         }
-        let Answer { to, reason, .. } = self.stored.answers.0.remove(key);
-        if reason.is_error() {
-            // A part was refused at once: that is said like a refusal that comes later.
-            self.post(to.core, Body::Answer { reply: to.reply, reason });
-        }
-        reason.is_error()
+        self.stored.answers.0.remove(key);
+        false
     }
 
-    fn end_part(&mut self, key: AnswerKey, reason: ReasonCode, out: &mut Outputs) {
+    fn end_part(&mut self, key: AnswerKey, out: &mut Outputs) {
         let answer = &mut self.stored.answers.0[key.0];
         answer.parts -= 1;
-        if reason.is_error() {
-            answer.reason = reason;
-        }
         if answer.parts == 0 {
-            let Answer { to, reason, .. } = self.stored.answers.0.remove(key.0);
-            self.give_answer(to, reason, out);
+            let Answer { to, .. } = self.stored.answers.0.remove(key.0);
+            self.give_answer(to, ReasonCode::SUCCESS, out);
         }
     }
 
@@ -293,40 +301,38 @@ impl Core {
         {
             stored.appending += 1;
         }
-        let awaited = (answer.is_some() || counts.is_some()).then_some(Awaited::Append(answer, counts));
-        self.propose(slot, NEW_DATA, awaited, (&append, publication.payload), out);
+        // Nobody waits for a message with QoS 0, but it is counted if the disk is full; any other was let in.
+        let priority = if publication.qos == QoS::AtMostOnce { NEW_DATA } else { LET_IN };
+        let waits = answer.is_some() || counts.is_some() || priority == NEW_DATA;
+        let receivers = u32::try_from(targets.len()).expect("sessions of a core");
+        let awaited = waits.then_some(Awaited::Append(Append { answer, counts, receivers }));
+        self.propose(slot, priority, awaited, (&append, publication.payload), out);
     }
 
     /// A message is with all the sessions of a log that take it.
-    pub(super) fn on_appended(
-        &mut self,
-        now: Now,
-        answer: Option<AnswerKey>,
-        member: Option<Incarnation>,
-        out: &mut Outputs,
-    ) {
-        if let Some(key) = answer {
-            self.end_part(key, ReasonCode::SUCCESS, out);
+    pub(super) fn on_appended(&mut self, now: Now, append: Append, out: &mut Outputs) {
+        if let Some(key) = append.answer {
+            self.end_part(key, out);
         }
-        if let Some(connection) = self.end_appending(member) {
-            self.pump(now, connection, out);
-            self.pump_retained(now, connection, out);
+        self.go_on_behind(now, append.counts, out);
+    }
+
+    /// The disk is full: messages that nobody asks after are lost, and counted.
+    pub(super) fn give_up_unstored(&mut self, now: Now, out: &mut Outputs) {
+        for append in std::mem::take(&mut self.stored.unstored) {
+            assert!(append.answer.is_none(), "what somebody waits for was let in");
+            // Whose it was is not known any more: it counts for the core alone.
+            self.counters.drop_messages(DropReason::DiskFull, u64::from(append.receivers));
+            self.go_on_behind(now, append.counts, out);
         }
     }
 
-    /// The disk is full.
-    pub(super) fn on_append_refused(
-        &mut self,
-        answer: Option<AnswerKey>,
-        member: Option<Incarnation>,
-        out: &mut Outputs,
-    ) {
-        // Whose it was is not known any more: it counts for the core alone.
-        self.counters.drop_messages(DropReason::DiskFull, 1);
-        if let Some(key) = answer {
-            self.end_part(key, NOT_STORED, out);
+    /// What was held back behind a message on its way into a session's queue goes on.
+    fn go_on_behind(&mut self, now: Now, session: Option<Incarnation>, out: &mut Outputs) {
+        if let Some(connection) = self.end_appending(session) {
+            self.pump(now, connection, out);
+            self.pump_retained(now, connection, out);
         }
-        self.end_appending(member);
     }
 
     fn end_appending(&mut self, member: Option<Incarnation>) -> Option<ConnectionId> {

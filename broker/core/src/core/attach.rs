@@ -6,6 +6,7 @@ use std::sync::Arc;
 use mqtt::Connect;
 
 use super::Core;
+use super::append::Append;
 use super::greet::Welcome;
 use super::stored::{Awaited, Away};
 use super::timers::{Timer, due};
@@ -191,7 +192,7 @@ impl Core {
         stored.appending += 1;
         let (slot, epoch, incarnation) = (stored.log, stored.epoch, name.0);
         let nothing = command::Progress { incarnation, epoch, sent_before: 0, received: &[], finished: &[] };
-        let awaited = Some(Awaited::Append(None, Some(name)));
+        let awaited = Some(Awaited::Append(Append::counted_by(name)));
         self.propose(slot, UPKEEP, awaited, (&nothing, &[]), out);
     }
 
@@ -209,7 +210,7 @@ impl Core {
         let session = self.sessions.detach_stored(slot);
         let incarnation = session.incarnation();
         let stored = session.stored.expect("is persistent");
-        self.leave_orphans(id, incarnation, (stored.log, stored.epoch), out);
+        self.leave_orphans(id, incarnation);
         let detach = command::Detach {
             incarnation: incarnation.0,
             epoch: stored.epoch,

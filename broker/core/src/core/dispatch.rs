@@ -54,6 +54,9 @@ impl Core {
             }
             return Routed { matched, ..Routed::default() };
         }
+        if let Some(refused) = self.refuse_to_append(tenant, publication, cached, reply) {
+            return refused;
+        }
         let reduced = self.reduce_fan_out(tenant, publication, cached);
         let refused = reduced.is_some().then_some(ReasonCode::QUOTA_EXCEEDED);
         let cached = reduced.as_ref().unwrap_or(cached);

@@ -85,6 +85,9 @@ impl Core {
         reply: Option<Reply>,
         out: &mut Outputs,
     ) -> Routed {
+        if let Some(refused) = self.refuse_to_retain(tenant, publication, reply) {
+            return refused;
+        }
         let mut routed = Routed::default();
         if publication.retain {
             let owed = self.owed(tenant, publication, reply);

@@ -17,6 +17,7 @@ mod disconnect;
 mod dispatch;
 mod drain;
 mod effects;
+mod fullness;
 mod greet;
 mod hear_out;
 mod held;
@@ -70,6 +71,7 @@ use crate::wheel::Wheel;
 
 use deadlines::Deadlines;
 use effects::ENDINGS_MAX;
+use fullness::Fullness;
 use hear_out::Newcomer;
 use lookup::Lookups;
 use peers::Peers;
@@ -129,6 +131,7 @@ pub struct Core {
     // Between turns.
     wheel: Wheel<Timer>,
     peers: Peers,
+    fullness: Fullness,
     deadlines: Deadlines,
     reading: ReadingClock,
     /// Connections with input that a budget left over.
@@ -223,6 +226,7 @@ impl Core {
             resuming: None,
             wheel: Wheel::new(now.monotonic.0),
             peers: Peers::new(config.cores),
+            fullness: Fullness::default(),
             deadlines: Deadlines::default(),
             reading: ReadingClock::default(),
             backlog: VecDeque::new(),
@@ -316,6 +320,7 @@ impl Core {
         self.on_own_messages(now, out);
         self.end_storage_turn(now, out);
         self.begin_points();
+        self.tell_fullness();
         self.tell_loads();
         self.tell_totals();
         self.watch_requests(now);

@@ -11,7 +11,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
-use mqtt::ReasonCode;
+use mqtt::{QoS, ReasonCode};
 use range::{Decision, Refused, Ticket};
 
 use super::Core;
@@ -27,7 +27,7 @@ use crate::peer::{Body, Reply};
 use crate::placement::retain_key;
 use crate::ranges::MessageId;
 use crate::ranges::retain::command::{Clear, Encode, Expire, Forget, Set};
-use crate::storage::{LogSlot, NEW_DATA, Storage, UPKEEP};
+use crate::storage::{LET_IN, LogSlot, NEW_DATA, Storage, UPKEEP};
 use crate::time::{Now, Wall};
 use crate::wheel::TimerId;
 
@@ -194,7 +194,11 @@ impl Core {
         } else {
             Set { message: publication.head(), origin: publication.origin }.encode(&mut command);
         }
-        let priority = if clears { UPKEEP } else { NEW_DATA };
+        let priority = match publication.qos {
+            _ if clears => UPKEEP,
+            QoS::AtMostOnce => NEW_DATA,
+            QoS::AtLeastOnce | QoS::ExactlyOnce => LET_IN,
+        };
         let replica = self.storage.log_mut(slot).retain_mut();
         let proposed = replica.propose(priority, ticket, &command, publication.payload);
         self.retain_changes.command = command;

@@ -12,7 +12,7 @@ use slab::Slab;
 use wal::LogId;
 
 use super::Core;
-use super::append::{AnswerKey, Answers};
+use super::append::{Answers, Append};
 use super::attach::Attaching;
 use super::held::Held;
 use super::read_in::Readers;
@@ -42,8 +42,18 @@ const ROUNDS_MAX: u32 = 16;
 /// Of a proposal that nobody waits for.
 const NOBODY: Ticket = Ticket(u64::MAX);
 
-/// Packets that wait for a route, and which of their filters it is.
-type RouteWaiters = VecDeque<(SubscribeWait, u16)>;
+/// Packets that wait for changes of a route, in their order.
+type RouteWaiters = VecDeque<RouteWaiter>;
+
+/// A packet that waits for a route to stand, or to go.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct RouteWaiter {
+    pub wait: SubscribeWait,
+    /// Which of the packet's filters it is.
+    pub number: u16,
+    /// It is an UNSUBSCRIBE.
+    pub ends: bool,
+}
 
 /// What this core knows of its persistent sessions beside their state, and what it waits for.
 #[derive(Default)]
@@ -61,6 +71,8 @@ pub(super) struct StoredSessions {
     pub readers: Readers,
     /// Changes of subscriptions that a full disk has refused this turn.
     pub refused: Vec<(SubscribeWait, Incarnation, Vec<Box<str>>)>,
+    /// Messages that it has refused.
+    pub unstored: Vec<Append>,
     /// Sessions whose clients have acknowledged something this turn that is waited for.
     pub progressed: Vec<Incarnation>,
     /// Sessions whose clients have acknowledged something that is not.
@@ -115,8 +127,8 @@ pub(super) struct Away {
 
 /// Who waits for a proposal.
 pub(super) enum Awaited {
-    /// A part of an answer; and a session that counts what is under way to it.
-    Append(Option<AnswerKey>, Option<Incarnation>),
+    /// A message.
+    Append(Append),
     /// A CONNECT.
     Attach(Box<Attaching>),
     /// A SUBSCRIBE or UNSUBSCRIBE, and a session with changes under way.
@@ -145,6 +157,7 @@ impl Core {
     pub(super) fn on_storage(&mut self, now: Now, answer: StorageAnswer) {
         let salt = self.random.next();
         self.storage.on_answer(now, answer, salt);
+        self.look_at_fullness();
     }
 
     /// Proposes a command; it is decided later.
@@ -171,19 +184,19 @@ impl Core {
                 let payload = Bytes::copy_from_slice(payload);
                 self.stored.deferred_bytes += (body.len() + payload.len()) as u64;
                 // Publishers are slowed while the disk is.
-                if priority == Priority::Ordinary {
+                if priority != Priority::Control {
                     self.pressure = Pressure::FULL;
                 }
                 let body = body.clone();
                 self.stored.deferred.push_back(Deferred { slot, priority, ticket, body, payload });
             }
-            Err(_) => self.on_refused(ticket, out),
+            Err(_) => self.on_refused(ticket),
         }
         self.stored.command = body;
     }
 
     /// Proposes again what a log had no room for.
-    fn propose_deferred(&mut self, out: &mut Outputs) {
+    fn propose_deferred(&mut self) {
         let mut behind: Vec<LogSlot> = Vec::new();
         for _ in 0..self.stored.deferred.len() {
             let Some(deferred) = self.stored.deferred.pop_front() else { break };
@@ -201,7 +214,7 @@ impl Core {
                     continue;
                 }
                 Ok(()) => {}
-                Err(_) => self.on_refused(ticket, out),
+                Err(_) => self.on_refused(ticket),
             }
             self.stored.deferred_bytes -= bytes;
         }
@@ -218,9 +231,10 @@ impl Core {
             self.go_on_reading(now, out);
             for _ in 0..ROUNDS_MAX {
                 self.propose_progress(out);
-                self.propose_deferred(out);
+                self.propose_deferred();
                 self.propose_held_along(out);
                 self.refuse_subscriptions(out);
+                self.give_up_unstored(now, out);
                 self.storage.turn(now);
                 let applied = self.take_applied(now, out);
                 // Tasks that a start has found, or a budget left over, wait for nothing to be applied.
@@ -253,7 +267,7 @@ impl Core {
             for (ticket, decision) in decided.drain(..) {
                 match decision {
                     Decision::Applied { outcome, .. } => self.on_applied(now, slot, ticket, outcome, out),
-                    Decision::Dropped => self.on_refused(ticket, out),
+                    Decision::Dropped => self.on_refused(ticket),
                 }
             }
             for effect in effects.drain(..) {
@@ -270,7 +284,7 @@ impl Core {
             return;
         }
         match self.take_awaited(ticket) {
-            Awaited::Append(answer, member) => self.on_appended(now, answer, member, out),
+            Awaited::Append(append) => self.on_appended(now, append, out),
             Awaited::Attach(attaching) => {
                 let Outcome::Attached(attached) = outcome else { unreachable!("what an attach comes to") };
                 self.on_attached(now, slot, *attaching, attached, out);
@@ -289,12 +303,13 @@ impl Core {
     }
 
     /// A proposal will never be applied: a full disk takes nothing new.
-    fn on_refused(&mut self, ticket: Ticket, out: &mut Outputs) {
+    fn on_refused(&mut self, ticket: Ticket) {
         if ticket == NOBODY {
             return;
         }
         match self.take_awaited(ticket) {
-            Awaited::Append(answer, member) => self.on_append_refused(answer, member, out),
+            // Perhaps while its session is at work.
+            Awaited::Append(append) => self.stored.unstored.push(append),
             // Perhaps before the packet was entered that waits for it.
             Awaited::Subscriptions(wait, session, filters) => {
                 self.stored.refused.push((wait, session, filters));

@@ -7,7 +7,7 @@ use mqtt::ReasonCode;
 
 use super::Core;
 use super::quotas::kind;
-use super::stored::Awaited;
+use super::stored::{Awaited, RouteWaiter};
 use crate::delivery::DeliveryOptions;
 use crate::identity::{ConnectionId, Incarnation};
 use crate::input::Outputs;
@@ -40,7 +40,7 @@ impl Core {
     /// persistent.
     pub(super) fn change_stored(
         &mut self,
-        wait: (SubscribeWait, u16),
+        (wait, number): (SubscribeWait, u16),
         slot: SessionSlot,
         filter: &str,
         options: Option<DeliveryOptions>,
@@ -51,7 +51,8 @@ impl Core {
         let Some(stored) = &mut session.stored else { return false };
         stored.change(filter, options);
         changes.push((filter.into(), options));
-        self.stored.route_waits.entry((incarnation, filter.into())).or_default().push_back(wait);
+        let waiter = RouteWaiter { wait, number, ends: options.is_none() };
+        self.stored.route_waits.entry((incarnation, filter.into())).or_default().push_back(waiter);
         true
     }
 
@@ -118,14 +119,9 @@ impl Core {
         filter: &str,
         out: &mut Outputs,
     ) {
-        let key = (incarnation, Box::from(filter));
-        let Some(waiters) = self.stored.route_waits.get_mut(&key) else { return };
-        let Some(at) = waiters.iter().position(|(other, _)| *other == wait) else { return };
-        let number = waiters.remove(at).map(|(_, number)| number);
-        if waiters.is_empty() {
-            self.stored.route_waits.remove(&key);
-        }
+        let Some((number, void)) = self.leave_route_waits(wait, incarnation, filter) else { return };
         if let Some(slot) = self.sessions.find(incarnation)
+            && void.is_none()
             && !self.subscribes_at(slot, filter)
         {
             let tenant = Arc::clone(self.sessions.get(slot).tenant());
@@ -136,7 +132,34 @@ impl Core {
         if let Some(request) = self.request_mut(wait) {
             request.retained.retain(|(other, _)| **other != *filter);
         }
-        number.into_iter().for_each(|number| self.set_reason(wait, number, ReasonCode::QUOTA_EXCEEDED));
+        self.set_reason(wait, number, ReasonCode::QUOTA_EXCEEDED);
         self.on_request_progress(wait, out);
+        void.into_iter().for_each(|void| self.on_request_progress(void, out));
+    }
+
+    /// A refused SUBSCRIBE waits for no route, and an UNSUBSCRIBE that came behind it for none either if nothing was
+    /// there before. The number of the filter, and that UNSUBSCRIBE.
+    fn leave_route_waits(
+        &mut self,
+        wait: SubscribeWait,
+        incarnation: Incarnation,
+        filter: &str,
+    ) -> Option<(u16, Option<SubscribeWait>)> {
+        let log = self.log_of_session(incarnation);
+        let state = log.and_then(|log| self.storage.log(log).inbox().machine().session(incarnation));
+        let stands = state.is_some_and(|state| state.subscriptions.contains_key(filter));
+        let key = (incarnation, Box::from(filter));
+        let waiters = self.stored.route_waits.get_mut(&key)?;
+        let at = waiters.iter().position(|waiter| waiter.wait == wait)?;
+        let number = waiters.remove(at)?.number;
+        let there = at.checked_sub(1).map_or(stands, |before| !waiters[before].ends);
+        let void = waiters.get(at).filter(|next| next.ends && !there).map(|next| next.wait);
+        if void.is_some() {
+            waiters.remove(at);
+        }
+        if waiters.is_empty() {
+            self.stored.route_waits.remove(&key);
+        }
+        Some((number, void))
     }
 }

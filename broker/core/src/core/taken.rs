@@ -11,7 +11,7 @@ use crate::input::Outputs;
 use crate::peer::Reply;
 use crate::ranges::inbox::command::{self, Origin};
 use crate::sessions::TakenHere;
-use crate::storage::{LogSlot, UPKEEP};
+use crate::storage::UPKEEP;
 
 /// A QoS 2 message on its way whose connection is gone.
 #[derive(Clone, Copy, Debug)]
@@ -63,16 +63,9 @@ impl Core {
     }
 
     /// The connection of a persistent session ends. Its QoS 2 messages go on their way, and whoever sends them again
-    /// waits for it; those that could not be stored may come again as new ones.
-    pub(super) fn leave_orphans(
-        &mut self,
-        id: ConnectionId,
-        incarnation: Incarnation,
-        (slot, epoch): (LogSlot, u64),
-        out: &mut Outputs,
-    ) {
+    /// waits for it; those that could not be stored are routed again then.
+    pub(super) fn leave_orphans(&mut self, id: ConnectionId, incarnation: Incarnation) {
         let Some(connection) = self.connections.get(id) else { return };
-        let mut refused = Vec::new();
         for (number, packet_id, waiting, reason) in connection.window.taken() {
             let name = (id, number.0);
             if waiting > 0 {
@@ -84,12 +77,9 @@ impl Core {
                 let orphan = Orphan { incarnation, packet_id, waiting, reason, waiter: None };
                 self.stored.orphans.insert(name, orphan);
             } else if reason.is_error() {
-                refused.push(packet_id.get());
+                let unrouted = self.stored.unrouted.entry(incarnation).or_default();
+                unrouted.insert(packet_id, Again::Route);
             }
-        }
-        for packet_id in refused {
-            let release = command::Release { incarnation: incarnation.0, epoch, packet_id };
-            self.propose(slot, UPKEEP, None, (&release, &[]), out);
         }
     }
 
@@ -226,10 +216,19 @@ impl Core {
         }
     }
 
-    /// A message of a client that cannot be told so could not be stored: it is closed, and may send it again.
-    pub(super) fn give_up_publisher(&mut self, id: ConnectionId, completion: Completion, out: &mut Outputs) {
-        if let Completion::PubRec(packet_id) = completion {
-            self.release_taken(id, packet_id, out);
+    /// A message of a client that cannot be told so could not be stored: it is closed, and may send it again. Under the
+    /// name that it has: who has it from before a restart can tell.
+    pub(super) fn give_up_publisher(&mut self, id: ConnectionId, completion: Completion) {
+        if let Completion::PubRec(packet_id) = completion
+            && let Some(slot) = self.connections.get(id).map(|connection| connection.session)
+        {
+            let session = self.sessions.get(slot);
+            if session.stored.is_some() {
+                let unrouted = self.stored.unrouted.entry(session.incarnation()).or_default();
+                unrouted.insert(packet_id, Again::Route);
+            } else {
+                self.sessions.release(slot, packet_id);
+            }
         }
         if let Some(connection) = self.connections.get_mut(id)
             && !connection.unanswerable

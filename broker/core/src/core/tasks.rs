@@ -10,7 +10,7 @@ use mqtt::ReasonCode;
 
 use super::Core;
 use super::route_changes::RouteWait;
-use super::stored::Awaited;
+use super::stored::{Awaited, RouteWaiter};
 use super::timers::Timer;
 use crate::access::Grant;
 use crate::connection::SlotNumber;
@@ -231,7 +231,7 @@ impl Core {
         let StoredRoute { task, session, spelled } = route;
         let key = (session, spelled);
         let waits = self.stored.route_waits.get_mut(&key);
-        if let Some((wait, _)) = waits.and_then(VecDeque::pop_front) {
+        if let Some(RouteWaiter { wait, .. }) = waits.and_then(VecDeque::pop_front) {
             if self.stored.route_waits.get(&key).is_some_and(VecDeque::is_empty) {
                 self.stored.route_waits.remove(&key);
             }
@@ -252,8 +252,8 @@ impl Core {
     ) {
         let StoredRoute { session, spelled, .. } = &route;
         let key = (*session, spelled.clone());
-        if let Some((wait, number)) = self.stored.route_waits.get(&key).and_then(VecDeque::front).copied() {
-            self.set_reason(wait, number, ReasonCode::QUOTA_EXCEEDED);
+        if let Some(waiter) = self.stored.route_waits.get(&key).and_then(VecDeque::front).copied() {
+            self.set_reason(waiter.wait, waiter.number, ReasonCode::QUOTA_EXCEEDED);
         }
         if let Some(slot) = self.sessions.find(*session)
             && let Some(stored) = &mut self.sessions.at(slot).stored

@@ -194,6 +194,11 @@ impl Storage {
         self.logs.iter().all(StoredLog::is_closed)
     }
 
+    /// Whether the disk of a log takes nothing new.
+    pub fn is_full(&self) -> bool {
+        self.logs.iter().any(|log| log.log.is_disk_full())
+    }
+
     /// Whether a log acknowledges nothing any more: the process is to end.
     pub fn is_poisoned(&self) -> bool {
         self.logs.iter().any(StoredLog::is_poisoned)
@@ -202,5 +207,7 @@ impl Storage {
 
 /// What a full disk refuses.
 pub(crate) const NEW_DATA: Priority = Priority::Ordinary;
+/// The same of what others have already: it was let in when there was room.
+pub(crate) const LET_IN: Priority = Priority::Admitted;
 /// What it does not.
 pub(crate) const UPKEEP: Priority = Priority::Control;

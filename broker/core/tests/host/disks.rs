@@ -228,6 +228,14 @@ impl Node {
         disks.disks.iter_mut().for_each(|disk| disk.set_faults(faults));
     }
 
+    /// The file system falls below the watermark, or (true) is above it again, and a log hears of it.
+    pub fn tell_space(&self, log: u16, available: bool) {
+        let mut world = self.world.borrow_mut();
+        let core = core_at(usize::from(log) % world.cores.len());
+        world.answer_storage(core, vec![StorageAnswer::Space(LogId(log), available)]);
+        world.run();
+    }
+
     /// Ends without notice, and starts from what the disks have, with so many cores. Disks that were held go on.
     pub fn restart(&self, cores: u16, crash: Crash) {
         self.world.borrow_mut().restart(cores, crash);

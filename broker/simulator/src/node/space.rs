@@ -43,6 +43,13 @@ impl Node {
         self.disks.as_ref().is_some_and(|disks| disks.space == Space::Exhausted)
     }
 
+    /// From now on every segment can be made.
+    pub fn end_segment_failures(&mut self) {
+        if let Some(disks) = &mut self.disks {
+            disks.change_faults(|_, faults| Faults { segment_fails_once_in: 0, ..faults });
+        }
+    }
+
     /// Writes and syncs fail once in so many; 0: never.
     pub fn set_disk_failures(&mut self, once_in: u64) {
         if let Some(disks) = &mut self.disks {
@@ -79,16 +86,9 @@ impl Node {
         }
     }
 
-    /// Notes whether a log takes nothing new.
+    /// Notes whether a core knows of a log that takes nothing new.
     pub(super) fn note_fullness(&mut self) {
-        if self.disks.is_none() {
-            return;
-        }
-        let logs = self.config.logs();
-        let is_full = self.cores.iter().any(|hosted| {
-            let mut own = (0..logs).filter_map(|log| hosted.core.stored_log(LogId(log)));
-            own.any(|log| log.log().is_disk_full())
-        });
+        let is_full = self.cores.iter().any(|hosted| hosted.core.is_disk_full());
         if is_full != self.told_full {
             self.told_full = is_full;
             self.facts.push(Fact::DiskFull(is_full));

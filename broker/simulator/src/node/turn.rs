@@ -155,6 +155,7 @@ impl Node {
             Item::Messages(messages) => {
                 self.trace.note(at, format_args!("core {core} <- core {from}: {} messages", messages.len()));
                 self.input(core, at, Input::PeerMessages { from: CoreId(from as u16), messages });
+                self.note_fullness();
             }
             Item::Socket(link, handover) => self.take_over(core, at, link, handover),
         }

@@ -19,6 +19,9 @@ const COMMANDS_MAX: usize = 1 << 14;
 pub enum Priority {
     /// It brings new data.
     Ordinary,
+    /// It brings new data that others have already, for there was room when it was let in. It may use up what is kept
+    /// for [`Priority::Control`], so the host lets in no more as soon as it knows of a full disk.
+    Admitted,
     /// It gives space back, or must not stop: acknowledgement, detach, delete.
     Control,
 }
@@ -90,13 +93,11 @@ impl<S: StateMachine> Replica<S> {
         if self.proposed_bytes > 0 && self.proposed_bytes + bytes > bytes_max + slack {
             return Err(Refused::Behind { bytes: self.proposed_bytes, bytes_max });
         }
-        if priority == Priority::Ordinary {
-            if self.disk_full {
-                return Err(Refused::DiskFull);
-            }
-            if self.writing.is_some() {
-                return Err(Refused::LogBehind);
-            }
+        if priority == Priority::Ordinary && self.disk_full {
+            return Err(Refused::DiskFull);
+        }
+        if priority != Priority::Control && self.writing.is_some() {
+            return Err(Refused::LogBehind);
         }
         Ok(())
     }

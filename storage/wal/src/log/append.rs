@@ -158,12 +158,22 @@ impl Log {
         if unflushed > bytes_max + slack {
             return Err(AppendError::DiskBehind { bytes: unflushed, bytes_max });
         }
-        let listed = self.sealed.entries_count() + self.sealed.forgotten_count();
-        let listed_max = self.config.segments_max();
-        if class == Class::Ordinary && listed >= listed_max || listed + 2 >= 2 * listed_max {
+        if class == Class::Ordinary && self.lists_most()
+            || self.listed() + 2 >= 2 * self.config.segments_max()
+        {
             return Err(AppendError::SegmentsMax);
         }
         Ok(())
+    }
+
+    /// What the table has to list.
+    fn listed(&self) -> usize {
+        self.sealed.entries_count() + self.sealed.forgotten_count()
+    }
+
+    /// Are there as many segments as new data may fill?
+    pub(super) fn lists_most(&self) -> bool {
+        self.listed() >= self.config.segments_max()
     }
 
     fn push(&mut self, now: Mono, record: &NewRecord<'_>, moved: bool) -> Appended {

@@ -178,10 +178,10 @@ impl Log {
         self.poison
     }
 
-    /// Does the disk refuse new segments, by the watermark or by an error?
+    /// Does the disk refuse new segments, by the watermark or by an error, or are there as many as there may be?
     #[must_use]
     pub fn is_disk_full(&self) -> bool {
-        self.spares.is_full()
+        self.spares.is_full() || self.lists_most()
     }
 
     /// A segment file the log asked for is in place. `salt` is random.
