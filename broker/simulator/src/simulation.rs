@@ -52,7 +52,7 @@ impl Default for Options {
             fault: None,
             disk_percent: 40,
             failing_disk_percent: 30,
-            full_disk_percent: 0,
+            full_disk_percent: 30,
             lie: None,
             breach: None,
         }
@@ -88,6 +88,8 @@ const REST_ROUNDS_MAX: u64 = 200_000;
 const CALM_PACED: Duration = Duration::from_secs(10);
 /// Whatever a client waits for after so long is not coming.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// Who was thrown out while everything comes to rest comes back after so long.
+const RETURN_AFTER: Duration = Duration::from_millis(10);
 /// So often disks fail while everything comes to rest: then it has to.
 const REST_FAILURES_MAX: u32 = 3;
 /// Steps of the disks in a round of coming to rest.
@@ -260,6 +262,10 @@ impl Simulation {
         {
             self.world.node.free_disks(self.world.at);
         }
+        // Clients of 3.x that are refused come back, and write so much that with failures there would be no end.
+        if last {
+            self.world.node.end_segment_failures();
+        }
     }
 
     /// While everything comes to its end the disks fail a few times more, and then no more before the next round.
@@ -398,6 +404,8 @@ impl Simulation {
             for client in self.clients.iter_mut().filter(|client| last && client.is_away()) {
                 client.come_back(&mut self.world);
                 moved = true;
+                // Not at once: who is thrown out for a full disk would be so for ever.
+                self.world.at = self.world.at.after(RETURN_AFTER);
             }
             if moved {
                 continue;

@@ -1,6 +1,7 @@
 //! Whole runs: the promises hold over some seeds, a seed is always the same run, and a fault between the
 //! broker and its clients does not go unseen.
 
+use broker_core::counters::DropReason;
 use broker_core::limit::Limit;
 use simulator::checkers::Promise;
 use simulator::client::tamper::Fault;
@@ -79,6 +80,16 @@ fn promises_hold_on_failing_disks() {
     // Of itself a node ends four times at most.
     let failed = (FIRST..FIRST + 10).filter(|seed| crashes(*seed) > 4).count();
     assert!(failed > 1, "{failed}");
+}
+
+/// And where the disks are full at times: what is refused is answered and counted, and the rest goes on.
+#[test]
+fn promises_hold_on_full_disks() {
+    let options = Options { disk_percent: 100, full_disk_percent: 100, steps: 3_000, ..Options::default() };
+    hold(FIRST..FIRST + 30, options);
+    let lost = |seed| run(seed, options).counters.dropped(DropReason::DiskFull);
+    let refused = (FIRST..FIRST + 10).filter(|seed| lost(*seed) > 0).count();
+    assert!(refused > 3, "{refused}");
 }
 
 /// A disk that lies about what it keeps is found out.

@@ -52,7 +52,9 @@ const OVERDUE: &str = "silent for longer than its keep alive and not closed";
 
 fn is_overdue(state: &LinkState, at: Mono) -> bool {
     let limit = silence_ms_max(state).map(|limit| limit + LATE_MS_MAX + HOST_DELAY_MS);
-    state.is_open() && limit.is_some_and(|limit| silence_ms(state, at) > limit)
+    // Who waits for the CONNACK has nothing to say.
+    let greeted = state.greeted_at.map_or(0, |greeted| at.since(greeted).as_millis() as u64);
+    state.is_open() && limit.is_some_and(|limit| silence_ms(state, at).min(greeted) > limit)
 }
 
 fn silence_ms(state: &LinkState, at: Mono) -> u64 {
@@ -153,6 +155,20 @@ mod tests {
                 story.quiet();
             }
             assert_eq!(story.found(Promise::Conformance), expected, "{wait_ms} {:?}", story.findings());
+        }
+    }
+
+    /// A client whose CONNECT was answered late has not been silent, but for what it kept silent after that.
+    #[test]
+    fn keep_alive_begins_with_the_answer() {
+        for (silence_ms, expected) in [(1_000, false), (16_000, true)] {
+            let mut story = Story::new();
+            let link = story.sends_connect(0, false, None);
+            story.wait_ms(30_000);
+            story.is_let_in(link, false);
+            story.wait_ms(silence_ms);
+            story.sent(link, Sent::Ping);
+            assert_eq!(story.found(Promise::Conformance), expected, "{silence_ms} {:?}", story.findings());
         }
     }
 

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use mqtt::{PacketKind, QoS, RetainHandling, Version};
 
-use super::{Findings, Promise};
+use super::{Findings, Promise, refused};
 use crate::history::{
     AckFact, ClientIndex, Delivery, Event, Fact, Got, Link, Message, MessageId, Moment, Sent, Welcome,
 };
@@ -206,6 +206,7 @@ fn will_was_withdrawn(message: &Message, id: MessageId, ledger: &Ledger) -> bool
             && state.client == message.publisher
             && state.withdrew_will
             && !state.raced
+            && !refused::is_unanswerable(state, ledger) // closed before anybody read that
             && over.is_some_and(|over| later.all(|later| later.opened > over))
     })
 }

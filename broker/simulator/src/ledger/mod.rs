@@ -43,6 +43,8 @@ pub struct LinkState {
     pub welcome: Option<Welcome>,
     /// When the first byte to it left, and whether that began a CONNACK that lets it in.
     pub greeted: Option<(Moment, bool)>,
+    /// The same in time.
+    pub greeted_at: Option<Mono>,
     /// When the broker began to close it.
     pub closing: Option<Moment>,
     /// When the broker had forgotten it.
@@ -94,6 +96,7 @@ impl LinkState {
             raced: false,
             welcome: None,
             greeted: None,
+            greeted_at: None,
             closing: None,
             gone: None,
             left: None,
@@ -214,7 +217,11 @@ impl Ledger {
                 self.link_mut(*link).ended = Some(moment);
                 self.on_over(*link, moment, at);
             }
-            Fact::Greeted { link, accepted } => self.link_mut(*link).greeted = Some((moment, *accepted)),
+            Fact::Greeted { link, accepted } => {
+                let state = self.link_mut(*link);
+                state.greeted = Some((moment, *accepted));
+                state.greeted_at = Some(at);
+            }
             Fact::Closing(link) => {
                 self.link_mut(*link).closing.get_or_insert(moment);
                 self.on_over(*link, moment, at);
