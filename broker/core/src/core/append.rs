@@ -110,7 +110,7 @@ impl Core {
         answer: Option<AnswerKey>,
         out: &mut Outputs,
     ) {
-        let mut stored = Targets::new();
+        let (mut stored, mut detours) = (Targets::new(), Targets::new());
         let mut reached = targets.len();
         if self.tenants.wanted().fan_out {
             let tenant = self.tenants.index(publication.tenant, &self.config);
@@ -123,8 +123,7 @@ impl Core {
                 let options = target.options.to_bits();
                 let stored_target = command::Target { incarnation, options };
                 if self.begin_detour(publication, *target) {
-                    let session = Some(target.session);
-                    self.propose_append(slot, publication, None, &[stored_target], answer, session, out);
+                    detours.push((slot, stored_target));
                 } else {
                     stored.push((slot, stored_target));
                 }
@@ -134,6 +133,12 @@ impl Core {
         for part in stored.chunk_by(|one, other| one.0 == other.0) {
             let targets: SmallVec<[command::Target; 4]> = part.iter().map(|(_, target)| *target).collect();
             self.propose_append(part[0].0, publication, None, &targets, answer, None, out);
+        }
+        // Behind the others: of a session's copies a repeat after the node's end brings none that is missing, and of
+        // these one may be.
+        for (slot, target) in detours {
+            let session = Some(Incarnation(target.incarnation));
+            self.propose_append(slot, publication, None, &[target], answer, session, out);
         }
     }
 

@@ -290,7 +290,8 @@ impl Core {
     fn fill(&mut self, tenant: TenantIndex, topic: &str, mut destinations: Destinations) -> Rc<CachedTopic> {
         self.charge_routes(destinations.len());
         destinations.cores.retain(|core| *core != self.id);
-        destinations.sessions.sort_by_key(|target| target.core); // stable: batches by core
+        // Batches by core, in them a session's copies side by side; stable.
+        destinations.sessions.sort_by_key(|target| (target.core, target.session));
         let (local, denied) = self.local_readers(tenant, topic);
         let elsewhere = (!destinations.is_empty()).then(|| {
             let groups = destinations.groups.iter();

@@ -86,6 +86,19 @@ pub(super) struct Origin {
 }
 
 impl Recipients {
+    /// So many from here on, and those behind them that belong to the last one's session: a range knows a repeat by its
+    /// session, and would take the second copy for one if the node ended between the two.
+    fn whole(&self, at: usize, count: usize) -> usize {
+        let targets = match self {
+            Recipients::Durable(cached, range) => &cached.sessions()[range.clone()],
+            Recipients::Named(targets) => targets,
+            Recipients::Volatile(_) | Recipients::Gathered(_) | Recipients::Unknown => return count,
+        };
+        let (taken, behind) = targets[at..].split_at(count);
+        let last = taken.last().map(|target| target.session);
+        count + behind.iter().take_while(|target| Some(target.session) == last).count()
+    }
+
     fn len(&self) -> usize {
         match self {
             Recipients::Volatile(cached) => cached.local.len(),
@@ -177,7 +190,8 @@ impl Core {
             } else if let Recipients::Unknown = delivery.recipients {
                 self.gather(&mut delivery);
             } else {
-                self.deliver_next(now, &mut delivery, left.min(self.deliveries_left as usize), out);
+                let count = delivery.recipients.whole(delivery.at, left.min(self.deliveries_left as usize));
+                self.deliver_next(now, &mut delivery, count, out);
             }
             if delivery.at < delivery.recipients.len() {
                 self.postponed.messages.push_front(delivery);
