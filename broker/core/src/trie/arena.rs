@@ -1,8 +1,9 @@
-//! Hot path. Nodes of a trie in one allocation, named by 32-bit ids; freed slots are used again, last freed first.
+//! Hot path. Nodes of a trie, named by 32-bit ids; freed slots are used again, the lowest first.
 
 use std::ops::{Index, IndexMut};
 
 use super::label::Label;
+use super::slots::Slots;
 
 /// Names a node of one trie. Its node may move on to another path when the trie changes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,6 +17,11 @@ impl NodeId {
 
     pub(super) fn number(self) -> u64 {
         u64::from(self.0)
+    }
+
+    /// Its place among the slots.
+    pub(super) fn place(self) -> usize {
+        self.0 as usize
     }
 }
 
@@ -82,55 +88,65 @@ impl<V> Node<V> {
 }
 
 #[derive(Debug)]
-pub(super) struct Arena<V> {
-    nodes: Vec<Node<V>>,
-    /// First freed slot; freed slots are linked by `next`.
-    free: NodeId,
-    used: usize,
-}
+pub(super) struct Arena<V>(Slots<Node<V>>);
 
 impl<V> Arena<V> {
     /// An arena with nothing but the root.
     pub(super) fn new() -> Self {
-        let root = Node::new(Label::EMPTY, Below::Branch(Branch::EMPTY), NodeId::NONE);
-        Self { nodes: vec![root], free: NodeId::NONE, used: 1 }
+        let mut nodes = Slots::new();
+        nodes.insert(Node::new(Label::EMPTY, Below::Branch(Branch::EMPTY), NodeId::NONE));
+        Self(nodes)
     }
 
     /// Nodes in use, the root included.
     #[cfg(test)]
     pub(super) fn used(&self) -> usize {
-        self.used
+        self.0.count()
     }
 
-    /// Nodes in use and freed slots.
+    /// Nodes in use and freed slots; a place above all nodes.
     pub(super) fn slots(&self) -> usize {
-        self.nodes.len()
+        self.0.slots()
+    }
+
+    /// Whether far fewer nodes are in use than there are slots.
+    pub(super) fn is_sparse(&self) -> bool {
+        self.0.is_sparse()
+    }
+
+    /// Gives back some of what lies behind the last node.
+    pub(super) fn shorten(&mut self) {
+        self.0.shorten();
+    }
+
+    /// The last node below a place in its chunk; otherwise, the place to go on from.
+    pub(super) fn last_below(&self, end: usize) -> Result<NodeId, usize> {
+        self.0.last_below(end).map(NodeId)
     }
 
     pub(super) fn allocate(&mut self, node: Node<V>) -> NodeId {
-        self.used += 1;
-        if self.free != NodeId::NONE {
-            let id = self.free;
-            self.free = self[id].next;
-            self[id] = node;
-            return id;
+        NodeId(self.0.insert(node))
+    }
+
+    /// Moves a node to a lower chunk, if one has room. Links to it are the caller's affair.
+    pub(super) fn sink(&mut self, id: NodeId) -> Option<NodeId> {
+        if !self.0.could_sink(id.0) {
+            return None;
         }
-        assert!(self.nodes.len() < u32::MAX as usize, "a trie holds fewer than 2^32 nodes");
-        let id = NodeId(self.nodes.len() as u32);
-        self.nodes.push(node);
-        id
+        let left = Node::new(Label::EMPTY, Below::Branch(Branch::EMPTY), NodeId::NONE);
+        let node = std::mem::replace(&mut self[id], left);
+        self.0.remove(id.0);
+        Some(self.allocate(node))
     }
 
     /// Frees a node without value that nothing links to any more.
     pub(super) fn release(&mut self, id: NodeId) {
         assert!(id != NodeId::ROOT, "the root stays");
-        self.used -= 1;
-        self[id].next = self.free;
-        self.free = id;
+        self.0.remove(id.0);
     }
 
     pub(super) fn allocated_bytes(&self) -> usize {
-        self.nodes.capacity() * size_of::<Node<V>>()
+        self.0.allocated_bytes()
     }
 }
 
@@ -138,12 +154,12 @@ impl<V> Index<NodeId> for Arena<V> {
     type Output = Node<V>;
 
     fn index(&self, id: NodeId) -> &Node<V> {
-        &self.nodes[id.0 as usize]
+        &self.0[id.0]
     }
 }
 
 impl<V> IndexMut<NodeId> for Arena<V> {
     fn index_mut(&mut self, id: NodeId) -> &mut Node<V> {
-        &mut self.nodes[id.0 as usize]
+        &mut self.0[id.0]
     }
 }

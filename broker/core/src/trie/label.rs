@@ -4,6 +4,8 @@ use std::hash::{BuildHasher, Hasher};
 
 use foldhash::fast::FixedState;
 
+use super::slots::Slots;
+
 /// Longest text, in bytes, that a node holds itself: serial numbers, EUI-64, IMEI and MAC addresses, most names.
 const INLINE_BYTES_MAX: usize = 19;
 
@@ -50,9 +52,9 @@ impl Label {
         Self(bytes)
     }
 
-    fn slot(&self) -> usize {
+    fn slot(&self) -> u32 {
         let [a, b, c, d, ..] = self.0;
-        u32::from_le_bytes([a, b, c, d]) as usize
+        u32::from_le_bytes([a, b, c, d])
     }
 
     pub(super) fn is_long(&self) -> bool {
@@ -92,14 +94,13 @@ fn pack(bytes: &[u8]) -> u64 {
 /// The texts of one trie that are too long for a label.
 #[derive(Debug)]
 pub(super) struct Texts {
-    slots: Vec<Box<[u8]>>,
-    free: Vec<u32>,
+    texts: Slots<Box<[u8]>>,
     text_bytes: usize,
 }
 
 impl Texts {
     pub(super) fn new() -> Self {
-        Self { slots: Vec::new(), free: Vec::new(), text_bytes: 0 }
+        Self { texts: Slots::new(), text_bytes: 0 }
     }
 
     pub(super) fn store(&mut self, text: &[u8]) -> Label {
@@ -108,26 +109,43 @@ impl Texts {
             return label;
         }
         self.text_bytes += text.len();
-        let slot = self.free.pop().unwrap_or_else(|| {
-            self.slots.push(Box::default());
-            // Fewer than nodes, of which there are fewer than 2^32.
-            (self.slots.len() - 1) as u32
-        });
-        self.slots[slot as usize] = text.into();
-        Label::in_slot(slot)
+        Label::in_slot(self.texts.insert(text.into()))
     }
 
     pub(super) fn release(&mut self, label: Label) {
         if label.is_long() {
-            let text = std::mem::take(&mut self.slots[label.slot()]);
+            let text = self.take(label);
             self.text_bytes -= text.len();
-            self.free.push(label.slot() as u32);
+        }
+    }
+
+    fn take(&mut self, label: Label) -> Box<[u8]> {
+        let text = std::mem::take(&mut self.texts[label.slot()]);
+        self.texts.remove(label.slot());
+        text
+    }
+
+    /// Whether far fewer are in use than there are slots.
+    pub(super) fn is_sparse(&self) -> bool {
+        self.texts.is_sparse()
+    }
+
+    /// Gives back some of what lies behind the last text.
+    pub(super) fn shorten(&mut self) {
+        self.texts.shorten();
+    }
+
+    /// Moves a label's text to a lower chunk, if it has one and one has room.
+    pub(super) fn sink(&mut self, label: &mut Label) {
+        if label.is_long() && self.texts.could_sink(label.slot()) {
+            let text = self.take(*label);
+            *label = Label::in_slot(self.texts.insert(text));
         }
     }
 
     pub(super) fn text<'a>(&'a self, label: &'a Label) -> &'a [u8] {
         if label.is_long() {
-            &self.slots[label.slot()]
+            &self.texts[label.slot()]
         } else {
             &label.0[..usize::from(label.0[INLINE_BYTES_MAX])]
         }
@@ -139,13 +157,11 @@ impl Texts {
 
     #[cfg(test)]
     pub(super) fn used(&self) -> usize {
-        self.slots.len() - self.free.len()
+        self.texts.count()
     }
 
     pub(super) fn allocated_bytes(&self) -> usize {
-        self.slots.capacity() * size_of::<Box<[u8]>>()
-            + self.free.capacity() * size_of::<u32>()
-            + self.text_bytes
+        self.texts.allocated_bytes() + self.text_bytes
     }
 }
 
