@@ -2,7 +2,7 @@
 
 mod host;
 
-use broker_core::config::{QueueDrop, Settings};
+use broker_core::config::{Config, QueueDrop, Settings};
 use broker_core::counters::DropReason;
 use host::exchange::{lasting, lasting_with_window, numbers};
 use host::{Client, Node, VERSIONS};
@@ -150,6 +150,30 @@ fn messages_in_flight_stay() {
         let mut client = node.connect_with(&lasting_with_window("client", 3));
         assert_eq!(client.drain_payloads(), expected);
     }
+}
+
+/// Since the queues gave up the oldest while their clients were connected, messages in flight were given up too: their
+/// log does not know what was sent to a client that connected before. It is told by the client's next connection.
+#[test]
+fn messages_in_flight_stay_when_the_policy_changes() {
+    let settings = |queue_drop| Settings { queue_messages_max: 5, queue_drop, ..Settings::default() };
+    let node = Node::of_settings(settings(QueueDrop::Newest));
+    let mut client = node.connect_with(&lasting_with_window("client", 3));
+    client.subscribe("t", QoS::ExactlyOnce);
+    let oldest = std::sync::Arc::new(settings(QueueDrop::Oldest));
+    node.configure(Config { settings: oldest, ..Config::default() });
+    let mut publisher = node.connect(Version::V5, "publisher");
+    for number in numbers(0..20) {
+        publisher.publish_patiently("t", QoS::ExactlyOnce, &number);
+    }
+    assert_eq!(dropped(&node), [(DropReason::QueueFull, 15)]);
+    assert_eq!(client.payloads(), ["0", "1", "2"]);
+    client.drop_socket();
+    let mut client = node.connect_with(&lasting_with_window("client", 3));
+    for number in numbers(20..40) {
+        publisher.publish_patiently("t", QoS::ExactlyOnce, &number);
+    }
+    assert_eq!(client.drain_payloads(), ["0", "1", "2", "38", "39"]);
 }
 
 /// With nothing but messages in flight there is nothing to give up for a new one.

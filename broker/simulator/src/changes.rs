@@ -94,8 +94,7 @@ fn changed(random: &mut Random, settings: &Settings) -> Settings {
         shared_queue_max: random.pick(&[1, 1000]),
         queue_messages_max: random.pick(&[1, 10, 100_000]),
         queue_bytes_max: random.pick(&[500, 64 * 1024 * 1024]),
-        // Not to `Oldest`: what was sent before is not known to the log then, and may be dropped as well.
-        queue_drop: if random.percent(50) { QueueDrop::Newest } else { settings.queue_drop },
+        queue_drop: random.pick(&[QueueDrop::Newest, QueueDrop::Oldest]),
         ..settings
     }
 }

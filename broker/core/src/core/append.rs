@@ -18,7 +18,7 @@ use crate::message::Publication;
 use crate::notice::Event;
 use crate::peer::{Body, Reply};
 use crate::ranges::inbox::command;
-use crate::sessions::SessionSlot;
+use crate::sessions::{QueueLimits, SessionSlot};
 use crate::storage::{LET_IN, LogSlot, NEW_DATA};
 use crate::time::Now;
 
@@ -280,8 +280,8 @@ impl Core {
         counts: Option<Incarnation>,
         out: &mut Outputs,
     ) {
-        let tenant = self.tenants.index(publication.tenant, &self.config);
-        let limits = queue_limits(&self.tenants.get(tenant).settings);
+        let limits =
+            self.limits_of(publication, targets.iter().map(|target| Incarnation(target.incarnation)));
         let append = command::Append {
             message: publication.head(),
             origin: publication.origin,
@@ -312,6 +312,25 @@ impl Core {
         let receivers = u32::try_from(targets.len()).expect("sessions of a core");
         let awaited = waits.then_some(Awaited::Append(Append { answer, counts, receivers }));
         self.propose(slot, priority, awaited, (&append, publication.payload), out);
+    }
+
+    /// What the queues of persistent sessions hold at most, and what they give up. Not the oldest, where the range of a
+    /// session does not know what was sent, because that was not the setting when its client connected.
+    pub(super) fn limits_of(
+        &mut self,
+        publication: &Publication<'_>,
+        sessions: impl IntoIterator<Item = Incarnation>,
+    ) -> QueueLimits {
+        let tenant = self.tenants.index(publication.tenant, &self.config);
+        let mut limits = queue_limits(&self.tenants.get(tenant).settings);
+        let mut sessions = sessions.into_iter();
+        limits.drop_oldest = limits.drop_oldest
+            && sessions.all(|session| {
+                let stored =
+                    self.sessions.find(session).and_then(|slot| self.sessions.get(slot).stored.as_ref());
+                stored.is_none_or(|stored| stored.tells_sent())
+            });
+        limits
     }
 
     /// A message is with all the sessions of a log that take it.

@@ -230,8 +230,7 @@ impl Core {
         forced: bool,
         ordered: bool,
     ) -> Result<(), Refusal> {
-        let tenant = self.tenants.index(publication.tenant, &self.config);
-        let QueueLimits { messages, bytes, drop_oldest } = queue_limits(&self.tenants.get(tenant).settings);
+        let QueueLimits { messages, bytes, drop_oldest } = self.limits_of(publication, [session]);
         let limits = Limits { messages, bytes, drop_oldest };
         let range = self.storage.log(log).inbox().machine();
         let queue = &range.session(session).ok_or(Refusal::Gone)?.queue;

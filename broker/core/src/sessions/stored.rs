@@ -151,6 +151,11 @@ pub struct TakenHere {
 }
 
 impl Stored {
+    /// Whether the range hears what was sent before it is, and so may give up the oldest that was not.
+    pub fn tells_sent(&self) -> bool {
+        self.tells_sent
+    }
+
     /// The session as its range has it when its client has just connected. With `tells_sent` the range hears what
     /// was sent though nothing is acknowledged.
     pub fn new(

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use mqtt::{PacketId, QoS, ReasonCode};
 
 use super::super::Core;
-use super::super::deliver::queue_limits;
 use super::{Steps, UNACKNOWLEDGED_MAX, Way};
 use crate::counters::DropReason;
 use crate::delivery::DeliveryOptions;
@@ -162,8 +161,8 @@ impl Core {
         publication: &Publication<'_>,
         targets: &[command::Target],
     ) {
-        let tenant = self.tenants.index(publication.tenant, &self.config);
-        let limits = queue_limits(&self.tenants.get(tenant).settings);
+        let limits =
+            self.limits_of(publication, targets.iter().map(|target| Incarnation(target.incarnation)));
         let limits =
             Limits { messages: limits.messages, bytes: limits.bytes, drop_oldest: limits.drop_oldest };
         let bytes = u32::try_from(publication.bytes()).unwrap_or(u32::MAX);
