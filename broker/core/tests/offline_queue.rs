@@ -176,6 +176,29 @@ fn messages_in_flight_stay_when_the_policy_changes() {
     assert_eq!(client.drain_payloads(), ["0", "1", "2", "38", "39"]);
 }
 
+/// What a queue gave up in vain was not counted: messages in flight are over a limit that has become smaller.
+#[test]
+fn what_was_given_up_in_vain_was_not_counted() {
+    for lasting_session in [false, true] {
+        let node = Node::new(1);
+        let mut connect = lasting_with_window("client", 3);
+        connect.properties.session_expiry *= u32::from(lasting_session);
+        let mut client = node.connect_with(&connect);
+        client.subscribe("t", QoS::AtLeastOnce);
+        let mut publisher = node.connect(Version::V5, "publisher");
+        let publish = |publisher: &mut Client, numbers: Vec<String>| {
+            numbers.iter().for_each(|number| publisher.publish_patiently("t", QoS::AtLeastOnce, number));
+        };
+        publish(&mut publisher, numbers(0..10));
+        let settings =
+            Settings { queue_messages_max: 3, queue_drop: QueueDrop::Oldest, ..Settings::default() };
+        node.configure(Config { settings: std::sync::Arc::new(settings), ..Config::default() });
+        publish(&mut publisher, numbers(10..13));
+        let delivered = client.drain_payloads().len() as u64;
+        assert_eq!(node.dropped(DropReason::QueueFull) + delivered, 13, "{lasting_session}");
+    }
+}
+
 /// With nothing but messages in flight there is nothing to give up for a new one.
 #[test]
 fn a_queue_all_in_flight() {

@@ -161,8 +161,8 @@ impl Core {
                 self.tenants.lose(&mut self.counters, tenant, DropReason::Expired, u64::from(expired));
                 true
             }
-            Pushed::Full { expired } => {
-                self.tenants.lose(&mut self.counters, tenant, DropReason::QueueFull, 1);
+            Pushed::Full { full, expired } => {
+                self.tenants.lose(&mut self.counters, tenant, DropReason::QueueFull, u64::from(full) + 1);
                 self.tenants.lose(&mut self.counters, tenant, DropReason::Expired, u64::from(expired));
                 false
             }

@@ -102,8 +102,8 @@ pub enum Pushed {
     Queued,
     /// It waits, and older ones left for it: so many given up, so many expired.
     Displaced { full: u32, expired: u32 },
-    /// The queue is full, though so many had expired and left.
-    Full { expired: u32 },
+    /// The queue is full, though so many older ones were given up, and so many had expired.
+    Full { full: u32, expired: u32 },
 }
 
 /// What is to be sent next.
@@ -209,7 +209,7 @@ impl Queue {
                 continue;
             }
             if !limits.drop_oldest || self.fresh >= self.entries.len() || needed > limits.bytes {
-                return Pushed::Full { expired };
+                return Pushed::Full { full, expired };
             }
             full += u32::from(self.remove_fresh(self.fresh));
         }
