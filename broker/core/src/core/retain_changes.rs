@@ -330,6 +330,8 @@ impl Core {
         if ticket == FORGETTING {
             return;
         }
+        // On a core alone the message has reached its subscribers before, unless the turn's budget put it off.
+        let on_its_way = self.config.cores > 1 || !self.postponed.is_empty();
         let line = self.retain_changes.line(slot);
         if ticket == EXPIRY {
             line.expiring -= 1;
@@ -340,7 +342,9 @@ impl Core {
         let change = &mut line.changes[at];
         change.state = State::Made(match decision {
             Decision::Applied { id, .. } => {
-                self.retain_order.leaves(now, slot, MessageId::local(*id), change.name);
+                if on_its_way {
+                    self.retain_order.leaves(now, slot, MessageId::local(*id), change.name);
+                }
                 ReasonCode::SUCCESS
             }
             Decision::Dropped => NOT_STORED,

@@ -30,7 +30,7 @@ use crate::time::{Mono, Now};
 const ON_ITS_WAY: Duration = Duration::from_secs(1);
 
 /// Changes of one range that are remembered for this. Of one that is not, a copy may come beside the live message.
-const RECENT_MAX: usize = 16 * 1024;
+const RECENT_MAX: usize = 4096;
 
 /// What one core knows of changes under way. Counts begin with the process, as all cores do. A range goes by its log.
 pub(super) struct RetainOrder {
