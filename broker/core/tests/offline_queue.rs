@@ -130,6 +130,18 @@ fn a_message_larger_than_its_queue_never_came() {
     }
 }
 
+/// A queue of five gets twenty messages, and its client has taken three when it goes without a word.
+fn overflow_in_flight(node: &Node, client: &mut Client) -> Client {
+    let mut publisher = node.connect(Version::V5, "publisher");
+    for number in numbers(0..20) {
+        publisher.publish_patiently("t", QoS::ExactlyOnce, &number);
+    }
+    assert_eq!(dropped(node), [(DropReason::QueueFull, 15)]);
+    assert_eq!(client.payloads(), ["0", "1", "2"]);
+    client.drop_socket();
+    publisher
+}
+
 /// Messages in flight count and are never given up, whatever the policy: those never sent are [MQTT-4.4.0-1].
 #[test]
 fn messages_in_flight_stay() {
@@ -140,13 +152,7 @@ fn messages_in_flight_stay() {
         let node = Node::of_settings(settings);
         let mut client = node.connect_with(&lasting_with_window("client", 3));
         client.subscribe("t", QoS::ExactlyOnce);
-        let mut publisher = node.connect(Version::V5, "publisher");
-        for number in numbers(0..20) {
-            publisher.publish_patiently("t", QoS::ExactlyOnce, &number);
-        }
-        assert_eq!(dropped(&node), [(DropReason::QueueFull, 15)]);
-        assert_eq!(client.payloads(), ["0", "1", "2"]);
-        client.drop_socket();
+        overflow_in_flight(&node, &mut client);
         let mut client = node.connect_with(&lasting_with_window("client", 3));
         assert_eq!(client.drain_payloads(), expected);
     }
@@ -162,13 +168,7 @@ fn messages_in_flight_stay_when_the_policy_changes() {
     client.subscribe("t", QoS::ExactlyOnce);
     let oldest = std::sync::Arc::new(settings(QueueDrop::Oldest));
     node.configure(Config { settings: oldest, ..Config::default() });
-    let mut publisher = node.connect(Version::V5, "publisher");
-    for number in numbers(0..20) {
-        publisher.publish_patiently("t", QoS::ExactlyOnce, &number);
-    }
-    assert_eq!(dropped(&node), [(DropReason::QueueFull, 15)]);
-    assert_eq!(client.payloads(), ["0", "1", "2"]);
-    client.drop_socket();
+    let mut publisher = overflow_in_flight(&node, &mut client);
     let mut client = node.connect_with(&lasting_with_window("client", 3));
     for number in numbers(20..40) {
         publisher.publish_patiently("t", QoS::ExactlyOnce, &number);

@@ -161,11 +161,16 @@ impl Owed {
             return false;
         }
         self.awaited = None;
-        let front = self.front.iter_mut().map(|stream| &mut stream.wanted);
-        for wanted in front.chain(self.waiting.values_mut()) {
+        for wanted in self.wanted() {
             wanted.point.get_or_insert_with(|| point.clone());
         }
         true
+    }
+
+    /// All that is asked for.
+    fn wanted(&mut self) -> impl Iterator<Item = &mut Wanted> {
+        let front = self.front.iter_mut().map(|stream| &mut stream.wanted);
+        front.chain(self.waiting.values_mut())
     }
 
     /// Begins with the filter at hand: the ranges of these logs may have something.
@@ -260,8 +265,7 @@ impl Owed {
     pub fn rewind(&mut self) {
         self.overtaken.forget_unqueued();
         self.awaited = None;
-        let front = self.front.iter_mut().map(|stream| &mut stream.wanted);
-        front.chain(self.waiting.values_mut()).for_each(|wanted| wanted.point = None);
+        self.wanted().for_each(|wanted| wanted.point = None);
         let Some(stream) = self.front.as_mut() else { return };
         stream.number = None;
         if let Some(parts) = &mut stream.parts {
