@@ -194,6 +194,45 @@ fn exchange() {
     }
 }
 
+/// [MQTT-3.15.2-2, MQTT-3.15.2-3] An AUTH holds the method and the data, and neither reason string nor user property; it
+/// comes to a client that takes just as much, before CONNACK and after it. One that takes a byte less cannot be
+/// authenticated, and no packet is cut for it.
+#[test]
+fn auth_of_the_size_that_the_client_takes() {
+    let data = || Some(vec![7; 100]);
+    let bytes = 2 + 1 + 1 + (1 + 2 + 1) + (1 + 2 + 100);
+    for (maximum, fits) in [(bytes, true), (bytes - 1, false)] {
+        let node = asking(2);
+        let mut client = node.accept();
+        let mut connect = with_method("client", "m");
+        connect.properties.maximum_packet_size = Some(maximum);
+        client.send_connect(&connect);
+        node.answer(&ask(&node), Verdict::Continue { data: data() });
+        if !fits {
+            assert_eq!(client.expect_refused().reason, ReasonCode::BAD_AUTHENTICATION_METHOD);
+            continue;
+        }
+        let bare = Auth { reason: CONTINUE, method: Some("m"), data: Some(&[7; 100]), ..Auth::default() };
+        assert_eq!(client.expect_auth(), bare);
+        client.send_auth(&auth(CONTINUE, "m", b""));
+        node.answer(&ask(&node), allow());
+        client.expect_connack();
+        for (data, reason) in [(data(), CONTINUE), (data(), ReasonCode::SUCCESS)] {
+            let step = if reason == CONTINUE { REAUTHENTICATE } else { CONTINUE };
+            client.send_auth(&auth(step, "m", b""));
+            let verdict = match reason {
+                CONTINUE => Verdict::Continue { data },
+                _ => Verdict::Allow { identity: identity(), data },
+            };
+            node.answer(&ask(&node), verdict);
+            assert_eq!(client.expect_auth(), Auth { reason, ..bare });
+        }
+        client.send_auth(&auth(REAUTHENTICATE, "m", b""));
+        node.answer(&ask(&node), Verdict::Continue { data: Some(vec![7; 101]) });
+        assert_eq!(client.expect_disconnect().reason, ReasonCode::PACKET_TOO_LARGE);
+    }
+}
+
 /// A client in the exchange that `node` asked about, which owes an AUTH of the method `m`.
 fn authenticating(node: &Node) -> Client {
     let mut client = node.accept();

@@ -145,7 +145,7 @@ fn client_ids_that_are_taken() {
     }
 }
 
-/// [MQTT-3.1.3-6, MQTT-3.1.3-7] and [MQTT-3.1.3-8 of 3.1.1]: an empty client id is given one of its own in 5.0
+/// [MQTT-3.1.3-6, MQTT-3.1.3-7] and [MQTT-3.1.3-7 of 3.1.1, MQTT-3.1.3-8 of 3.1.1]: an empty client id is given one of its own in 5.0
 /// and, with a clean session, in 3.1.1; 3.1 and lasting sessions of 3.1.1 are refused with 0x85 or 2.
 #[test]
 fn empty_client_ids() {

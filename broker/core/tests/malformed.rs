@@ -93,7 +93,7 @@ fn first_packet_is_no_connect() {
 }
 
 /// CONNECT packets of 3.1 and 3.1.1 that are wrong: there is no return code for it but for the client id's
-/// [MQTT-3.1.4-1, MQTT-4.8.0-1 of 3.1.1].
+/// [MQTT-3.1.4-1, MQTT-3.2.2-6 of 3.1.1, MQTT-4.8.0-1 of 3.1.1].
 #[test]
 fn connect_of_3() {
     let id = [0, 1, b'c'];
@@ -113,8 +113,8 @@ fn connect_of_3() {
         ("MQTT-3.1.3-1", 0xC2, vec![0, 1, b'c', 0, 1, b'u'], Silence),
         ("MQTT-3.1.2-18", 0x02, vec![0, 1, b'c', 0, 1, b'u'], Silence),
         ("MQTT-3.1.3-4", 0x02, vec![0, 1, 0xFF], Silence),
-        ("MQTT-1.5.3-1", 0x02, vec![0, 3, 0xED, 0xA0, 0x80], Silence),
-        ("MQTT-1.5.3-2", 0x02, vec![0, 1, 0], Silence),
+        ("MQTT-1.5.3-1 of 3.1.1", 0x02, vec![0, 3, 0xED, 0xA0, 0x80], Silence),
+        ("MQTT-1.5.3-2 of 3.1.1", 0x02, vec![0, 1, 0], Silence),
         ("MQTT-3.1.3-10", 0x06, vec![0, 1, b'c', 0, 1, 0x80, 0, 0], Silence),
         ("MQTT-3.1.3-11", 0x82, vec![0, 1, b'c', 0, 1, 0xC0], Silence),
         ("MQTT-4.7.3-1", 0x06, vec![0, 1, b'c', 0, 0, 0, 0], Silence),
@@ -235,7 +235,7 @@ fn headers() -> Vec<After> {
         after("3.15.2.2.2", NEW, 0xF0, &[0x19, 0], PROTOCOL),
         after("2.2.2.2", NEW, 0xF0, &[0x19, 2, 0x01, 1], MALFORMED),
     ];
-    // [MQTT-2.1.3-1], [MQTT-2.2.2-1 of 3.1.1], [MQTT-3.14.1-1], [MQTT-3.15.1-1]: reserved flags.
+    // [MQTT-2.1.3-1], [MQTT-2.2.2-1 of 3.1.1], [MQTT-2.2.2-2 of 3.1.1], [MQTT-3.14.1-1], [MQTT-3.15.1-1]: reserved flags.
     for first in [0xC1, 0xC8, 0xE1, 0xE8, 0x41, 0x51, 0x60, 0x63, 0x71, 0x80, 0x83, 0xA0, 0xA1] {
         let body: &[u8] = if first >= 0xC0 { &[] } else { &[0, 1] };
         table.push(after("MQTT-2.1.3-1", STRICT, first, body, MALFORMED));

@@ -25,8 +25,8 @@ fn dropped(node: &Node) -> Vec<(DropReason, u64)> {
     all.filter(|(_, count)| *count > 0).collect()
 }
 
-/// [MQTT-4.1.0-1, MQTT-4.5.0-1] QoS 1 and 2 messages wait for a lasting session, in order, with their QoS, once; QoS 0 ones are dropped and
-/// counted unless `tenant.queue_qos0` keeps them.
+/// [MQTT-4.1.0-1, MQTT-4.5.0-1, MQTT-3.1.2-5 of 3.1.1] QoS 1 and 2 messages wait for a lasting session, in order, with
+/// their QoS, once; QoS 0 ones are dropped and counted unless `tenant.queue_qos0` keeps them.
 #[test]
 fn messages_wait() {
     for version in VERSIONS {

@@ -7,7 +7,7 @@ use broker_core::counters::DropReason;
 use host::exchange::{lasting, options};
 use host::{Client, Node, VERSIONS};
 use mqtt::encode::{PropertyWriter, PublishOut};
-use mqtt::{Packet, QoS, ReasonCode, SubscribeFilter, Version};
+use mqtt::{Packet, PacketKind, QoS, ReasonCode, SubscribeFilter, Version};
 
 /// A lasting subscriber that takes packets of so many bytes.
 fn taking(node: &Node, client_id: &str, maximum: u32) -> Client {
@@ -115,6 +115,41 @@ fn suback_larger_than_the_client_takes() {
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
     client.send_unsubscribe(&names);
     client.expect_ended(ReasonCode::PACKET_TOO_LARGE);
+}
+
+/// [MQTT-3.4.2-2, MQTT-3.4.2-3, MQTT-3.5.2-2, MQTT-3.5.2-3, MQTT-3.6.2-2, MQTT-3.6.2-3, MQTT-3.7.2-2, MQTT-3.7.2-3] No
+/// reason string and no user property makes an acknowledgement of a PUBLISH larger than the client takes: each is its
+/// identifier and its reason, to a client that takes just its CONNACK, and to one that takes everything.
+#[test]
+fn acknowledgements_in_the_smallest_room() {
+    let node = Node::new(2);
+    let mut welcome = node.accept();
+    welcome.send_connect(&lasting(Version::V5, "client"));
+    let least = u32::try_from(welcome.take_bytes().len()).expect("a short CONNACK");
+    for maximum in 1..least {
+        let mut connect = lasting(Version::V5, "client");
+        connect.properties.maximum_packet_size = Some(maximum);
+        let mut client = node.accept();
+        client.send_connect(&connect);
+        assert!(client.take_bytes().len() <= maximum as usize);
+        client.expect_closed();
+    }
+    for maximum in [least, u32::MAX] {
+        let mut client = taking(&node, "client", maximum);
+        let not_found = ReasonCode::PACKET_IDENTIFIER_NOT_FOUND.value();
+        let nobody = ReasonCode::NO_MATCHING_SUBSCRIBERS.value();
+        client.send_ack(PacketKind::PubRec, 0x0107);
+        assert_eq!(client.take_bytes(), [0x62, 3, 1, 7, not_found]);
+        client.send_ack(PacketKind::PubRel, 0x0107);
+        assert_eq!(client.take_bytes(), [0x70, 3, 1, 7, not_found]);
+        client.publish("nobody/wants/it", QoS::AtLeastOnce, "x");
+        assert_eq!(client.take_bytes(), [0x40, 3, 0, 1, nobody]);
+        client.publish("nobody/wants/it", QoS::ExactlyOnce, "x");
+        // Whether it says that nobody matched depends on what it waited for.
+        assert!([&[0x50, 2, 0, 2][..], &[0x50, 3, 0, 2, nobody]].contains(&&client.take_bytes()[..]));
+        client.send_ack(PacketKind::PubRel, 2);
+        assert_eq!(client.take_bytes(), [0x70, 2, 0, 2]);
+    }
 }
 
 /// [MQTT-3.2.2-15] What is larger than CONNACK announced is refused from its header on with 0x95, before its bytes are

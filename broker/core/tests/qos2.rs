@@ -79,7 +79,7 @@ fn pubrec_for_an_unknown_identifier() {
     client.expect_silence();
 }
 
-/// [MQTT-4.3.3-1 to -6] Towards a subscriber: PUBLISH, PUBREC, PUBREL with its bits [MQTT-3.6.1-1], PUBCOMP; a repeated
+/// [MQTT-4.3.3-1, MQTT-4.3.3-2] Towards a subscriber: PUBLISH, PUBREC, PUBREL with its bits [MQTT-3.6.1-1], PUBCOMP; a repeated
 /// PUBREC gets its PUBREL again, and a PUBCOMP before PUBREC breaks the protocol.
 #[test]
 fn handshake_towards_a_subscriber() {
@@ -124,8 +124,8 @@ fn refused_by_pubrec() {
     assert_eq!(subscriber.drain_payloads(), ["2"]);
 }
 
-/// [MQTT-4.4.0-1] After a reconnect what had its PUBREC gets its PUBREL, what had none its PUBLISH with DUP, in the
-/// order of the messages [MQTT-4.6.0-1, MQTT-4.6.0-4].
+/// [MQTT-4.4.0-1, MQTT-4.3.3-3, MQTT-4.3.3-5, MQTT-4.3.3-6] After a reconnect what had its PUBREC gets its PUBREL, and no
+/// PUBLISH again, what had none its PUBLISH with DUP, in the order of the messages [MQTT-4.6.0-1, MQTT-4.6.0-4].
 #[test]
 fn state_towards_a_subscriber_survives_a_reconnect() {
     for version in VERSIONS {

@@ -152,7 +152,7 @@ fn copies_of_one_session_are_not_parted() {
     assert!(parted > 60, "{parted}");
 }
 
-/// What a full disk refused at once was acknowledged as stored. Now a publisher of version 5 hears 0x97, an older one is
+/// [MQTT-4.8.0-2 of 3.1.1] What a full disk refused at once was acknowledged as stored. Now a publisher of version 5 hears 0x97, an older one is
 /// closed without an acknowledgement, everything acknowledged is delivered, also after a power loss, and when there is
 /// space again it is used.
 #[test]

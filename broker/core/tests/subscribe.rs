@@ -71,7 +71,7 @@ fn broken_subscribes_end_the_connection() {
     }
 }
 
-/// [MQTT-4.7.1-1 to -3, MQTT-4.7.2-1, MQTT-4.7.3-4] Which filters match which topics.
+/// [MQTT-4.7.1-1, MQTT-4.7.1-2, MQTT-4.7.1-3 of 3.1.1, MQTT-4.7.2-1, MQTT-4.7.3-4] Which filters match which topics.
 #[test]
 fn filters_and_topics() {
     let cases = [

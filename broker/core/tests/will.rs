@@ -58,7 +58,7 @@ fn ends_of_connections() {
     }
 }
 
-/// [MQTT-3.1.2-9, MQTT-3.1.2-14, MQTT-3.1.2-15, MQTT-3.1.2-16 and -17 of 3.1.1] A will has the QoS, retain flag,
+/// [MQTT-3.1.2-9, MQTT-3.1.2-14, MQTT-3.1.2-15, MQTT-3.1.2-16 of 3.1.1, MQTT-3.1.2-17 of 3.1.1] A will has the QoS, retain flag,
 /// topic and payload that its CONNECT gave it.
 #[test]
 fn flags() {

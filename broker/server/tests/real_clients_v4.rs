@@ -29,7 +29,7 @@ fn persistent(broker: &Broker, id: &str) -> MqttOptions {
     options
 }
 
-/// [MQTT-3.8.4-6], [MQTT-4.3]: for each QoS of publishing and subscribing a message arrives once, in order,
+/// [MQTT-3.8.4-6] and 4.3: for each QoS of publishing and subscribing a message arrives once, in order,
 /// with the lower of the two, at a clean and at a persistent session.
 #[tokio::test]
 async fn every_pair_of_qos() {
@@ -58,7 +58,7 @@ async fn every_pair_of_qos() {
     broker.stop();
 }
 
-/// [MQTT-3.1.2-5]: what comes for a persistent session while its client is away is delivered when it
+/// [MQTT-3.1.2-5 of 3.1.1]: what comes for a persistent session while its client is away is delivered when it
 /// returns, in order and once, if both sides asked for more than QoS 0.
 #[tokio::test]
 async fn offline_messages_wait() {

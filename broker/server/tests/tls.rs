@@ -175,7 +175,7 @@ async fn messages_over_tls() {
     }
 }
 
-/// The same in WebSockets, without TLS and with it.
+/// [MQTT-4.2-1] The same in WebSockets, without TLS and with it.
 #[tokio::test]
 async fn messages_in_websockets() {
     let authority = Authority::new();

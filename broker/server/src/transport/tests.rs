@@ -253,7 +253,7 @@ fn frames(random: &mut Random) -> (Vec<u8>, Vec<u8>) {
     (stream, payload)
 }
 
-/// Any segmentation of the same frames gives the same payload, and nothing is kept between frames.
+/// [MQTT-6.0.0-2] Any segmentation of the same frames gives the same payload, and nothing is kept between frames.
 #[test]
 fn frames_in_any_pieces() {
     for seed in 0..30 {
@@ -275,7 +275,7 @@ fn frames_in_any_pieces() {
     }
 }
 
-/// What goes out is whole frames without a mask, each form of length; a ping is answered with what it carried, a close
+/// [MQTT-6.0.0-1] What goes out is whole binary frames without a mask, each form of length; a ping is answered with what it carried, a close
 /// with a close, after which nothing is heard.
 #[test]
 fn frames_that_leave() {
@@ -307,7 +307,7 @@ fn frames_that_leave() {
     assert_eq!(web().send([b"early".as_slice()].into_iter()), Ok(0), "not before the answer to the request");
 }
 
-/// Each frame that must not be closes with its code, whatever came before it; its length is no reason to keep anything.
+/// [MQTT-6.0.0-1] Each frame that must not be (one of text is one) closes with its code, whatever came before it; its length is no reason to keep anything.
 #[test]
 fn frames_that_must_not_be() {
     for (bytes, code) in [

@@ -95,7 +95,7 @@ mod tests {
         Connection: keep-alive, Upgrade\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\
         Sec-WebSocket-Protocol: chat, mqtt\r\nSec-WebSocket-Version: 13\r\n\r\n";
 
-    /// The key is answered as the RFC's example has it, with the first protocol that is ours.
+    /// [MQTT-6.0.0-4] The key is answered as the RFC's example has it, with the first protocol that is ours.
     #[test]
     fn request_is_accepted() {
         let Answer::Accepted { response, used } = answer(REQUEST.as_bytes()) else { panic!("it is good") };
@@ -111,7 +111,7 @@ mod tests {
             if response.contains("Protocol: mqttv3.1\r\n")));
     }
 
-    /// Each thing that is missing or wrong has its answer, and a request that does not end has one, too.
+    /// [MQTT-6.0.0-3] Each thing that is missing or wrong has its answer, and a request that does not end has one, too.
     #[test]
     fn other_requests_are_refused() {
         for (from, to, status) in [

@@ -109,7 +109,7 @@ fn origin(generation: u64, attempt: u64) -> Option<Origin> {
     Some(Origin { incarnation: 9, generation, oldest: 0, attempt })
 }
 
-/// [MQTT-3.3.1-5..8]: the last message of a topic is kept, and an empty one clears, for its tenant alone.
+/// [MQTT-3.3.1-5, MQTT-3.3.1-6, MQTT-3.3.1-7, MQTT-3.3.1-8]: the last message of a topic is kept, and an empty one clears, for its tenant alone.
 #[test]
 fn last_message_is_kept() {
     let mut host = Host::new();
