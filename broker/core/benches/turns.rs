@@ -4,145 +4,29 @@
 //! `cargo bench -p broker_core --bench turns`. A turn takes all that there is, as the shell's does; what it sends to
 //! clients is taken at once, and not counted.
 #![expect(clippy::print_stdout, reason = "a benchmark prints its result")]
-#![expect(clippy::disallowed_methods, reason = "a benchmark reads the clock")]
+
+mod cores;
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
-use broker_core::Core;
 use broker_core::config::{Config, Settings};
-use broker_core::identity::{ConnectionId, CoreId};
-use broker_core::input::{Input, Outputs};
-use broker_core::peer::PeerMessage;
-use broker_core::time::{Mono, Now, Wall};
-use mqtt::encode::{self, PublishOut, SubscribeOut};
-use mqtt::{Connect, PacketId, QoS, RetainHandling, SubscribeFilter, SubscriptionOptions, Version};
+use cores::Cores;
+use mqtt::Version;
+use mqtt::encode::{self, PublishOut};
 
 const CORES: u16 = 2;
 /// Filters that match each topic: every mix of "+" and a literal at so many levels.
 const LEVELS: u32 = 13;
 const TOPICS: usize = 200;
 
-/// Both cores, their mailboxes, and how long their turns took.
-struct Bench {
-    cores: Vec<Core>,
-    mail: Vec<Vec<(CoreId, Vec<PeerMessage>)>>,
-    bytes: Vec<Vec<(ConnectionId, Vec<u8>)>>,
-    now: Now,
-    slots: u32,
-    mailed: usize,
-    turns: u32,
-    longest: Duration,
-    all: Duration,
-}
-
-impl Bench {
-    fn new() -> Bench {
-        let now = Now { monotonic: Mono(5_000_000_000), wall: Wall(1) };
-        let settings = Settings {
-            queue_messages_max: 10_000_000,
-            queue_bytes_max: 4_000_000_000,
-            subscriptions_max: 100_000,
-            ..Settings::default()
-        };
-        let config = Arc::new(Config { cores: CORES, settings: Arc::new(settings), ..Config::default() });
-        Bench {
-            cores: (0..CORES).map(|id| Core::new(Arc::clone(&config), CoreId(id), 1, 1, now)).collect(),
-            mail: (0..CORES).map(|_| Vec::new()).collect(),
-            bytes: (0..CORES).map(|_| Vec::new()).collect(),
-            now,
-            slots: 0,
-            mailed: 0,
-            turns: 0,
-            longest: Duration::ZERO,
-            all: Duration::ZERO,
-        }
-    }
-
-    /// A client that is at home on a core; its session outlives it if it `lasts`.
-    fn connect(&mut self, core: usize, lasts: bool) -> ConnectionId {
-        self.slots += 1;
-        let config = Config { cores: CORES, ..Config::default() };
-        let mut names = (0..).map(|n| format!("client-{}-{n}", self.slots));
-        let name = names.find(|name| config.home("default", name).index() == core).expect("one of them");
-        let connection = ConnectionId { slot: self.slots, generation: 1 };
-        let accepted = Input::ClientAccepted { connection, listener: 0, peer: None };
-        self.cores[core].on_input(self.now, accepted, &mut Outputs::new(CORES));
-        let mut connect = Connect { clean_start: !lasts, ..Connect::new(Version::V5, &name) };
-        connect.properties.session_expiry = if lasts { u32::MAX } else { 0 };
-        connect.properties.session_expiry_given = lasts;
-        let mut bytes = Vec::new();
-        encode::connect(&mut bytes, &connect);
-        self.bytes[core].push((connection, bytes));
-        self.run();
-        connection
-    }
-
-    fn subscribe(&mut self, core: usize, connection: ConnectionId, filters: &[String]) {
-        for filters in filters.chunks(500) {
-            let options = SubscriptionOptions {
-                qos: QoS::AtMostOnce,
-                retain_handling: RetainHandling::DoNotSend,
-                ..Default::default()
-            };
-            let filters: Vec<_> = filters.iter().map(|filter| SubscribeFilter { filter, options }).collect();
-            let subscribe = SubscribeOut {
-                packet_id: PacketId::new(1).expect("not 0"),
-                subscription_id: None,
-                user_properties: Default::default(),
-                filters: &filters,
-            };
-            let mut bytes = Vec::new();
-            encode::subscribe(&mut bytes, Version::V5, &subscribe);
-            self.bytes[core].push((connection, bytes));
-            self.run();
-        }
-    }
-
-    fn run(&mut self) {
-        loop {
-            let worked: usize = (0..self.cores.len()).map(|core| usize::from(self.turn(core))).sum();
-            if worked == 0 {
-                break;
-            }
-        }
-    }
-
-    /// One turn of a core with all that there is for it; false if there is nothing.
-    fn turn(&mut self, at: usize) -> bool {
-        let mut out = Outputs::new(CORES);
-        let (mail, bytes) = (std::mem::take(&mut self.mail[at]), std::mem::take(&mut self.bytes[at]));
-        let core = &mut self.cores[at];
-        let due = core.next_timeout().is_some_and(|due| due <= self.now.monotonic);
-        if mail.is_empty() && bytes.is_empty() && !due {
-            return false;
-        }
-        let begin = Instant::now();
-        for (from, messages) in mail {
-            core.on_input(self.now, Input::PeerMessages { from, messages }, &mut out);
-        }
-        for (connection, bytes) in &bytes {
-            core.on_input(self.now, Input::ClientBytes { connection: *connection, bytes }, &mut out);
-        }
-        core.on_timeout(self.now, &mut out);
-        core.end_turn(self.now, &mut out);
-        let taken = begin.elapsed();
-        self.turns += 1;
-        self.longest = self.longest.max(taken);
-        self.all += taken;
-        assert!(out.close.is_empty() && out.handover.is_empty(), "the cores serve it");
-        for (to, messages) in out.messages.into_iter().enumerate() {
-            if !messages.is_empty() {
-                self.mailed += messages.len();
-                self.mail[to].push((CoreId(u16::try_from(at).expect("few cores")), messages));
-            }
-        }
-        for connection in out.dirty {
-            let bytes = core.unsent(connection).map(<[u8]>::len).sum();
-            core.on_input(self.now, Input::ClientSent { connection, bytes }, &mut Outputs::new(CORES));
-        }
-        true
-    }
+fn new() -> Cores {
+    let settings = Settings {
+        queue_messages_max: 10_000_000,
+        queue_bytes_max: 4_000_000_000,
+        subscriptions_max: 100_000,
+        ..Settings::default()
+    };
+    Cores::new(Config { cores: CORES, settings: Arc::new(settings), ..Config::default() })
 }
 
 /// Filters below a root, all of which match `<root>/b/a/…/a/x`.
@@ -158,10 +42,10 @@ fn filters(root: &str) -> Vec<String> {
 /// A first level whose routes are hosted by a core: the other one hears nothing of a new subscription.
 fn root_at(core: u16) -> String {
     let hosts = |root: &String| {
-        let mut bench = Bench::new();
-        let connection = bench.connect(usize::from(core), false);
+        let mut bench = new();
+        let connection = bench.connect(core, false);
         bench.mailed = 0;
-        bench.subscribe(usize::from(core), connection, &[format!("{root}/b/x")]);
+        bench.subscribe(core, connection, &[format!("{root}/b/x")]);
         bench.mailed == 0
     };
     (0..).map(|number| format!("r{number}")).find(hosts).expect("one of them")
@@ -169,13 +53,13 @@ fn root_at(core: u16) -> String {
 
 /// Subscribes `sessions` sessions of a core, publishes, and prints what the turns took.
 fn measure(name: &str, (subscriber, host): (u16, u16), (lasts, shared): (bool, bool), sessions: usize) {
-    let mut bench = Bench::new();
+    let mut bench = new();
     let root = root_at(host);
     let all = if sessions == 1 { filters(&root) } else { vec![format!("{root}/b/#")] };
     let all: Vec<_> = all.into_iter().map(|it| if shared { format!("$share/g/{it}") } else { it }).collect();
     for _ in 0..sessions {
-        let connection = bench.connect(usize::from(subscriber), lasts);
-        bench.subscribe(usize::from(subscriber), connection, &all);
+        let connection = bench.connect(subscriber, lasts);
+        bench.subscribe(subscriber, connection, &all);
     }
     let publisher = bench.connect(0, false);
     let mut bytes = Vec::new();
@@ -183,7 +67,7 @@ fn measure(name: &str, (subscriber, host): (u16, u16), (lasts, shared): (bool, b
         let topic = format!("{root}/b/{}/{topic}", ["a"; LEVELS as usize].join("/"));
         encode::publish(&mut bytes, Version::V5, &PublishOut { topic: &topic, ..PublishOut::default() });
     }
-    (bench.turns, bench.longest, bench.all) = (0, Duration::ZERO, Duration::ZERO);
+    bench.forget();
     bench.bytes[0].push((publisher, bytes));
     bench.run();
     println!(

@@ -4,7 +4,10 @@ mod host;
 
 use broker_core::access::{Identity, Permissions};
 use broker_core::counters::DropReason;
-use broker_core::sight::{Census, Page, Said, TenantCensus, TenantTraffic, Totals, Traffic, What};
+use broker_core::sight::{
+    Census, FindSessions, FindSubscriptions, Page, Place, Said, Session, Subscription, TenantCensus,
+    TenantTraffic, Totals, Traffic, What,
+};
 use host::exchange::lasting;
 use host::{Node, asking};
 use mqtt::encode::PublishOut;
@@ -47,6 +50,26 @@ fn census(node: &Node, core: u16) -> Census {
     let mut sum = Census::default();
     census_pages(node, core).into_iter().flat_map(|page| page.items).for_each(|item| sum.add(item.census));
     sum
+}
+
+fn session_pages(node: &Node, core: u16, find: &FindSessions) -> Vec<Page<Session>> {
+    pages(|from| match node.ask(core, What::Sessions(Box::new(FindSessions { from, ..find.clone() }))) {
+        Said::Sessions(page) => page,
+        other => panic!("sessions, not {other:?}"),
+    })
+}
+
+fn subscription_pages(node: &Node, core: u16, find: &FindSubscriptions) -> Vec<Vec<Subscription>> {
+    let (mut pages, mut from) = (Vec::new(), Some(Place::default()));
+    while let Some(from_there) = from {
+        let find = FindSubscriptions { from: from_there, ..find.clone() };
+        let Said::Subscriptions(page) = node.ask(core, What::Subscriptions(Box::new(find))) else {
+            panic!("subscriptions")
+        };
+        from = page.next;
+        pages.push(page.items);
+    }
+    pages
 }
 
 /// Connects a client as one of a tenant.
@@ -195,7 +218,43 @@ fn pages_are_small_and_complete() {
         names.dedup();
         assert_eq!(names.len(), totals(&node, core).usage.tenants, "each once");
         assert!(tenant_pages(&node, core).iter().all(|page| page.items.len() <= 128));
+        // Searches that find nothing look at so many, too.
+        let nobody = FindSessions { user: Some("nobody".into()), max: 1000, ..FindSessions::default() };
+        let all = FindSessions { max: 1000, ..FindSessions::default() };
+        let (none, all) = (session_pages(&node, core, &nobody), session_pages(&node, core, &all));
+        assert!(none.len() == pages.len() && none.iter().all(|page| page.items.is_empty()));
+        assert!(all.len() >= pages.len() && all.iter().all(|page| page.items.len() <= 512));
     }
     assert_eq!(online, count);
+    drop(clients);
+}
+
+/// Names may have 64 KiB: a page of them ends sooner, and so does one that looks through them and finds nothing.
+#[test]
+fn long_names_end_a_page() {
+    let node = Node::new(1);
+    let clients: Vec<_> = (0..40)
+        .map(|n| {
+            let mut client = node.connect(Version::V5, &format!("{n:02}{}", "x".repeat(30_000)));
+            client.subscribe(&format!("{n:02}{}", "y".repeat(30_000)), QoS::AtMostOnce);
+            client
+        })
+        .collect();
+    let (all, none) = (None, Some("nobody".into()));
+    for (client_contains, found) in [(all.clone(), 40), (none.clone(), 0)] {
+        let find = FindSessions { client_contains, max: 1000, ..FindSessions::default() };
+        let pages = session_pages(&node, 0, &find);
+        // 40 of 30 kB in pages of 256 KiB, and one for the logs.
+        assert!((5..10).contains(&pages.len()), "{} pages", pages.len());
+        assert!(pages.iter().all(|page| page.items.len() <= 9));
+        assert_eq!(pages.iter().map(|page| page.items.len()).sum::<usize>(), found);
+    }
+    for (filter_contains, found) in [(all, 40), (none, 0)] {
+        let find = FindSubscriptions { filter_contains, max: 1000, ..FindSubscriptions::default() };
+        let pages = subscription_pages(&node, 0, &find);
+        assert!((10..20).contains(&pages.len()), "{} pages", pages.len());
+        assert!(pages.iter().all(|items| items.len() <= 5));
+        assert_eq!(pages.iter().flatten().count(), found);
+    }
     drop(clients);
 }

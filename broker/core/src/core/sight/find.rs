@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::super::Core;
 use super::super::deliver::queue_limits;
-use super::SESSIONS_LOOKS_MAX;
+use super::Looks;
 use super::view::View;
 use crate::message::Message;
 use crate::ranges::retain::Position;
@@ -20,20 +20,23 @@ impl Core {
     pub(super) fn find_sessions(&self, find: &FindSessions) -> Page<Session> {
         let FindSessions { tenant, client_contains, user, online, from, max } = find;
         let (sessions, mut next) = self.sessions_from(*from);
-        let mut items = Vec::new();
+        let (mut items, mut looks) = (Vec::new(), Looks::default());
         for session in &sessions {
+            if looks.are_spent() || items.len() >= usize::from(*max) {
+                next = Some(session.place);
+                break;
+            }
+            let mut bytes = client_contains.as_ref().map_or(0, |_| session.client.len());
             let found = tenant.as_ref().is_none_or(|tenant| **session.tenant == **tenant)
                 && online.is_none_or(|online| session.here.is_some() == online)
                 && client_contains.as_ref().is_none_or(|part| session.client.contains(&**part))
                 && user.as_ref().is_none_or(|user| self.user_of(session) == &**user);
-            if !found {
-                continue;
+            if found {
+                let described = self.describe(session);
+                bytes += described.client.len() + described.user.len();
+                items.push(described);
             }
-            if items.len() >= usize::from(*max) {
-                next = Some(session.place);
-                break;
-            }
-            items.push(self.describe(session));
+            looks.spend(bytes);
         }
         Page { items, next }
     }
@@ -98,28 +101,27 @@ impl Core {
         Some(summary(&message, will.delay_seconds))
     }
 
-    /// A subscription is a look, like a session.
     pub(super) fn find_subscriptions(&self, find: &FindSubscriptions) -> Page<Subscription, Place> {
         let FindSubscriptions { tenant, client, from, max, .. } = find;
         // Without its tenant a client is looked for among all.
         if let (Some(tenant), Some(client)) = (tenant, client) {
             let mut page = Page { items: Vec::new(), next: None };
             if let Some(session) = self.session_of(tenant, client) {
-                let mut looks = SESSIONS_LOOKS_MAX;
+                let mut looks = Looks::default();
                 let after = from.after.as_deref();
                 page.next = subscriptions_of(&session, after, find, &mut looks, &mut page.items);
             }
             return page;
         }
         let (sessions, next) = self.sessions_from(from.slot);
-        let (mut items, mut looks) = (Vec::new(), SESSIONS_LOOKS_MAX);
+        let (mut items, mut looks) = (Vec::new(), Looks::default());
         for session in &sessions {
             let found = tenant.as_ref().is_none_or(|tenant| **session.tenant == **tenant)
                 && client.as_ref().is_none_or(|client| session.client == &**client);
             if !found {
                 continue;
             }
-            if looks == 0 || items.len() >= usize::from(*max) {
+            if looks.are_spent() || items.len() >= usize::from(*max) {
                 return Page { items, next: Some(Place { slot: session.place, after: None }) };
             }
             let after = from.after.as_deref().filter(|_| session.place == from.slot);
@@ -150,16 +152,16 @@ fn subscriptions_of(
     session: &View<'_>,
     after: Option<&str>,
     find: &FindSubscriptions,
-    looks: &mut u32,
+    looks: &mut Looks,
     items: &mut Vec<Subscription>,
 ) -> Option<Place> {
     let from = after.map_or(Bound::Unbounded, Bound::Excluded);
     let mut last = after;
     for (filter, options) in session.subscriptions()?.range::<str, _>((from, Bound::Unbounded)) {
-        if *looks == 0 || items.len() >= usize::from(find.max) {
+        if looks.are_spent() || items.len() >= usize::from(find.max) {
             return Some(Place { slot: session.place, after: last.map(Into::into) });
         }
-        *looks -= 1;
+        looks.spend(filter.len() + session.client.len());
         last = Some(filter);
         if find.filter_contains.as_ref().is_none_or(|part| filter.contains(&**part)) {
             items.push(Subscription {
