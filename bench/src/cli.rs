@@ -179,6 +179,12 @@ pub(crate) struct Overrides {
     /// Protocol version: 3.1, 3.1.1 or 5.
     #[arg(long, value_parser = parse_version)]
     mqtt: Option<Version>,
+    /// As whom every connection logs in.
+    #[arg(long, requires = "password")]
+    user: Option<String>,
+    /// With what password.
+    #[arg(long, requires = "user")]
+    password: Option<String>,
     /// Measured seconds.
     #[arg(long, value_parser = parse_seconds)]
     duration: Option<Duration>,
@@ -233,6 +239,7 @@ impl Overrides {
         set(&mut plan.handshakes_max, self.handshakes);
         plan.payload_bytes = self.payload.unwrap_or(plan.payload_bytes);
         plan.version = self.mqtt.unwrap_or(plan.version);
+        plan.login = self.user.clone().zip(self.password.clone()).or(plan.login.take());
         plan.duration = self.duration.unwrap_or(plan.duration);
         plan.warmup = self.warmup.unwrap_or(plan.warmup);
         plan.drain = self.drain.unwrap_or(plan.drain);

@@ -118,6 +118,8 @@ impl Client {
                 session_expiry: if outlives { SESSION_EXPIRY } else { 0 },
                 ..ConnectProperties::default()
             },
+            username: worker.shared.plan.login.as_ref().map(|(user, _)| user.as_str()),
+            password: worker.shared.plan.login.as_ref().map(|(_, password)| password.as_bytes()),
             ..Connect::new(worker.shared.plan.version, &client_id)
         };
         encode::connect(client.connection.queue(&mut worker.pool()), &connect);

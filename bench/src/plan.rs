@@ -26,6 +26,8 @@ pub(crate) struct Plan {
     pub(crate) idle: u32,
     /// Protocol version of every connection.
     pub(crate) version: Version,
+    /// As whom every connection logs in, and with what password.
+    pub(crate) login: Option<(String, String)>,
     /// Bytes of every payload, stamp included.
     pub(crate) payload_bytes: usize,
     /// Connections opened per second; `None`: as fast as `handshakes_max` allows.

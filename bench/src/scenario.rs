@@ -128,6 +128,7 @@ fn plan(flows: Vec<Flow>) -> Plan {
         flows,
         idle: 0,
         version: Version::V311,
+        login: None,
         payload_bytes: 64,
         connect_rate: None,
         handshakes_max: 128,
