@@ -23,6 +23,7 @@ mod node;
 mod poller;
 mod reloading;
 mod remote;
+mod run_queue;
 mod service;
 mod signals;
 mod storage;

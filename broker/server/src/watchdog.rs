@@ -22,6 +22,8 @@ const BUCKETS: usize = 32;
 pub(crate) struct TurnHistogram {
     buckets: [AtomicU64; BUCKETS],
     longest_us: AtomicU64,
+    /// The same without the time in which the core's thread waited for its CPU.
+    longest_running_us: AtomicU64,
     total_us: AtomicU64,
 }
 
@@ -60,6 +62,17 @@ impl TurnHistogram {
         self.longest_us.load(Ordering::Relaxed)
     }
 
+    /// The longest turn, microseconds, without the time in which the core's thread waited for its CPU.
+    pub(crate) fn longest_running_us(&self) -> u64 {
+        self.longest_running_us.load(Ordering::Relaxed)
+    }
+
+    /// A turn took so long, waiting for the CPU not counted.
+    fn add_running(&self, running: Duration) {
+        let running_us = u64::try_from(running.as_micros()).unwrap_or(u64::MAX);
+        self.longest_running_us.store(self.longest_running_us().max(running_us), Ordering::Relaxed);
+    }
+
     /// A length, microseconds, that at least `share` (0 to 1) of the turns stayed below: the upper edge of
     /// a bucket, so up to twice the true value.
     pub(crate) fn quantile_us(&self, share: f64) -> u64 {
@@ -83,12 +96,33 @@ pub(crate) struct Watchdog {
     alarms: u64,
 }
 
+/// Turns were too long.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Alarm {
+    /// How many, since the last alarm.
+    pub(crate) turns: u64,
+    /// How long the last of them was.
+    pub(crate) length: Duration,
+    /// How long it waited for the CPU.
+    pub(crate) waited: Duration,
+}
+
 impl Watchdog {
-    /// Takes one turn's length. `Some` when the alarm is to be raised: how many turns were too long since
-    /// the last time it was.
-    pub(crate) fn on_turn(&mut self, histogram: &TurnHistogram, begun: Mono, ended: Mono) -> Option<u64> {
+    /// Takes one turn's length, and asks how much of it the thread `waited` if it is worth that. `Some` when the
+    /// alarm is to be raised.
+    pub(crate) fn on_turn(
+        &mut self,
+        histogram: &TurnHistogram,
+        (begun, ended): (Mono, Mono),
+        waited: impl FnOnce() -> Duration,
+    ) -> Option<Alarm> {
         let length = ended.since(begun);
         histogram.add(length);
+        if length <= ALARM && length.as_micros() <= u128::from(histogram.longest_running_us()) {
+            return None;
+        }
+        let waited = waited().min(length);
+        histogram.add_running(length - waited);
         if length <= ALARM {
             return None;
         }
@@ -97,7 +131,7 @@ impl Watchdog {
             return None;
         }
         self.next_alarm = ended.after(ALARM_INTERVAL);
-        Some(std::mem::take(&mut self.alarms))
+        Some(Alarm { turns: std::mem::take(&mut self.alarms), length, waited })
     }
 }
 
@@ -133,9 +167,34 @@ mod tests {
     fn alarms_are_rate_limited() {
         let histogram = TurnHistogram::default();
         let mut watchdog = Watchdog::default();
-        assert_eq!(watchdog.on_turn(&histogram, ms(0), ms(10)), None);
-        assert_eq!(watchdog.on_turn(&histogram, ms(10), ms(21)), Some(1));
-        assert_eq!(watchdog.on_turn(&histogram, ms(21), ms(40)), None);
-        assert_eq!(watchdog.on_turn(&histogram, ms(1010), ms(1030)), Some(2));
+        let mut turns = |begun, ended| {
+            let alarm = watchdog.on_turn(&histogram, (ms(begun), ms(ended)), || Duration::ZERO);
+            alarm.map(|alarm| (alarm.turns, alarm.length.as_millis()))
+        };
+        assert_eq!(turns(0, 10), None);
+        assert_eq!(turns(10, 21), Some((1, 11)));
+        assert_eq!(turns(21, 40), None);
+        assert_eq!(turns(1010, 1030), Some((2, 20)));
+    }
+
+    /// What a turn waited for the CPU is not its own; only turns are asked for it that might be the longest, or raise
+    /// the alarm.
+    #[test]
+    fn waiting_is_told_apart() {
+        let (histogram, mut watchdog) = (TurnHistogram::default(), Watchdog::default());
+        assert_eq!(watchdog.on_turn(&histogram, (ms(0), ms(8)), || ms(5).since(ms(0))), None);
+        assert_eq!((histogram.longest_us(), histogram.longest_running_us()), (8000, 3000));
+        assert_eq!(
+            watchdog.on_turn(&histogram, (ms(8), ms(11)), || unreachable!("no longer than 3 ms")),
+            None
+        );
+        assert_eq!(watchdog.on_turn(&histogram, (ms(11), ms(15)), || Duration::ZERO), None);
+        let alarm = watchdog.on_turn(&histogram, (ms(15), ms(45)), || ms(40).since(ms(10)));
+        let (length, waited) = (Duration::from_millis(30), Duration::from_millis(30));
+        assert_eq!(alarm, Some(Alarm { turns: 1, length, waited }));
+        assert_eq!((histogram.longest_us(), histogram.longest_running_us()), (30_000, 4000));
+        // An account that says more than the turn took is of the time before it, too.
+        let alarm = watchdog.on_turn(&histogram, (ms(2000), ms(2011)), || Duration::from_millis(12));
+        assert_eq!(alarm.map(|alarm| alarm.waited), Some(Duration::from_millis(11)));
     }
 }

@@ -115,6 +115,10 @@ async fn metrics_tell_what_clients_do() {
         sum(&samples, "hermod_turn_seconds_count", ""),
         sum(&samples, "hermod_turn_seconds_bucket", "le=\"+Inf\"")
     );
+    let longest = |name| sum(&samples, name, "");
+    let (turn, running) =
+        (longest("hermod_turn_longest_seconds"), longest("hermod_turn_longest_running_seconds"));
+    assert!(running > 0.0 && running <= turn, "{running} of {turn}");
     assert!(sum(&samples, "hermod_resident_bytes", "") > 1e6);
     broker.stop();
 }

@@ -20,6 +20,7 @@ use super::log_metrics;
 use super::process::Process;
 use crate::admission::{Bite, Gate};
 use crate::events::{AllCounts, Counts};
+use crate::watchdog::TurnHistogram;
 
 /// Of the tenants that are not named. No tenant can be called so.
 const OTHERS: &str = "(others)";
@@ -263,10 +264,20 @@ fn turns(page: &mut Exposition, state: &State) {
         family.sample_of("_sum", &[("core", &core)], seconds(histogram.total_us()));
         family.sample_of("_count", &[("core", &core)], count);
     }
-    let mut family =
-        page.family(Kind::Gauge, "hermod_turn_longest_seconds", "A core's longest turn since the start.");
-    for (core, histogram) in state.cores.ids().zip(&state.histograms) {
-        family.sample(&[("core", &core.0.to_string())], seconds(histogram.longest_us()));
+    type Longest = fn(&TurnHistogram) -> u64;
+    let families: [(&'static str, &str, Longest); 2] = [
+        ("hermod_turn_longest_seconds", "A core's longest turn since the start.", TurnHistogram::longest_us),
+        (
+            "hermod_turn_longest_running_seconds",
+            "The same without the time in which the core waited for its CPU.",
+            TurnHistogram::longest_running_us,
+        ),
+    ];
+    for (name, help, of) in families {
+        let mut family = page.family(Kind::Gauge, name, help);
+        for (core, histogram) in state.cores.ids().zip(&state.histograms) {
+            family.sample(&[("core", &core.0.to_string())], seconds(of(histogram)));
+        }
     }
 }
 

@@ -44,9 +44,10 @@ use crate::mailboxes::Mailboxes;
 use crate::memory;
 use crate::node::{Control, Event};
 use crate::poller::{Poller, Report, Source};
+use crate::run_queue::RunQueue;
 use crate::storage::Storage;
 use crate::transport::Protocol;
-use crate::watchdog::{TurnHistogram, Watchdog};
+use crate::watchdog::{Alarm, TurnHistogram, Watchdog};
 
 /// Rounds of acting on outputs in one turn: what is sent may let more be sent.
 const ROUNDS_MAX: u32 = 4;
@@ -156,6 +157,7 @@ pub(crate) struct Driver {
     /// What had been counted when that was last written down.
     journaled: (Mono, Counters),
     watchdog: Watchdog,
+    run_queue: RunQueue,
     histogram: Arc<TurnHistogram>,
     answers: Answers,
     stop: Stop,
@@ -218,6 +220,7 @@ impl Driver {
             announced_max,
             journaled: (now.monotonic, Counters::default()),
             watchdog: Watchdog::default(),
+            run_queue: RunQueue::of_this_thread(),
             histogram,
             answers,
             stop: Stop::Running,
@@ -244,6 +247,7 @@ impl Driver {
     /// One turn. True when there is more to do.
     fn turn(&mut self) -> bool {
         self.now = self.clock.now();
+        self.run_queue.on_turn(self.now.monotonic);
         self.send_bytes_left = SEND_TURN_BYTES_MAX;
         self.handshakes_left = layered::HANDSHAKES_TURN_MAX;
         self.hear_out_bytes_left = inputs::RECEIVE_TURN_BYTES_MAX;
@@ -346,10 +350,16 @@ impl Driver {
 
     /// Measures the turn that ends, and warns of one that was too long.
     fn watch_turn(&mut self) {
-        let (begun, ended) = (self.now.monotonic, self.clock.monotonic());
-        if let Some(turns) = self.watchdog.on_turn(&self.histogram, begun, ended) {
-            let length = ended.since(begun);
-            tracing::warn!(core = self.id.0, ?length, turns, "a turn was too long: clients waited");
+        let turn = (self.now.monotonic, self.clock.monotonic());
+        let waited = || self.run_queue.waited();
+        if let Some(Alarm { turns, length, waited }) = self.watchdog.on_turn(&self.histogram, turn, waited) {
+            tracing::warn!(
+                core = self.id.0,
+                ?length,
+                ?waited,
+                turns,
+                "a turn was too long: clients waited (`waited` of it the core itself, for its CPU)"
+            );
         }
     }
 

@@ -52,11 +52,12 @@ impl Node {
 
 fn log_turns(core: usize, turns: &TurnHistogram) {
     tracing::info!(
-        "core {core}: {} turns, half within {} µs, 99 % within {} µs, the longest {} µs",
+        "core {core}: {} turns, half within {} µs, 99 % within {} µs, the longest {} µs, {} µs without waiting for the CPU",
         turns.turns(),
         turns.quantile_us(0.5),
         turns.quantile_us(0.99),
-        turns.longest_us()
+        turns.longest_us(),
+        turns.longest_running_us()
     );
 }
 
