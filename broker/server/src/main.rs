@@ -11,6 +11,7 @@ mod clock;
 mod configuration;
 mod connections;
 mod cores;
+mod descriptors;
 mod doctor;
 mod driver;
 mod events;

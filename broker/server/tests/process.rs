@@ -58,6 +58,21 @@ fn cpu_ticks(pid: u32) -> u64 {
     fields.split(' ').skip(11).take(2).map(|ticks| ticks.parse::<u64>().unwrap()).sum()
 }
 
+/// The kernel's table of descriptors is large before anybody comes: a core that accepts a crowd does not stand still for
+/// it to grow.
+#[test]
+fn a_crowd_does_not_wait_for_the_table_of_descriptors() {
+    let broker = Broker::start(&["--cores", "0"]);
+    let of = |file: &str, line: &str, field: usize| -> u64 {
+        let text = std::fs::read_to_string(format!("/proc/{}/{file}", broker.pid())).unwrap();
+        let line = text.lines().find_map(|text| text.strip_prefix(line)).expect("it is there");
+        line.split_ascii_whitespace().nth(field).unwrap().parse().unwrap()
+    };
+    let (table, limit) = (of("status", "FDSize:", 0), of("limits", "Max open files", 1));
+    assert!(table >= limit.min(65_536), "{table} places, {limit} descriptors");
+    broker.stop();
+}
+
 /// A start is told: version, cores, data, limits, how each core waits, where clients are accepted. And a
 /// stop ends with 0.
 #[test]

@@ -17,7 +17,7 @@ use crate::auth::Loaded;
 use crate::connections::{Receiving, Sending};
 use crate::listener::{self, Accepted};
 use crate::mailboxes::Item;
-use crate::node::Control;
+use crate::node::{Control, Event};
 use crate::poller::{Poller, Readiness, Report, Source, What};
 use crate::sys;
 use crate::transport::Transport;
@@ -286,6 +286,9 @@ impl Driver {
 
     /// Takes a new connection in, unless there are too many.
     fn admit(&mut self, listener: u16, socket: OwnedFd, peer: Option<SocketAddr>) {
+        if let Some(descriptor) = self.filling.on_accepted(&socket) {
+            self.tell(Event::Filling(descriptor));
+        }
         let protocol = &self.protocols[usize::from(listener)];
         if !self.gates[usize::from(listener)].enter(&protocol.limits, self.now.monotonic) {
             return;

@@ -39,6 +39,7 @@ use crate::admission::Gate;
 use crate::auth::Authenticator;
 use crate::clock::Clock;
 use crate::connections::Connections;
+use crate::descriptors::Filling;
 use crate::events::Events;
 use crate::mailboxes::Mailboxes;
 use crate::memory;
@@ -146,6 +147,7 @@ pub(crate) struct Driver {
     /// Until when nothing is accepted, for want of descriptors.
     accept_at: Option<Mono>,
     accept_warned: Option<Mono>,
+    filling: Filling,
 
     mailboxes: Mailboxes,
     control: Receiver<Control>,
@@ -212,6 +214,7 @@ impl Driver {
             acceptable: Vec::new(),
             accept_at: None,
             accept_warned: None,
+            filling: Filling::default(),
             mailboxes,
             control,
             events,

@@ -7,6 +7,7 @@ mod exit;
 mod start;
 
 use std::io;
+use std::os::fd::RawFd;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,6 +27,7 @@ use crate::auth::{self, Loaded, Workers};
 use crate::clock::Clock;
 use crate::configuration::{Configuration, Data};
 use crate::cores;
+use crate::descriptors;
 use crate::events;
 use crate::listener::{self, BindError, Bound, Place as Door};
 use crate::poller::Waiting;
@@ -82,6 +84,8 @@ pub(crate) enum Event {
     Panicked(CoreId),
     /// A log of a core cannot be written: why. It acknowledges nothing any more.
     Poisoned(CoreId, String),
+    /// A core has accepted a socket of this number: the table of descriptors fills.
+    Filling(RawFd),
     /// A signal came.
     Signal(Signal),
 }
@@ -101,6 +105,7 @@ pub(crate) fn serve(
     let loaded = auth::load(&configuration.auth).map_err(StartError::Auth)?.and_bans(kept_bans.iter());
     let protocols = transport::load(&configuration.listeners).map_err(StartError::Tls)?;
     let open_files = sys::raise_open_files().map_err(StartError::System)?;
+    descriptors::reserve_first(open_files).map_err(StartError::System)?;
     tracing::info!("hermod {}", env!("CARGO_PKG_VERSION"));
     tracing::info!("cores: {count}, on CPUs {cpus}");
     tracing::info!("limits: {open_files} open files, {} connections per core", config.connections_max);
@@ -210,6 +215,11 @@ impl Node {
                     tracing::info!("stopping: signal {number}");
                     manager.tell(State::Stopping, format_args!("stopping: clients are told"));
                     deadline = Some(self.stop(STOP_DEADLINE));
+                }
+                Event::Filling(descriptor) => {
+                    // Without it some turns are longer.
+                    let _ = sys::raise_open_files()
+                        .and_then(|open_files| descriptors::reserve_more(descriptor, open_files));
                 }
                 Event::Stopped(core) => self.cores[core.index()].done = true,
                 Event::Panicked(core) => {

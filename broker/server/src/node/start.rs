@@ -161,7 +161,7 @@ impl Node {
                 Ok(Event::Signal(Signal::Stop(_))) => {
                     return Err(StartError::System(io::ErrorKind::Interrupted.into()));
                 }
-                Ok(Event::Signal(Signal::Reload) | Event::Stopped(_)) => {}
+                Ok(Event::Signal(Signal::Reload) | Event::Stopped(_) | Event::Filling(_)) => {}
                 Err(_) => unreachable!("the signal thread holds a sender"),
             }
         }
