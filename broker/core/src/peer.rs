@@ -79,6 +79,14 @@ pub(crate) struct RetainedAsk {
     pub(crate) known: SmallVec<[u64; 4]>,
 }
 
+/// A page of retained messages, and what it is made of.
+#[derive(Debug)]
+pub(crate) struct RetainedPage {
+    pub(crate) page: Page,
+    /// By core: so many of the changes that it sent to the range were made.
+    pub(crate) made: SmallVec<[u64; 4]>,
+}
+
 /// With a message that changes what is retained: how many changes its core had sent to the range it belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct RetainStamp {
@@ -172,7 +180,9 @@ pub(crate) enum Body {
         request: RetainedRequest,
         /// Of which log's range they are.
         log: LogId,
-        page: Page,
+        /// None: it would have to leave out changes behind the asker's point that are not remembered. It is to be asked
+        /// for again, with a point of now.
+        found: Option<Box<RetainedPage>>,
     },
     /// Who wants this topic? Answered by `Matched`.
     Match {
@@ -297,8 +307,8 @@ impl Body {
             }
             Body::Match { topic, .. } => OVERHEAD + topic.len() as u64,
             Body::Shared(delivery) | Body::SharedRefused(delivery) => OVERHEAD + delivery.message.bytes(),
-            Body::Retained { page, .. } => {
-                page.messages.iter().map(|message| OVERHEAD + message.bytes()).sum()
+            Body::Retained { found: Some(found), .. } => {
+                found.page.messages.iter().map(|message| OVERHEAD + message.bytes()).sum()
             }
             _ => 0,
         }

@@ -18,7 +18,7 @@ use crate::message::Publication;
 use crate::notice::Event;
 use crate::peer::{Body, Reply};
 use crate::ranges::inbox::command;
-use crate::sessions::{QueueLimits, SessionSlot};
+use crate::sessions::{Live, QueueLimits, SessionSlot};
 use crate::storage::{LET_IN, LogSlot, NEW_DATA};
 use crate::time::Now;
 
@@ -193,7 +193,7 @@ impl Core {
             }
         }
         if publication.retain {
-            self.overtake_retained(slot, publication.topic, true);
+            self.overtake_retained(slot, publication, true);
         }
         self.press_for(now, slot, publication, out);
         self.sessions.get(slot).stored.as_ref().map(|stored| stored.log)
@@ -218,7 +218,9 @@ impl Core {
         if publication.retain
             && let Some(owed) = self.stored.away.get_mut(&session).and_then(|away| away.owed.as_mut())
         {
-            owed.overtake(publication.topic, true);
+            let log = self.config.retain_log(publication.tenant, publication.topic);
+            let change = self.retain_order.change_at_hand(log);
+            owed.overtake(&Live { publication, change, queued: true });
         }
         slot
     }

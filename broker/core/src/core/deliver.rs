@@ -124,7 +124,7 @@ impl Core {
         let connection = Some(session.connection());
         match self.send_unqueued(now, connection, publication, fields, out) {
             Sent::Done if publication.retain => {
-                self.overtake_retained(slot, publication.topic, false);
+                self.overtake_retained(slot, publication, false);
                 Unqueued::Done
             }
             Sent::Done | Sent::Dropped => Unqueued::Done,

@@ -175,7 +175,7 @@ impl Core {
                     self.see_queued(target.connection, publication, qos, queued);
                 }
                 if queued && publication.retain {
-                    self.overtake_retained(slot, publication.topic, true);
+                    self.overtake_retained(slot, publication, true);
                 }
                 self.pump_shared(now, target.connection, Some(publication), out);
                 continue;
@@ -200,7 +200,7 @@ impl Core {
                     mark_dirty(connection, out);
                     if publication.retain {
                         let slot = connection.session;
-                        self.overtake_retained(slot, publication.topic, false);
+                        self.overtake_retained(slot, publication, false);
                     }
                 }
                 Err(_) => self.tenants.lose(&mut self.counters, connection.tenant, DropReason::TooLarge, 1),

@@ -37,6 +37,17 @@ impl Lookups {
         self.by_number.len()
     }
 
+    /// The number of the one that comes next.
+    pub(super) fn next_number(&self) -> u64 {
+        self.next
+    }
+
+    /// Whether a message that changes what is retained waits for one before a number.
+    pub(super) fn hold_change(&self, before: u64) -> bool {
+        let mut lookups = self.by_number.range(..before);
+        lookups.any(|(_, lookup)| lookup.waiting.iter().any(|(message, _)| message.retain))
+    }
+
     /// Whether some are only to be finished.
     pub(super) fn wait_for_budget(&self) -> bool {
         !self.answered.is_empty()

@@ -317,6 +317,7 @@ impl Core {
         self.peers.take_later();
         self.on_own_messages(now, out);
         self.clear_ended(out);
+        self.answer_counts();
         self.on_own_messages(now, out);
         self.end_storage_turn(now, out);
         self.begin_points();

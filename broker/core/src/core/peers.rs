@@ -155,19 +155,23 @@ impl Core {
             Body::Parcel(parcel) => self.on_parcel(now, from, &parcel, out),
             Body::Deliver { message, publisher, stamp } => {
                 self.retain_order.saw(from, stamp);
+                self.retain_order.gives(Some(from));
                 let origin = Origin { core: from, publisher, reply: None, data_bytes };
                 let tenant = self.tenants.index(&message.tenant, &self.config);
                 self.on_deliver(now, tenant, &Publication::from(&message), origin, out);
+                self.retain_order.gives(None);
             }
             Body::Append { message, targets, reply, publisher, stamp } => {
                 self.retain_order.saw(from, stamp);
+                self.retain_order.gives(Some(from));
                 let origin = Origin { core: from, publisher, reply, data_bytes };
                 self.on_append(now, &message, targets, origin, out);
+                self.retain_order.gives(None);
             }
             Body::Shared(delivery) => self.on_shared(now, from, delivery, out),
             Body::SharedRefused(delivery) => self.on_shared_refused(now, *delivery, out),
             Body::Retain { message, reply } => self.on_retain(now, from, &message, reply, data_bytes),
-            Body::Retained { request, log, page } => self.on_retained(now, request, log, page, out),
+            Body::Retained { request, log, found } => self.on_retained(now, request, log, found, out),
             Body::Match { .. } | Body::AddRoute { .. } | Body::RemoveRoute { .. } | Body::PassOn { .. } => {
                 self.on_route_request(now, from, body, out);
             }
@@ -205,10 +209,7 @@ impl Core {
             }
             Body::Invalidated { number } => self.on_invalidated(number),
             Body::FindRetained(ask) => self.on_find_retained(now, from, ask),
-            Body::CountChanges { round } => {
-                let sent = self.retain_order.sent();
-                self.post(from, Body::ChangesCounted { round, sent });
-            }
+            Body::CountChanges { round } => self.on_count_changes(from, round),
             Body::ChangesCounted { round, sent } => {
                 self.on_changes_counted(now, from, round, &sent, out);
             }

@@ -37,9 +37,19 @@ const MESSAGES_MAX: usize = 1024;
 pub(super) struct Postponed {
     messages: VecDeque<Delivery>,
     /// How many of them are on each topic.
-    topics: HashMap<(TenantIndex, Box<str>), u32, foldhash::fast::FixedState>,
+    topics: HashMap<(TenantIndex, Box<str>), Count, foldhash::fast::FixedState>,
+    /// Connections whose next retained message waits for them.
+    readers: Vec<ConnectionId>,
     /// How many of them each connection of this core has published.
     publishers: BTreeMap<ConnectionId, u32>,
+}
+
+/// Messages on one topic.
+#[derive(Default)]
+struct Count {
+    all: u32,
+    /// Those of them that change what is retained.
+    changes: u32,
 }
 
 /// One message and those who have not got it yet.
@@ -131,6 +141,19 @@ impl Postponed {
         true
     }
 
+    /// Whether messages that change what is retained on a topic are left over.
+    pub(super) fn has_change(&self, tenant: TenantIndex, topic: &str) -> bool {
+        let count = || self.topics.get(&(tenant, Box::from(topic)));
+        !self.messages.is_empty() && count().is_some_and(|count| count.changes > 0)
+    }
+
+    /// Has a connection's retained messages wait for them.
+    pub(super) fn make_reader_wait(&mut self, reader: ConnectionId) {
+        if !self.readers.contains(&reader) {
+            self.readers.push(reader);
+        }
+    }
+
     fn has_topic(&self, tenant: TenantIndex, topic: &str) -> bool {
         !self.messages.is_empty() && self.topics.contains_key(&(tenant, Box::from(topic)))
     }
@@ -167,7 +190,9 @@ impl Core {
             connection.stalled = true;
             *self.postponed.publishers.entry(publisher).or_default() += 1;
         }
-        *self.postponed.topics.entry((tenant, publication.topic.into())).or_default() += 1;
+        let count = self.postponed.topics.entry((tenant, publication.topic.into())).or_default();
+        count.all += 1;
+        count.changes += u32::from(publication.retain);
         let message = Arc::clone(publication.share());
         let generation = self.access.generation();
         let to = origin.reply.map(|reply| AnswerTo { core: origin.core, reply });
@@ -199,6 +224,9 @@ impl Core {
                 self.end_postponed(delivery, out);
             }
         }
+        for reader in std::mem::take(&mut self.postponed.readers) {
+            self.pump_retained(now, reader, out);
+        }
     }
 
     /// Finds out who is to get a message.
@@ -217,6 +245,7 @@ impl Core {
 
     fn deliver_next(&mut self, now: Now, delivery: &mut Delivery, count: usize, out: &mut Outputs) {
         let publication = Publication::from(&delivery.message);
+        self.retain_order.gives(Some(delivery.origin.core));
         let range = delivery.at..delivery.at + count;
         delivery.at = range.end;
         match &delivery.recipients {
@@ -235,6 +264,7 @@ impl Core {
             }
             Recipients::Unknown => unreachable!("they are gathered first"),
         }
+        self.retain_order.gives(None);
         let Origin { core, publisher, .. } = delivery.origin;
         self.slow_publisher(now, publisher, (core != self.id).then_some(core));
     }
@@ -244,8 +274,9 @@ impl Core {
         let Delivery { tenant, message, origin, answer, waits, .. } = delivery;
         let topic = (tenant, message.topic.clone());
         if let Some(count) = self.postponed.topics.get_mut(&topic) {
-            *count -= 1;
-            if *count == 0 {
+            count.all -= 1;
+            count.changes -= u32::from(message.retain);
+            if count.all == 0 {
                 self.postponed.topics.remove(&topic);
             }
         }

@@ -8,7 +8,15 @@
 //!
 //! Nor does a message come by neither way, or by both: a request names the point from which on the subscription gets
 //! changes live ([`super::retain_point`]). The range answers when it has made all before that point, and leaves out
-//! what has just come behind it.
+//! what has come behind it: that, and what was published on its topic before, is still to come live. It remembers so
+//! much of this; whoever asks with a point before something that is forgotten finds out a new one first, and by then all
+//! before it has come.
+//!
+//! A copy that meets a live message of its topic on the way is compared with it by the range's order: the page says which
+//! changes it was made of. So the promise is: what a subscriber is given of a topic, live and as copies, does not go back
+//! behind what one publisher said later, and the last of it is not older than what the range has made last. Two cores'
+//! messages of one moment may come live in another order than the range's; then the range's last comes again as the copy.
+//! MQTT asks for less: for order among the messages of one client on one topic [MQTT-4.6.0-5].
 
 use std::collections::VecDeque;
 use std::num::NonZeroU64;
@@ -25,11 +33,11 @@ use crate::ranges::MessageId;
 use crate::storage::{LogSlot, Storage};
 use crate::time::{Mono, Now};
 
-/// How long the message of a change is taken for one that may be on its way to its subscribers. A copy that comes later
-/// is for those whom it did not reach: it was dropped, because its reader was slow.
+/// How long the message of a change is taken for one that may be on its way to its subscribers. Who asks later is to say
+/// that it has come; a copy is then for those whom it did not reach: it was dropped, because its reader was slow.
 const ON_ITS_WAY: Duration = Duration::from_secs(1);
 
-/// Changes of one range that are remembered for this. Of one that is not, a copy may come beside the live message.
+/// Changes of one range that are remembered for this.
 const RECENT_MAX: usize = 4096;
 
 /// What one core knows of changes under way. Counts begin with the process, as all cores do. A range goes by its log.
@@ -42,6 +50,10 @@ pub(super) struct RetainOrder {
     made: Vec<u64>,
     /// The last of them that have left a message, by range.
     recent: Vec<VecDeque<Recent>>,
+    /// The last of those that are not remembered any more: by range, then by the core that sent them.
+    forgotten: Vec<u64>,
+    /// The core that has sent the live message at hand.
+    giver: CoreId,
     /// Changes known here, those sent from here and those of live messages: by range, then by the core that sent them.
     known: Vec<u64>,
     /// Requests that came before changes their askers know of.
@@ -66,6 +78,8 @@ impl RetainOrder {
             come: vec![0; here * cores],
             made: vec![0; here * cores],
             recent: vec![VecDeque::new(); here],
+            forgotten: vec![0; here * cores],
+            giver: id,
             known: vec![0; logs * cores],
             early: Vec::new(),
         }
@@ -94,6 +108,16 @@ impl RetainOrder {
         }
     }
 
+    /// The live messages at hand come from this core; None: from here.
+    pub(super) fn gives(&mut self, from: Option<CoreId>) {
+        self.giver = from.unwrap_or(self.id);
+    }
+
+    /// The change that the live message at hand makes at a range: by name, or a later one of its core.
+    pub(super) fn change_at_hand(&self, log: LogId) -> ChangeName {
+        ChangeName { from: self.giver, number: self.known[self.place(log, self.giver)] }
+    }
+
     /// What a range is to know before it answers.
     pub(super) fn known(&self, log: LogId) -> &[u64] {
         &self.known[usize::from(log.0) * self.cores..][..self.cores]
@@ -109,10 +133,27 @@ impl RetainOrder {
     /// At the range: it has left a message. In the order of the range's log.
     pub(super) fn leaves(&mut self, now: Now, slot: LogSlot, message: MessageId, change: ChangeName) {
         let recent = &mut self.recent[usize::from(slot.0)];
-        while recent.len() >= RECENT_MAX || recent.front().is_some_and(|first| !first.is_on_its_way(now)) {
-            recent.pop_front();
+        while recent.front().is_some_and(|first| recent.len() >= RECENT_MAX || !first.is_on_its_way(now)) {
+            let Some(Recent { change: ChangeName { from, number }, .. }) = recent.pop_front() else { break };
+            self.forgotten[usize::from(slot.0) * self.cores + from.index()] = number;
         }
         recent.push_back(Recent { message, change, made: now.monotonic });
+    }
+
+    /// At the range: forgets what is not on its way any more.
+    fn forget(&mut self, now: Now, slot: LogSlot) {
+        let recent = &mut self.recent[usize::from(slot.0)];
+        while let Some(Recent { change, .. }) = recent.pop_front_if(|first| !first.is_on_its_way(now)) {
+            self.forgotten[usize::from(slot.0) * self.cores + change.from.index()] = change.number;
+        }
+    }
+
+    /// At the range: whether changes behind the point of a request are forgotten whose messages have not come to the
+    /// asker's core, for all that is known.
+    fn is_stale(&self, slot: LogSlot, ask: &RetainedAsk) -> bool {
+        let come = ask.known.iter().zip(&ask.point).map(|(known, point)| known.max(point));
+        let forgotten = &self.forgotten[usize::from(slot.0) * self.cores..][..self.cores];
+        come.zip(forgotten).any(|(come, forgotten)| forgotten > come)
     }
 
     /// At the range: it is made, and so are all that the core sent before.
@@ -120,7 +161,8 @@ impl RetainOrder {
         self.made[usize::from(slot.0) * self.cores + from.index()] += 1;
     }
 
-    fn made(&self, slot: LogSlot) -> &[u64] {
+    /// At the range: how many are made, by core.
+    pub(super) fn made(&self, slot: LogSlot) -> &[u64] {
         &self.made[usize::from(slot.0) * self.cores..][..self.cores]
     }
 
@@ -135,10 +177,10 @@ impl RetainOrder {
     }
 
     /// At the range: which change has left a message, if it was one of the last.
-    fn recent(&self, now: Now, slot: LogSlot, message: MessageId) -> Option<ChangeName> {
+    fn recent(&self, slot: LogSlot, message: MessageId) -> Option<ChangeName> {
         let recent = &self.recent[usize::from(slot.0)];
         let at = recent.binary_search_by_key(&message, |recent| recent.message).ok()?;
-        recent[at].is_on_its_way(now).then_some(recent[at].change)
+        Some(recent[at].change)
     }
 }
 
@@ -169,12 +211,19 @@ impl Core {
         }
     }
 
+    /// At the range: whether a page cannot be told from what is on its way to the asker live.
+    pub(super) fn is_stale(&mut self, now: Now, ask: &RetainedAsk) -> bool {
+        let slot = Storage::slot_of_log(&self.config, ask.log);
+        self.retain_order.forget(now, slot);
+        self.retain_order.is_stale(slot, ask)
+    }
+
     /// At the range: whether a message is not for a page, because it is on its way to the asker live.
-    pub(super) fn comes_live(&self, now: Now, ask: &RetainedAsk) -> impl Fn(MessageId) -> bool {
+    pub(super) fn comes_live(&self, ask: &RetainedAsk) -> impl Fn(MessageId) -> bool {
         let slot = Storage::slot_of_log(&self.config, ask.log);
         let passed = self.retain_order.has_passed(slot, ask);
         move |message| {
-            let change = || self.retain_order.recent(now, slot, message);
+            let change = || self.retain_order.recent(slot, message);
             passed && change().is_some_and(|change| change.is_behind(&ask.point))
         }
     }

@@ -3,7 +3,8 @@
 //! When a subscription's routes stand, every core is asked how many changes it has sent to each range, before SUBACK.
 //! What a core sends behind that count it routes by the new routes, so it comes live, and no page is to have it. What it
 //! sent before may have been routed without them, and may still be on its way to the range, or from there into the log:
-//! the page is to have that. A message that crosses its subscriber's SUBSCRIBE may come by both ways.
+//! the page is to have that. A message that crosses its subscriber's SUBSCRIBE may come by both ways. A core answers
+//! behind all messages of the changes that it counts, so that none comes live behind a copy of a later one.
 //!
 //! What is asked for in one turn shares a round of questions, one round follows the other; a core alone asks nobody.
 
@@ -33,6 +34,19 @@ pub(super) struct PointRounds {
     asked: Epoch,
     /// What was answered: by the range's log, then by core.
     changes: Vec<u64>,
+    /// Answers that this core owes, itself included.
+    owed: Vec<Owed>,
+}
+
+/// How many changes were sent is not said before their messages have left: one that waits for a look-up would come live
+/// behind the copy of one that was published after it.
+struct Owed {
+    to: CoreId,
+    round: u64,
+    /// When it was asked.
+    sent: Box<[u64]>,
+    /// And the number of the next look-up.
+    before: u64,
 }
 
 /// Who waits for a point.
@@ -76,12 +90,15 @@ impl Core {
         }
         std::mem::swap(&mut points.gathered, &mut points.round);
         points.number += 1;
-        points.missing.extend((0..self.config.cores).map(CoreId).filter(|core| *core != self.id));
+        let waits = self.lookups.hold_change(self.lookups.next_number());
+        points.missing.extend((0..self.config.cores).map(CoreId).filter(|core| waits || *core != self.id));
         let places = usize::from(self.config.logs()) * usize::from(self.config.cores);
         points.changes.resize(places, 0);
         self.ask_for_counts();
         let sent = self.retain_order.sent();
-        self.enter_counts(self.id, &sent);
+        if !waits {
+            self.enter_counts(self.id, &sent);
+        }
     }
 
     fn ask_for_counts(&mut self) {
@@ -89,6 +106,29 @@ impl Core {
         let round = self.points.number;
         for at in 0..self.points.missing.len() {
             self.post(self.points.missing[at], Body::CountChanges { round });
+        }
+    }
+
+    /// A core asks how many changes were sent from here.
+    pub(super) fn on_count_changes(&mut self, to: CoreId, round: u64) {
+        let is_known = |owed: &Owed| owed.to == to && owed.round == round;
+        if !self.points.owed.iter().any(is_known) {
+            let (sent, before) = (self.retain_order.sent(), self.lookups.next_number());
+            self.points.owed.push(Owed { to, round, sent, before });
+        }
+    }
+
+    /// A turn ends: what is owed is answered, unless messages wait.
+    pub(super) fn answer_counts(&mut self) {
+        if self.points.owed.is_empty() {
+            return;
+        }
+        for owed in std::mem::take(&mut self.points.owed) {
+            if self.lookups.hold_change(owed.before) {
+                self.points.owed.push(owed);
+            } else {
+                self.post(owed.to, Body::ChangesCounted { round: owed.round, sent: owed.sent });
+            }
         }
     }
 

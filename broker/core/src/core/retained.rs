@@ -17,9 +17,8 @@ use crate::input::Outputs;
 use crate::limit::Limit;
 use crate::message::{Message, Publication};
 use crate::notice::Event;
-use crate::peer::{Body, Reply, RetainedAsk, RetainedRequest};
-use crate::ranges::retain::Page;
-use crate::sessions::{Ask, Entry, SessionSlot, Step};
+use crate::peer::{Body, Reply, RetainedAsk, RetainedPage, RetainedRequest};
+use crate::sessions::{Ask, Entry, Live, SessionSlot, Step};
 use crate::storage::Storage;
 use crate::time::Now;
 
@@ -79,9 +78,15 @@ impl Core {
 
     /// At the range: hands out a page, as soon as its messages are in memory.
     pub(super) fn answer_find_retained(&mut self, now: Now, to: CoreId, ask: Box<RetainedAsk>) {
-        let log = self.storage.log(Storage::slot_of_log(&self.config, ask.log));
-        match log.retained_page_at_hand(now, &ask, self.comes_live(now, &ask)) {
-            Ok(page) => self.post(to, Body::Retained { request: ask.request, log: ask.log, page }),
+        if self.is_stale(now, &ask) {
+            return self.post(to, Body::Retained { request: ask.request, log: ask.log, found: None });
+        }
+        let slot = Storage::slot_of_log(&self.config, ask.log);
+        match self.storage.log(slot).retained_page_at_hand(now, &ask, self.comes_live(&ask)) {
+            Ok(page) => {
+                let found = Some(Box::new(RetainedPage { page, made: self.retain_order.made(slot).into() }));
+                self.post(to, Body::Retained { request: ask.request, log: ask.log, found });
+            }
             Err(window) => {
                 self.counters.disk_waits += 1;
                 self.stored.readers.add_ask(ask.log, window, to, ask);
@@ -89,18 +94,18 @@ impl Core {
         }
     }
 
-    /// At the subscriber: a page has come.
+    /// At the subscriber: a page has come, or none because its point was too long ago.
     pub(super) fn on_retained(
         &mut self,
         now: Now,
         request: RetainedRequest,
         log: LogId,
-        page: Page,
+        found: Option<Box<RetainedPage>>,
         out: &mut Outputs,
     ) {
         let Some(slot) = self.sessions.find(request.session) else { return };
         let session = self.sessions.at(slot);
-        let waited_for = session.owed.as_mut().is_some_and(|owed| owed.on_page(request.number, log, page));
+        let waited_for = session.owed.as_mut().is_some_and(|owed| owed.on_page(request.number, log, found));
         if waited_for {
             let id = session.connection();
             self.pump_retained(now, id, out);
@@ -126,9 +131,15 @@ impl Core {
     }
 
     /// A live message that changes what is retained was given to a session: to its queue, or only sent.
-    pub(super) fn overtake_retained(&mut self, slot: SessionSlot, topic: &str, queued: bool) {
+    pub(super) fn overtake_retained(
+        &mut self,
+        slot: SessionSlot,
+        publication: &Publication<'_>,
+        queued: bool,
+    ) {
         if let Some(owed) = &mut self.sessions.at(slot).owed {
-            owed.overtake(topic, queued);
+            let log = self.config.retain_log(publication.tenant, publication.topic);
+            owed.overtake(&Live { publication, change: self.retain_order.change_at_hand(log), queued });
         }
     }
 
@@ -137,7 +148,12 @@ impl Core {
         while let Some(slot) = self.wants_retained(id) {
             let Some(connection) = self.connections.get(id) else { return };
             let matches_max = connection.settings().retained_matches_max;
+            let tenant = connection.tenant;
             let Some(owed) = &mut self.sessions.at(slot).owed else { return };
+            // What has come live before it is not to come after it.
+            if owed.peek().is_some_and(|(message, _)| self.postponed.has_change(tenant, &message.topic)) {
+                return self.postponed.make_reader_wait(id);
+            }
             match owed.next(matches_max) {
                 Step::Beyond => self.counters.limit(Limit::RetainedMatches),
                 Step::Begin => {

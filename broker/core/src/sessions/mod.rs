@@ -22,6 +22,7 @@ use std::collections::BTreeMap;
 use std::hash::{BuildHasher, Hash, Hasher};
 use std::sync::Arc;
 
+pub use overtaken::Live;
 pub use owed::{Ask, Owed, Step};
 pub use queue::{Acknowledged, Delivery, Entry, Leftover, Next, Pushed, Queue, QueueLimits, packet_id_at};
 pub use session::{Session, Will};

@@ -4,9 +4,9 @@
 //! goes on where it was when its client comes back: what was on its way then is asked for again, as it is retained
 //! by then.
 //!
-//! A page shows what was retained when it was written, without what has just changed behind the filter's [`Point`] and
-//! may still be on its way live. What has reached the client live since the filter was asked for is left out here: the
-//! copy is the same message again, or an old one (promise 3, and 6). So many topics are remembered for this
+//! A page shows what was retained when it was written, without what has changed behind the filter's [`Point`] and may
+//! still be on its way live. Where something has reached the client live since the filter was asked for, a copy is left out
+//! here that is the same message again, or an older one (promise 3, and 6). So many topics are remembered for this
 //! ([`super::overtaken`]); of those beyond, a copy comes all the same, and never an old one.
 
 use std::collections::{BTreeMap, VecDeque};
@@ -15,11 +15,12 @@ use std::sync::Arc;
 use smallvec::SmallVec;
 use wal::LogId;
 
-use super::overtaken::{ChangeNumber, Forgotten, Overtaken};
+use super::overtaken::{ChangeNumber, Forgotten, Live, Overtaken};
 use crate::changes::Point;
 use crate::delivery::DeliveryOptions;
 use crate::message::Message;
-use crate::ranges::retain::{Page, Position};
+use crate::peer::RetainedPage;
+use crate::ranges::retain::Position;
 
 /// Waiting filters that a topic is compared with; where there are more, it is taken for one that they match.
 const COMPARED_MAX: usize = 64;
@@ -76,8 +77,21 @@ enum Progress {
     Wanted,
     /// Asked for; when it comes it may be of no use, because what it is to leave out was forgotten.
     Asked { useless: bool },
-    /// Here: what is left of it, the last that was taken from it, and where the next begins.
-    Here { ready: VecDeque<Arc<Message>>, taken: Option<Arc<Message>>, rest: Option<Position> },
+    /// Here.
+    Here(Here),
+}
+
+/// A page that is here.
+#[derive(Debug)]
+struct Here {
+    /// What is left of it.
+    ready: VecDeque<Arc<Message>>,
+    /// The last that was taken from it.
+    taken: Option<Arc<Message>>,
+    /// Where the next begins.
+    rest: Option<Position>,
+    /// By core: the changes that it was made of.
+    made: SmallVec<[u64; 4]>,
 }
 
 /// A page to be asked for.
@@ -190,7 +204,7 @@ impl Owed {
     pub fn peek(&self) -> Option<(&Arc<Message>, DeliveryOptions)> {
         let stream = self.front.as_ref()?;
         let mut ready = stream.parts.as_ref()?.iter().filter_map(|part| match &part.page {
-            Progress::Here { ready, .. } => ready.front(),
+            Progress::Here(here) => here.ready.front(),
             Progress::Wanted | Progress::Asked { .. } => None,
         });
         ready.next().map(|message| (message, stream.wanted.options))
@@ -227,35 +241,44 @@ impl Owed {
         Step::Ask(asks)
     }
 
-    /// A page has come. False if nobody waits for it any more.
-    pub fn on_page(&mut self, number: u64, from: LogId, page: Page) -> bool {
+    /// A page has come; none if the filter's point was too long ago, and a new one is to be found out. False if nobody
+    /// waits for it any more.
+    pub(crate) fn on_page(&mut self, number: u64, from: LogId, found: Option<Box<RetainedPage>>) -> bool {
         let Some(stream) = self.front.as_mut().filter(|stream| stream.number == Some(number)) else {
             return false;
         };
         let Some(parts) = &mut stream.parts else { return false };
         let Some(part) = parts.iter_mut().find(|part| part.log == from) else { return false };
-        part.page = match part.page {
-            Progress::Asked { useless: true } => Progress::Wanted,
-            Progress::Asked { useless: false } => {
+        let Progress::Asked { useless } = part.page else { return false };
+        part.page = match found {
+            Some(found) if !useless => {
+                let RetainedPage { page, made } = *found;
                 let mut ready = VecDeque::from(page.messages);
-                ready.retain(|message| !self.overtaken.has(&message.topic, stream.wanted.since));
-                Progress::Here { ready, taken: None, rest: page.rest }
+                ready.retain(|message| !self.overtaken.covers(message, &made, stream.wanted.since));
+                Progress::Here(Here { ready, taken: None, rest: page.rest, made })
             }
-            Progress::Wanted | Progress::Here { .. } => return false,
+            Some(_) => Progress::Wanted,
+            None => {
+                stream.wanted.point = None;
+                Progress::Wanted
+            }
         };
         true
     }
 
-    /// The client was given a live message that changed what is retained on this topic: an older copy is not for it,
-    /// nor this message again. `queued`: in its session's queue, and not only sent.
-    pub fn overtake(&mut self, topic: &str, queued: bool) {
+    /// The client was given a live message that changed what is retained on its topic: an older copy is not for it,
+    /// nor this message again.
+    pub fn overtake(&mut self, live: &Live<'_>) {
+        let topic = live.publication.topic;
         let Some(stream) = self.front.as_mut() else { return };
         let waits = self.waiting.len() > COMPARED_MAX
             || self.waiting.keys().any(|filter| mqtt::filter_matches(filter, topic));
-        if !(stream.overtake(topic) || waits) {
+        if !(mqtt::filter_matches(&stream.filter, topic) && stream.may_have(topic) || waits) {
             return;
         }
-        if let Err(Forgotten) = self.overtaken.insert(topic, queued) {
+        let room = self.overtaken.insert(live);
+        stream.leave_out(topic, &self.overtaken);
+        if let Err(Forgotten) = room {
             stream.discard_asked();
         }
     }
@@ -275,23 +298,25 @@ impl Owed {
 }
 
 impl Stream {
-    /// Leaves out a topic's copy that is here. True if one may still come.
-    fn overtake(&mut self, topic: &str) -> bool {
-        if !mqtt::filter_matches(&self.filter, topic) {
-            return false;
+    /// Whether a topic's copy is here, or may still come.
+    fn may_have(&self, topic: &str) -> bool {
+        let Some(parts) = &self.parts else { return true };
+        parts.iter().any(|part| match &part.page {
+            Progress::Wanted | Progress::Asked { .. } => true,
+            Progress::Here(here) => {
+                here.rest.is_some() || here.ready.iter().any(|message| *message.topic == *topic)
+            }
+        })
+    }
+
+    /// Leaves out a topic's copy that is here, if it is not newer.
+    fn leave_out(&mut self, topic: &str, overtaken: &Overtaken) {
+        for part in self.parts.iter_mut().flatten() {
+            if let Progress::Here(Here { ready, made, .. }) = &mut part.page {
+                ready
+                    .retain(|copy| *copy.topic != *topic || !overtaken.covers(copy, made, self.wanted.since));
+            }
         }
-        let Some(parts) = &mut self.parts else { return true };
-        let mut comes = false;
-        for part in parts {
-            comes |= match &mut part.page {
-                Progress::Wanted | Progress::Asked { .. } => true,
-                Progress::Here { ready, rest, .. } => {
-                    ready.retain(|message| *message.topic != *topic);
-                    rest.is_some()
-                }
-            };
-        }
-        comes
     }
 
     /// What is on its way may be old, and is asked for again when it has come.
@@ -306,18 +331,18 @@ impl Stream {
 
 impl Part {
     fn take(&mut self) -> Option<Arc<Message>> {
-        let Progress::Here { ready, taken, .. } = &mut self.page else { return None };
-        let message = ready.pop_front()?;
-        *taken = Some(Arc::clone(&message));
+        let Progress::Here(here) = &mut self.page else { return None };
+        let message = here.ready.pop_front()?;
+        here.taken = Some(Arc::clone(&message));
         Some(message)
     }
 
     /// Goes over to the next page when this one is used up. False if there is none.
     fn turn_over(&mut self) -> bool {
-        if let Progress::Here { ready, rest, .. } = &mut self.page
-            && ready.is_empty()
+        if let Progress::Here(here) = &mut self.page
+            && here.ready.is_empty()
         {
-            self.after = rest.take();
+            self.after = here.rest.take();
             self.page = Progress::Wanted;
             return self.after.is_some();
         }
@@ -327,7 +352,7 @@ impl Part {
     /// Asks again from behind what was taken on. False if there is nothing more.
     fn rewind(&mut self) -> bool {
         let more = self.turn_over();
-        if let Progress::Here { taken: Some(taken), .. } = &self.page {
+        if let Progress::Here(Here { taken: Some(taken), .. }) = &self.page {
             self.after = Some(Position::after(&taken.topic));
         }
         self.page = Progress::Wanted;
