@@ -329,8 +329,7 @@ impl Core {
             RouteWait::Removal(wait) if self.postponed.make_wait(wait) => {}
             RouteWait::Removal(wait) => self.on_request_progress(wait, out),
             RouteWait::Restored => self.on_route_restored(),
-            RouteWait::Stored(route) => self.on_stored_route(*route, false, out),
-            RouteWait::StoredRemoval(route) => self.on_stored_route(*route, true, out),
+            RouteWait::Stored(route) | RouteWait::StoredRemoval(route) => self.on_stored_route(*route, out),
             RouteWait::Filter(tenant) => {
                 let Some(local) = self.tenants.at(tenant).local.get_mut(&filter) else { return };
                 let Some(waiting) = local.waiting.take_if(|waiting| waiting.change == change) else { return };

@@ -53,6 +53,8 @@ pub(super) struct RouteWaiter {
     pub number: u16,
     /// It is an UNSUBSCRIBE.
     pub ends: bool,
+    /// The task that makes the change, once the range has left it: an older one of the same route is not waited for.
+    pub task: Option<u64>,
 }
 
 /// What this core knows of its persistent sessions beside their state, and what it waits for.

@@ -51,7 +51,7 @@ impl Core {
         let Some(stored) = &mut session.stored else { return false };
         stored.change(filter, options);
         changes.push((filter.into(), options));
-        let waiter = RouteWaiter { wait, number, ends: options.is_none() };
+        let waiter = RouteWaiter { wait, number, ends: options.is_none(), task: None };
         self.stored.route_waits.entry((incarnation, filter.into())).or_default().push_back(waiter);
         true
     }

@@ -24,7 +24,7 @@ use crate::notice::Event;
 use crate::peer::{Body, Reply};
 use crate::quota::Total;
 use crate::ranges::MessageId;
-use crate::ranges::inbox::{Effect, Will, Work, command};
+use crate::ranges::inbox::{Effect, Task, Will, Work, command};
 use crate::storage::{LogSlot, UPKEEP};
 use crate::time::{Mono, Now, Wall};
 
@@ -79,7 +79,11 @@ impl Core {
                 self.leave_total(tenant, Total::PersistentSubscriptions, plain);
                 self.on_stored_session_ended(incarnation);
             }
-            Effect::Task { tenant, client, number } => self.add_task(slot, tenant, client, number),
+            Effect::Task { tenant, client, number } => {
+                let task = TaskRef { slot, tenant, client, number };
+                self.bind_route_waiter(&task);
+                self.stored.tasks.ready.push_back(task);
+            }
             Effect::Unknown(_) => self.counters.drop_messages(DropReason::UnknownSession, 1),
         }
     }
@@ -94,7 +98,23 @@ impl Core {
         }
     }
 
-    /// There is something to be done.
+    /// A change of a route is with the range: the first packet that waits for such a one waits for its task.
+    fn bind_route_waiter(&mut self, task: &TaskRef) {
+        let range = self.storage.log(task.slot).inbox().machine();
+        let client = range.client(&task.tenant, &task.client);
+        let (session, filter, ends) = match client.and_then(|client| client.tasks.get(task.number)) {
+            Some(Work::Route(session, filter, _)) => (*session, filter, false),
+            Some(Work::Unroute(session, filter)) => (*session, filter, true),
+            _ => return,
+        };
+        let waiters = self.stored.route_waits.get_mut(&(session, filter.clone()));
+        let mut unbound = waiters.into_iter().flatten().filter(|waiter| waiter.task.is_none());
+        if let Some(waiter) = unbound.next().filter(|waiter| waiter.ends == ends) {
+            waiter.task = Some(task.number);
+        }
+    }
+
+    /// A start has found something to be done.
     pub(super) fn add_task(&mut self, slot: LogSlot, tenant: Arc<str>, client: Box<str>, number: u64) {
         self.stored.tasks.ready.push_back(TaskRef { slot, tenant, client, number });
     }
@@ -133,8 +153,7 @@ impl Core {
                 let (session, filter) = (*session, filter.clone());
                 if again {
                     // It subscribes anew, and that route's task may be done before this one is repeated.
-                    let route = StoredRoute { task, session, spelled: filter };
-                    return self.on_stored_route(route, true, out);
+                    return self.leave_route(StoredRoute { task, session, spelled: filter }, out);
                 }
                 self.change_stored_route(task, session, &filter, None);
             }
@@ -226,17 +245,44 @@ impl Core {
         }
     }
 
+    /// A route does not go, because the session subscribes anew: who waits for that waits for the new one to stand in its
+    /// place.
+    fn leave_route(&mut self, route: StoredRoute, out: &mut Outputs) {
+        let Some(new) = self.later_route(&route) else { return self.on_stored_route(route, out) };
+        let StoredRoute { task, session, spelled } = route;
+        let waiters = self.stored.route_waits.get_mut(&(session, spelled));
+        for waiter in waiters.into_iter().flatten().filter(|waiter| waiter.task == Some(task.number)) {
+            waiter.task = Some(new);
+        }
+        self.finish_task(task, out);
+    }
+
+    /// The task that makes a route behind the one that ends it.
+    fn later_route(&self, route: &StoredRoute) -> Option<u64> {
+        let StoredRoute { task, session, spelled } = route;
+        let range = self.storage.log(task.slot).inbox().machine();
+        let mut tasks = range.client(&task.tenant, &task.client)?.tasks.iter();
+        let is_later = |other: &Task| {
+            let makes =
+                matches!(&other.work, Work::Route(by, filter, _) if by == session && filter == spelled);
+            makes && other.number > task.number
+        };
+        tasks.find(|other| is_later(other)).map(|other| other.number)
+    }
+
     /// A route stands, or is gone: who waits for it goes on.
-    pub(super) fn on_stored_route(&mut self, route: StoredRoute, removed: bool, out: &mut Outputs) {
+    pub(super) fn on_stored_route(&mut self, route: StoredRoute, out: &mut Outputs) {
         let StoredRoute { task, session, spelled } = route;
         let key = (session, spelled);
-        let waits = self.stored.route_waits.get_mut(&key);
-        if let Some(RouteWaiter { wait, .. }) = waits.and_then(VecDeque::pop_front) {
-            if self.stored.route_waits.get(&key).is_some_and(VecDeque::is_empty) {
+        while let Some(waiters) = self.stored.route_waits.get_mut(&key) {
+            // A route may stand before a removal is through that was asked for earlier.
+            let at = waiters.iter().position(|waiter| waiter.task == Some(task.number));
+            let Some(RouteWaiter { wait, ends, .. }) = at.and_then(|at| waiters.remove(at)) else { break };
+            if waiters.is_empty() {
                 self.stored.route_waits.remove(&key);
             }
             // What was sent by it before is here, but perhaps not with the session yet.
-            if !(removed && self.postponed.make_wait(wait)) {
+            if !(ends && self.postponed.make_wait(wait)) {
                 self.on_request_progress(wait, out);
             }
         }
@@ -250,9 +296,10 @@ impl Core {
         tenant: &Arc<str>,
         out: &mut Outputs,
     ) {
-        let StoredRoute { session, spelled, .. } = &route;
+        let StoredRoute { task, session, spelled } = &route;
         let key = (*session, spelled.clone());
-        if let Some(waiter) = self.stored.route_waits.get(&key).and_then(VecDeque::front).copied() {
+        let mut waiters = self.stored.route_waits.get(&key).into_iter().flatten().copied();
+        if let Some(waiter) = waiters.find(|waiter| waiter.task == Some(task.number)) {
             self.set_reason(waiter.wait, waiter.number, ReasonCode::QUOTA_EXCEEDED);
         }
         if let Some(slot) = self.sessions.find(*session)
@@ -267,7 +314,7 @@ impl Core {
             let tenant = self.tenants.index(tenant, &self.config);
             self.leave_total(tenant, Total::SharedSubscriptions, 1);
         }
-        self.on_stored_route(route, false, out);
+        self.on_stored_route(route, out);
     }
 
     fn publish_stored_will(
