@@ -66,33 +66,61 @@ fn a_refused_message_reaches_nobody_before_it_is_sent_again() {
 }
 
 /// A repeat that a full disk refuses keeps its name: who has it since before a restart can still tell. Method: the node
-/// ends at each step of its disks while the message is taken.
+/// ends at each step of its disks while the message is taken, and again once it is refused: what a client of version 5
+/// was told then, it did not hear (seed 11929 of the simulator with --disks 100 --failing-disks 50 --full-disks 100).
 #[test]
 fn a_refused_repeat_does_not_come_twice() {
-    for steps in 0..40 {
+    for (version, steps) in
+        [Version::V311, Version::V5].into_iter().flat_map(|v| (0..40).map(move |n| (v, n)))
+    {
+        let what = format!("{version:?} after {steps} steps");
         let node = node(2);
-        let names: Vec<String> = (0..4).map(|number| format!("lasting-{number}")).collect();
-        for name in &names {
-            node.connect_with(&lasting(Version::V5, name)).subscribe("t", QoS::ExactlyOnce);
-        }
-        let mut publisher = node.connect_with(&lasting(Version::V311, "publisher"));
+        let names = four_away(&node);
+        let mut publisher = node.connect_with(&lasting(version, "publisher"));
         node.hold_disks(true);
         send(&mut publisher, 7, false, "once");
         (0..steps).take_while(|_| node.step_disks()).count();
         node.restart(2, Crash::Power);
         (0..2).for_each(|log| node.tell_space(log, false));
-        let mut publisher = node.connect_with(&lasting(Version::V311, "publisher"));
+        let mut publisher = node.connect_with(&lasting(version, "publisher"));
         send(&mut publisher, 7, true, "once");
-        assert!(publisher.is_closed() || !publisher.packets().is_empty(), "after {steps} steps");
-        (0..2).for_each(|log| node.tell_space(log, true));
-        let mut publisher = node.connect_with(&lasting(Version::V311, "publisher"));
+        assert!(publisher.is_closed() || !publisher.packets().is_empty(), "{what}");
+        node.restart(2, Crash::Power);
+        let mut publisher = node.connect_with(&lasting(version, "publisher"));
         send(&mut publisher, 7, true, "once");
         publisher.finish_publish(QoS::ExactlyOnce, 7);
         for name in &names {
             let mut back = node.connect_with(&lasting(Version::V5, name));
-            assert_eq!(back.drain_payloads(), ["once"], "after {steps} steps, {name}");
+            assert_eq!(back.drain_payloads(), ["once"], "{what}, {name}");
         }
     }
+}
+
+/// What a full disk refuses of version 5 the first time, it refuses with 0x97, and the identifier is free: another
+/// message may have it.
+#[test]
+fn a_refused_message_leaves_its_identifier_to_the_next() {
+    let node = node(2);
+    let names = four_away(&node);
+    let mut publisher = node.connect_with(&lasting(Version::V5, "publisher"));
+    (0..2).for_each(|log| node.tell_space(log, false));
+    send(&mut publisher, 7, false, "refused");
+    assert_eq!(publisher.expect_ack(PacketKind::PubRec, 7).reason, ReasonCode::QUOTA_EXCEEDED);
+    (0..2).for_each(|log| node.tell_space(log, true));
+    send(&mut publisher, 7, false, "taken");
+    publisher.finish_publish(QoS::ExactlyOnce, 7);
+    for name in &names {
+        assert_eq!(node.connect_with(&lasting(Version::V5, name)).drain_payloads(), ["taken"], "{name}");
+    }
+}
+
+/// Clients with sessions on both logs, which subscribe to "t" and are away.
+fn four_away(node: &Node) -> Vec<String> {
+    let names: Vec<String> = (0..4).map(|number| format!("lasting-{number}")).collect();
+    for name in &names {
+        node.connect_with(&lasting(Version::V5, name)).subscribe("t", QoS::ExactlyOnce);
+    }
+    names
 }
 
 /// A message with QoS 0 that waits for clients which are away, and finds no room, is counted for each of them. Nobody

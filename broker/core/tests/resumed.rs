@@ -152,6 +152,47 @@ fn copies_of_one_session_are_not_parted() {
     assert!(parted > 60, "{parted}");
 }
 
+/// A client that has forgotten what it sent begins anew with its identifiers, and what it sends is a new message though
+/// some log has an older one by the same name, of which the client's own log has lost track: it was taken for known there,
+/// acknowledged, and lost. Method: the node ends at each step of its disks while the older message is taken.
+#[test]
+fn a_new_message_is_not_taken_for_one_that_was_lost() {
+    let names: Vec<String> = (0..6).map(|number| format!("lasting-{number}")).collect();
+    let mut reached = 0;
+    for steps in 0..40 {
+        let node = Node::on_disks(Config { cores: 2, ..Config::default() }, steps, SOUND);
+        for name in &names {
+            node.connect_with(&lasting(Version::V5, name)).subscribe("t", QoS::ExactlyOnce);
+        }
+        let send = |publisher: &mut host::Client, payload: &'static str| {
+            let (qos, packet_id) = (QoS::ExactlyOnce, mqtt::PacketId::new(7));
+            let payload = payload.as_bytes();
+            let publish = PublishOut { topic: "t", qos, packet_id, payload, ..PublishOut::default() };
+            publisher.send_with(|bytes, version| {
+                encode::publish(bytes, version, &publish);
+            });
+        };
+        let mut publisher = node.connect_with(&lasting(Version::V5, "publisher"));
+        node.hold_disks(true);
+        send(&mut publisher, "old");
+        (0..steps).take_while(|_| node.step_disks()).count();
+        node.restart(2, Crash::Power);
+        let mut publisher = node.connect_with(&lasting(Version::V5, "publisher"));
+        publisher.send_ack(PacketKind::PubRel, 7);
+        if publisher.expect_ack(PacketKind::PubComp, 7).reason == ReasonCode::SUCCESS {
+            continue; // its own log has it
+        }
+        send(&mut publisher, "new");
+        publisher.finish_publish(QoS::ExactlyOnce, 7);
+        for name in &names {
+            let payloads = node.connect_with(&lasting(Version::V5, name)).drain_payloads();
+            reached += usize::from(payloads.len() == 2);
+            assert_eq!(payloads.last().map(String::as_str), Some("new"), "after {steps} steps, {name}");
+        }
+    }
+    assert!(reached > 0, "no log had the older message alone");
+}
+
 /// [MQTT-4.8.0-2 of 3.1.1] What a full disk refused at once was acknowledged as stored. Now a publisher of version 5 hears 0x97, an older one is
 /// closed without an acknowledgement, everything acknowledged is delivered, also after a power loss, and when there is
 /// space again it is used.

@@ -53,6 +53,25 @@ pub enum Phase {
     Closing,
 }
 
+/// Why a client cannot have an answer that it has to have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unanswerable {
+    /// It is larger than the client takes.
+    TooLarge,
+    /// A message of the client could not be stored, and no answer says so.
+    NotStored,
+}
+
+impl Unanswerable {
+    /// What a DISCONNECT says of it.
+    pub fn reason(self) -> ReasonCode {
+        match self {
+            Unanswerable::TooLarge => ReasonCode::PACKET_TOO_LARGE,
+            Unanswerable::NotStored => ReasonCode::QUOTA_EXCEEDED,
+        }
+    }
+}
+
 /// Whose move it is in a re-authentication of a client that is online.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reauthentication {
@@ -121,8 +140,8 @@ pub struct Connection {
     /// Its completion window is full, or it goes on without reading what it is sent: nothing is processed
     /// until there is room.
     pub stalled: bool,
-    /// An answer that it has to have is larger than it takes: it is closed when its turn comes.
-    pub unanswerable: bool,
+    /// Why it cannot have an answer that it has to have: it is closed for it when its turn comes.
+    pub unanswerable: Option<Unanswerable>,
     /// How far a re-authentication is.
     pub reauthentication: Reauthentication,
     /// 1.5 × keep alive; 0: none.
@@ -233,7 +252,7 @@ impl Connection {
             slowed: Pressure::NONE,
             paced: false,
             stalled: false,
-            unanswerable: false,
+            unanswerable: None,
             reauthentication: Reauthentication::Idle,
             keep_alive_ms: 0,
             last_received,

@@ -28,7 +28,7 @@ impl Core {
         };
         connection.window.answer(reply.slot, more, reason);
         // One that was given up for a full disk hears nothing of what it sent later.
-        while let Some(connection) = self.connections.get_mut(id).filter(|it| !it.unanswerable)
+        while let Some(connection) = self.connections.get_mut(id).filter(|it| it.unanswerable.is_none())
             && let Some((completion, reason)) = connection.window.pop_complete()
         {
             self.acknowledge_publish(id, completion, reason, out);
@@ -44,8 +44,9 @@ impl Core {
         reason: ReasonCode,
         out: &mut Outputs,
     ) {
-        let Some(connection) = self.connections.get_mut(id) else { return };
-        if reason == NOT_STORED && connection.version != Version::V5 && completion != Completion::Nothing {
+        let Some(connection) = self.connections.get(id) else { return };
+        let silent = connection.version != Version::V5 && completion != Completion::Nothing;
+        if reason == NOT_STORED && (silent || self.may_be_stored(id, completion)) {
             return self.give_up_publisher(id, completion);
         }
         let reason = if reason == NOT_STORED { ReasonCode::QUOTA_EXCEEDED } else { reason };

@@ -117,7 +117,7 @@ impl Core {
         }
         let mut taken = Taken::New(None);
         if let Some(packet_id) = publish.packet_id {
-            match self.take_packet_id(id, publish.qos, packet_id, rejected.is_some(), out) {
+            match self.take_packet_id(id, publish, packet_id, rejected.is_some(), out) {
                 Some(Taken::UnderWay(former)) => {
                     let waiting = self.adopt(former, self.next_reply(id));
                     let routed = Routed { waiting, ..Routed::DONE };
@@ -195,15 +195,16 @@ impl Core {
     fn take_packet_id(
         &mut self,
         id: ConnectionId,
-        qos: QoS,
+        publish: &Publish<'_>,
         packet_id: PacketId,
         rejected: bool,
         out: &mut Outputs,
     ) -> Option<Taken> {
         let mut taken = Taken::New(None);
-        if qos == QoS::ExactlyOnce && !rejected {
+        let takes = publish.qos == QoS::ExactlyOnce && !rejected;
+        if takes {
             // A rejected message is finished with its PUBREC and takes no identifier [MQTT-4.3.3-9].
-            taken = self.take(id, packet_id);
+            taken = self.take(id, packet_id, publish.dup);
             if taken == Taken::Known {
                 return Some(taken);
             }
@@ -212,7 +213,7 @@ impl Core {
         let max = connection.settings().receive_maximum;
         // A 3.x client was not told of a maximum; the completion window bounds it by slowing it.
         if connection.version == Version::V5 && connection.inbound_inflight >= max {
-            if qos == QoS::ExactlyOnce && !rejected {
+            if takes {
                 self.release_taken(id, packet_id, out); // it may come again on another connection
             }
             return None;
@@ -247,7 +248,7 @@ impl Core {
         if publish.qos == QoS::ExactlyOnce && version != Some(Version::V5) {
             // The client will go on with PUBREL.
             if let Some(packet_id) = publish.packet_id {
-                self.take(id, packet_id);
+                self.take(id, packet_id, publish.dup);
             }
         }
     }

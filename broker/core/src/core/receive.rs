@@ -3,7 +3,7 @@
 use mqtt::{Limits, Packet, ReasonCode};
 
 use super::Core;
-use crate::connection::{Connection, Phase, Pressure};
+use crate::connection::{Connection, Phase, Pressure, Unanswerable};
 use crate::identity::ConnectionId;
 use crate::input::{Close, Outputs};
 use crate::notice::Event;
@@ -135,8 +135,8 @@ impl Core {
             let Some(id) = self.backlog.pop_front() else { break };
             let Some(connection) = self.connections.get_mut(id) else { continue };
             connection.in_backlog = false;
-            if connection.unanswerable && connection.is_online() {
-                self.refuse(now, id, ReasonCode::PACKET_TOO_LARGE, out);
+            if let Some(why) = connection.unanswerable.filter(|_| connection.is_online()) {
+                self.disconnect(now, id, why.reason(), None, out);
                 continue;
             }
             if connection.wants_bytes() {
@@ -309,7 +309,7 @@ impl Core {
         if fits {
             mark_dirty(connection, out);
         } else if connection.is_online() {
-            connection.unanswerable = true;
+            connection.unanswerable = Some(Unanswerable::TooLarge);
             self.resume(id);
         }
         fits

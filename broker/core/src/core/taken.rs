@@ -5,7 +5,7 @@ use mqtt::{PacketId, ReasonCode};
 
 use super::Core;
 use super::stored::{Again, Awaited};
-use crate::connection::Completion;
+use crate::connection::{Completion, Unanswerable};
 use crate::identity::{ConnectionId, Incarnation};
 use crate::input::Outputs;
 use crate::peer::Reply;
@@ -39,8 +39,8 @@ pub(super) enum Taken {
 }
 
 impl Core {
-    /// A QoS 2 message comes from a client.
-    pub(super) fn take(&mut self, id: ConnectionId, packet_id: PacketId) -> Taken {
+    /// A QoS 2 message comes from a client, which may say that it has sent it before.
+    pub(super) fn take(&mut self, id: ConnectionId, packet_id: PacketId, dup: bool) -> Taken {
         let Some(slot) = self.connections.get(id).map(|connection| connection.session) else {
             return Taken::Known;
         };
@@ -49,7 +49,7 @@ impl Core {
         let Some(stored) = &mut session.stored else {
             return if self.sessions.take(slot, packet_id) { Taken::New(None) } else { Taken::Known };
         };
-        let taken = stored.take(packet_id);
+        let taken = stored.take(packet_id, dup);
         if !taken.known {
             return Taken::New(Some(taken));
         }
@@ -148,9 +148,9 @@ impl Core {
     pub(super) fn origin(&self, id: ConnectionId, taken: TakenHere) -> Option<Origin> {
         let connection = self.connections.get(id)?;
         let session = self.sessions.get(connection.session);
-        let attempt = session.stored.as_ref()?.epoch;
+        let epoch = session.stored.as_ref()?.epoch;
         let incarnation = session.incarnation().0;
-        Some(Origin { incarnation, generation: taken.generation, oldest: taken.oldest, attempt })
+        Some(Origin::new(incarnation, &taken, epoch))
     }
 
     /// The client of a persistent session releases a message: PUBCOMP follows when the log knows it. False if
@@ -216,8 +216,17 @@ impl Core {
         }
     }
 
-    /// A message of a client that cannot be told so could not be stored: it is closed, and may send it again. Under the
-    /// name that it has: who has it from before a restart can tell.
+    /// Whether a message that could not be stored may stand in some log from before a restart, because its client sends
+    /// it again: its identifier is not to be released, or who has it could not tell.
+    pub(super) fn may_be_stored(&self, id: ConnectionId, completion: Completion) -> bool {
+        let Completion::PubRec(packet_id) = completion else { return false };
+        let Some(connection) = self.connections.get(id) else { return false };
+        let stored = self.sessions.get(connection.session).stored.as_ref();
+        stored.is_some_and(|stored| stored.is_repeat(packet_id))
+    }
+
+    /// A message could not be stored, and its client cannot be told so, or not with certainty that nobody has it: it is
+    /// closed, and may send it again. Under the name that it has: who has it from before a restart can tell.
     pub(super) fn give_up_publisher(&mut self, id: ConnectionId, completion: Completion) {
         if let Completion::PubRec(packet_id) = completion
             && let Some(slot) = self.connections.get(id).map(|connection| connection.session)
@@ -231,9 +240,9 @@ impl Core {
             }
         }
         if let Some(connection) = self.connections.get_mut(id)
-            && !connection.unanswerable
+            && connection.unanswerable.is_none()
         {
-            connection.unanswerable = true;
+            connection.unanswerable = Some(Unanswerable::NotStored);
             self.resume(id);
         }
     }

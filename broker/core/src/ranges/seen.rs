@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use foldhash::fast::FixedState;
 use hashbrown::HashMap;
 
-use super::inbox::command::ArchivedOrigin;
+use super::inbox::command::{ArchivedOrigin, Origin};
 use crate::identity::Incarnation;
 
 /// By publishing session and generation: whom each publish was for, each with the attempt that reached it. An attempt
@@ -43,6 +43,9 @@ impl Seen {
             publishes.pop_first();
         }
         let targets = publishes.entry(generation).or_default();
+        if attempt & Origin::FIRST != 0 {
+            targets.retain(|seen| seen.attempt == attempt);
+        }
         match targets.binary_search_by_key(&target, |seen| seen.target) {
             Ok(at) => targets[at].attempt != attempt,
             Err(at) => {

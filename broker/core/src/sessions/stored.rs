@@ -62,7 +62,7 @@ pub struct Stored {
     copying: bool,
     copies: u64,
     /// QoS 2 messages of the client that it has not released, by packet identifier.
-    taken: BTreeMap<PacketId, u64>,
+    taken: BTreeMap<PacketId, Unreleased>,
     next_generation: u64,
     /// Changes of subscriptions that are proposed and not applied.
     changes: BTreeMap<Box<str>, Change>,
@@ -142,12 +142,23 @@ pub enum NextStored {
 /// A QoS 2 message from the client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TakenHere {
+    /// By which its client names it.
+    pub packet_id: PacketId,
     /// Which of the session's it is.
     pub generation: u64,
     /// The first that is not released.
     pub oldest: u64,
-    /// The client has sent it before.
+    /// It was taken before.
     pub known: bool,
+    /// The client has sent it before, on another connection: some logs may have it, whether it was taken or not.
+    pub repeated: bool,
+}
+
+/// A packet identifier that the client has not released.
+#[derive(Clone, Copy, Debug)]
+struct Unreleased {
+    generation: u64,
+    repeated: bool,
 }
 
 impl Stored {
@@ -165,7 +176,8 @@ impl Stored {
         tells_sent: bool,
     ) -> Stored {
         let taken = session.taken.iter().filter_map(|taken| {
-            PacketId::new(taken.packet_id).map(|packet_id| (packet_id, taken.generation))
+            let unreleased = Unreleased { generation: taken.generation, repeated: true };
+            PacketId::new(taken.packet_id).map(|packet_id| (packet_id, unreleased))
         });
         Stored {
             log,
@@ -437,19 +449,20 @@ impl Stored {
         self.finished
     }
 
-    /// A QoS 2 message comes from the client.
-    pub fn take(&mut self, packet_id: PacketId) -> TakenHere {
+    /// A QoS 2 message comes from the client, which may say that it has sent it before.
+    pub fn take(&mut self, packet_id: PacketId, dup: bool) -> TakenHere {
         let next = self.next_generation;
-        let (generation, known) = match self.taken.get(&packet_id) {
-            Some(generation) => (*generation, true),
-            None => (next, false),
-        };
-        if !known {
-            self.next_generation += 1;
-            self.taken.insert(packet_id, generation);
-        }
-        let oldest = self.taken.values().min().copied().unwrap_or(next);
-        TakenHere { generation, oldest, known }
+        let known = self.taken.contains_key(&packet_id);
+        let new = Unreleased { generation: next, repeated: dup };
+        let Unreleased { generation, repeated } = *self.taken.entry(packet_id).or_insert(new);
+        self.next_generation += u64::from(!known);
+        let oldest = self.taken.values().map(|taken| taken.generation).min().unwrap_or(next);
+        TakenHere { packet_id, generation, oldest, known, repeated }
+    }
+
+    /// Whether the client sends a message again that has this identifier.
+    pub fn is_repeat(&self, packet_id: PacketId) -> bool {
+        self.taken.get(&packet_id).is_some_and(|taken| taken.repeated)
     }
 
     /// The client releases a QoS 2 message's identifier: true if it was taken.

@@ -6,7 +6,7 @@ use broker_core::time::Mono;
 use mqtt::Version;
 
 use super::{Findings, Promise, refused};
-use crate::history::{Event, Fact, Got, Link};
+use crate::history::{Event, Fact, Got, Link, Message};
 use crate::ledger::{Ledger, LinkState};
 
 /// Looks at closings.
@@ -21,13 +21,13 @@ const LATE_MS_MAX: u64 = 500;
 
 impl Closing {
     /// Looks at closings, the broker's DISCONNECTs, and at silence.
-    pub(super) fn on(&self, event: &Event, ledger: &Ledger, findings: &mut Findings) {
+    pub(super) fn on(&self, event: &Event, messages: &[Message], ledger: &Ledger, findings: &mut Findings) {
         let mut add = |link: Link, problem: &str| {
             let text = format!("connection {} of client {}: {problem}", link.0, ledger.link(link).client.0);
             findings.add(Promise::Conformance, event.moment, text);
         };
         match &event.fact {
-            Fact::Closing(link) if !has_cause(*link, event.at, ledger) => {
+            Fact::Closing(link) if !has_cause(*link, event.at, messages, ledger) => {
                 add(*link, "closed by the broker without a cause");
             }
             Fact::Got(link, Got::Disconnect { reason }) => {
@@ -83,8 +83,8 @@ fn has_rival(link: Link, ledger: &Ledger) -> bool {
     })
 }
 
-fn has_cause(link: Link, at: Mono, ledger: &Ledger) -> bool {
-    has_plain_cause(link, at, ledger) || refused::is_unanswerable(ledger.link(link), ledger)
+fn has_cause(link: Link, at: Mono, messages: &[Message], ledger: &Ledger) -> bool {
+    has_plain_cause(link, at, ledger) || refused::is_unanswerable(ledger.link(link), messages, ledger)
 }
 
 /// A cause that has nothing to do with what the broker can store.

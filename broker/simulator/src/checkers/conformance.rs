@@ -173,7 +173,7 @@ fn on_publish(link: Link, delivery: &Delivery, messages: &[Message], ledger: &Le
         Some("a will whose connection has not ended")
     } else if ledger.message(id).outcome == Outcome::Refused {
         Some("it was refused to its publisher")
-    } else if message.will && will_was_withdrawn(message, id, ledger) {
+    } else if message.will && will_was_withdrawn(id, messages, ledger) {
         Some("a will though its client said DISCONNECT") // [MQTT-3.14.4-3]
     } else if delivery.expiry > message.expiry || (delivery.expiry.is_none() && expires(message, state)) {
         Some("its expiry interval has grown or gone")
@@ -196,7 +196,8 @@ fn expires(message: &Message, state: &LinkState) -> bool {
 
 /// Its client said DISCONNECT before anything else ended the connection, closed it in order, and did not
 /// connect anew (and take its session over) before the broker had read that.
-fn will_was_withdrawn(message: &Message, id: MessageId, ledger: &Ledger) -> bool {
+fn will_was_withdrawn(id: MessageId, messages: &[Message], ledger: &Ledger) -> bool {
+    let message = &messages[id.0 as usize];
     ledger.links.iter().enumerate().any(|(index, state)| {
         let carries =
             state.greeting.as_ref().and_then(|greeting| greeting.will).is_some_and(|will| will.message == id);
@@ -206,7 +207,7 @@ fn will_was_withdrawn(message: &Message, id: MessageId, ledger: &Ledger) -> bool
             && state.client == message.publisher
             && state.withdrew_will
             && !state.raced
-            && !refused::is_unanswerable(state, ledger) // closed before anybody read that
+            && !refused::is_unanswerable(state, messages, ledger) // closed before anybody read that
             && over.is_some_and(|over| later.all(|later| later.opened > over))
     })
 }

@@ -156,7 +156,7 @@ impl Checkers {
             _ => {}
         }
         self.bounded.on(event, messages, ledger, findings);
-        self.closing.on(event, ledger, findings);
+        self.closing.on(event, messages, ledger, findings);
         self.conformance.on(event, messages, ledger, findings);
         self.exactly_once.on(event, messages, ledger, findings);
         self.order.on(event, messages, ledger, findings);

@@ -2,7 +2,7 @@
 //! was refused is counted.
 //!
 //! A publisher of version 5 reads 0x97 and is done; one of 3.x, whose protocol has no such word, is closed without an
-//! acknowledgement and may send it again; a SUBSCRIBE of a session that lasts reads 0x97, or 0x80 in 3.x, and the
+//! acknowledgement and may send it again, and so is who repeats a QoS 2 message that may be stored since before a crash; a SUBSCRIBE of a session that lasts reads 0x97, or 0x80 in 3.x, and the
 //! subscription it would have replaced stays. Only what a log would have had to take may be refused, and only while
 //! it was full. What is acknowledged was stored: `expected.rs` holds the broker to that, full or not. What is refused
 //! may reach some of its receivers ([`Outcome::NotStored`](crate::ledger::Outcome)), and nobody twice.
@@ -10,11 +10,11 @@
 use std::collections::BTreeSet;
 
 use broker_core::counters::{Counters, DropReason};
-use mqtt::{PacketKind, Version};
+use mqtt::{PacketKind, QoS, Version};
 
 use super::closing;
 use super::{Findings, Promise};
-use crate::history::{AckFact, ClientIndex, Event, Fact, Got, Link, Message, MessageId, Moment, Sent};
+use crate::history::{AckFact, ClientIndex, Event, Fact, Got, Link, Message, MessageId, Sent};
 use crate::ledger::{Ledger, LinkState, NOT_STORED, Request};
 use crate::topics;
 
@@ -53,7 +53,8 @@ impl Refused {
             }
             Fact::Closing(link) => {
                 let otherwise = closing::has_plain_cause(*link, event.at, ledger);
-                self.count += u64::from(!otherwise && is_unanswerable(ledger.link(*link), ledger));
+                let unanswerable = is_unanswerable(ledger.link(*link), messages, ledger);
+                self.count += u64::from(!otherwise && unanswerable);
                 return;
             }
             Fact::Quiet { counters, .. } => self.on_quiet(counters),
@@ -153,14 +154,21 @@ impl Refused {
     }
 }
 
-/// Does a client of 3.x wait for the acknowledgement of something that came while a disk was full? There is none that
-/// says so, and it is closed.
-pub(super) fn is_unanswerable(state: &LinkState, ledger: &Ledger) -> bool {
-    let waits = |(_, request): &(Moment, Request)| match request {
-        Request::Publish(_, id) => was_full(*id, ledger),
-        _ => false,
+/// Does a client wait for the acknowledgement of something that came while a disk was full, and there is none? It is
+/// closed: 3.x has none that says so, and version 5 none for a QoS 2 message of a session that lasts, if it is sent
+/// again, because some log may have it since before a crash.
+pub(super) fn is_unanswerable(state: &LinkState, messages: &[Message], ledger: &Ledger) -> bool {
+    // One that was there before is in a log, though it is to end with this connection.
+    let lasts = state.greeting.as_ref().is_some_and(|greeting| greeting.expiry > 0)
+        || state.welcome.as_ref().is_some_and(|welcome| welcome.session_present);
+    let unsaid = |id: MessageId| {
+        let again = messages[id.0 as usize].qos == QoS::ExactlyOnce && ledger.message(id).sends > 1;
+        state.version() != Version::V5 || lasts && again
     };
-    state.version() != Version::V5 && state.requests.iter().any(waits)
+    state.requests.iter().any(|(_, request)| match request {
+        Request::Publish(_, id) => was_full(*id, ledger) && unsaid(*id),
+        _ => false,
+    })
 }
 
 /// Was a disk full since the message was first sent? A repeat may wait for what became of that.

@@ -144,6 +144,31 @@ fn closed_for_what_cannot_be_said() {
     }
 }
 
+/// A publisher of version 5 is closed for a QoS 2 message of a session that lasts which it sends again, and for no other.
+#[test]
+fn closed_for_a_repeat() {
+    for (lasting, again, qos, found) in [
+        (true, true, QoS::ExactlyOnce, false),
+        (false, true, QoS::ExactlyOnce, true),
+        (true, false, QoS::ExactlyOnce, true),
+        (true, true, QoS::AtLeastOnce, true),
+    ] {
+        let (mut story, ..) = begin(true);
+        let mut publisher = story.online(2, !lasting);
+        story.disk_full(true);
+        let message = story.publish(publisher, 1, "a", qos);
+        if again {
+            story.crash(&[publisher]);
+            publisher = if lasting { story.resume(2) } else { story.online(2, true) };
+            story.disk_full(true);
+            story.publish_again(publisher, 1, message);
+        }
+        story.closing(publisher);
+        let problem = story.found(Promise::Conformance);
+        assert_eq!(problem, found, "{lasting} {again} {qos:?} {:?}", story.findings());
+    }
+}
+
 /// A SUBSCRIBE is refused to a session that lasts, by the word of its version, while the disk is full.
 #[test]
 fn subscription_refused() {

@@ -8,6 +8,7 @@ use rkyv::with::InlineAsBox;
 use rkyv::{Archive, Serialize};
 
 use crate::ranges::archived::commands;
+use crate::sessions::TakenHere;
 
 pub use crate::ranges::archived::Encode;
 
@@ -144,13 +145,32 @@ pub struct Append<'a> {
 pub struct Origin {
     /// The publishing session.
     pub incarnation: u64,
-    /// Counts the session's QoS 2 publishes.
+    /// Counts the session's QoS 2 publishes, in the upper 48 bits; in the lower 16 the packet identifier. One alone
+    /// would not do: how many were taken may be forgotten by a crash, and an identifier is used again.
     pub generation: u64,
     /// The first of them whose packet identifier was not released when this one was routed: what lies before
     /// will not be repeated.
     pub oldest: u64,
-    /// By which connection it came: sent again on another, it is for those who have not got it.
+    /// By which connection it came: sent again on another, it is for those who have not got it. [`Origin::FIRST`] is
+    /// set in it if its client has not sent it before.
     pub attempt: u64,
+}
+
+impl Origin {
+    /// In [`Origin::attempt`]. Whoever has a message by the same name has another, of which the publisher's log has
+    /// lost track in a crash, and which its client has forgotten.
+    pub const FIRST: u64 = 1 << 63;
+
+    /// Of a message that came by the connection with this epoch.
+    pub fn new(incarnation: u64, taken: &TakenHere, epoch: u64) -> Origin {
+        let first = if taken.repeated { 0 } else { Origin::FIRST };
+        Origin {
+            incarnation,
+            generation: taken.generation << 16 | u64::from(taken.packet_id.get()),
+            oldest: taken.oldest << 16,
+            attempt: epoch | first,
+        }
+    }
 }
 
 /// A shared subscription.
