@@ -4,6 +4,7 @@
 mod host;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use broker_core::config::{Config, Settings};
 use broker_core::counters::DropReason;
@@ -13,7 +14,7 @@ use host::disks::SOUND;
 use host::exchange::{lasting, options};
 use mqtt::encode::PublishOut;
 use mqtt::{PacketId, PacketKind, QoS, ReasonCode, SubscribeFilter, Version};
-use wal::simulated_disk::Crash;
+use wal::simulated_disk::{Crash, Faults};
 
 fn node(cores: u16) -> Node {
     Node::on_disks(Config { cores, ..Config::default() }, 1, SOUND)
@@ -191,5 +192,23 @@ fn an_unsubscribe_behind_a_refused_subscribe_is_answered() {
         let packet_id = client.publish("t", QoS::AtLeastOnce, "after");
         client.expect_ack(PacketKind::PubAck, packet_id);
         client.expect_payload("after");
+    }
+}
+
+/// A log that has no room even for who comes turns clients away, with a word, when their time is up: they were left without
+/// an answer. Whoever needs no log is served, and so is who comes when there is room. (Seed 1942 of the simulator.)
+#[test]
+fn a_client_for_whom_there_is_no_room_is_turned_away() {
+    for version in [Version::V311, Version::V5] {
+        let node = Node::on_disks(Config::default(), 1, Faults { capacity_bytes: 0, ..SOUND });
+        let mut waits = node.accept();
+        waits.send_connect(&lasting(version, "lasting"));
+        waits.expect_silence();
+        node.connect(version, "not lasting").publish("t", QoS::AtMostOnce, "served");
+        node.advance(Duration::from_secs(21));
+        assert_eq!(waits.expect_refused().reason, ReasonCode::SERVER_UNAVAILABLE);
+        node.set_faults(SOUND);
+        node.tell_space(0, true);
+        assert!(!node.connect_with(&lasting(version, "lasting")).is_closed());
     }
 }

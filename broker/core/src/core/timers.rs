@@ -100,14 +100,16 @@ impl Core {
                 // What it sends lies in its socket.
                 connection.timer = self.wheel.arm(now.monotonic.after(PAUSED_RETRY).0, Timer::Connection(id));
             }
-            Phase::Connecting
-            | Phase::Deciding(_)
-            | Phase::Authenticating(_)
-            | Phase::HearingOut
-            | Phase::Attaching => {
+            Phase::Connecting | Phase::Deciding(_) | Phase::Authenticating(_) => {
                 self.counters.connect_timeouts += 1;
                 self.notice(id, Event::ConnectTimeout, out);
                 self.abort(id, out);
+            }
+            // It has said all that it has to: the rest is ours, and a log on a full disk may have no room even for
+            // who comes back.
+            Phase::HearingOut | Phase::Attaching => {
+                self.counters.connect_timeouts += 1;
+                self.refuse_connect(now, id, ReasonCode::SERVER_UNAVAILABLE, None, out);
             }
             // A timer of the phase before may have fired in the same turn in which the lingering began, or nobody
             // was read meanwhile.

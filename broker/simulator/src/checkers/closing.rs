@@ -16,6 +16,8 @@ pub(super) struct Closing;
 /// How long a packet may lie between its client and the core, and a timer be called late: the simulator's
 /// own delays, milliseconds.
 const HOST_DELAY_MS: u64 = 100;
+/// How long the broker tries to let a client in, milliseconds: `connect_timeout_ms`.
+const TURNED_AWAY_MS: u64 = 20_000;
 /// How late a silent client may be closed, milliseconds.
 const LATE_MS_MAX: u64 = 500;
 
@@ -84,7 +86,15 @@ fn has_rival(link: Link, ledger: &Ledger) -> bool {
 }
 
 fn has_cause(link: Link, at: Mono, messages: &[Message], ledger: &Ledger) -> bool {
-    has_plain_cause(link, at, ledger) || refused::is_unanswerable(ledger.link(link), messages, ledger)
+    let state = ledger.link(link);
+    has_plain_cause(link, at, ledger)
+        || refused::is_unanswerable(state, messages, ledger)
+        || was_turned_away(state, at) && refused::may_be_turned_away(state, ledger)
+}
+
+/// The broker has not let it in, though it had the time for that.
+fn was_turned_away(state: &LinkState, at: Mono) -> bool {
+    state.greeted.is_none_or(|(_, accepted)| !accepted) && silence_ms(state, at) >= TURNED_AWAY_MS
 }
 
 /// A cause that has nothing to do with what the broker can store.

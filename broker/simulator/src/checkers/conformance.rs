@@ -12,6 +12,9 @@ use crate::history::{
 use crate::ledger::{Ledger, LinkState, Outcome, Request, Session, Subscription};
 use crate::topics;
 
+/// What a client reads that the broker cannot let in now.
+const UNAVAILABLE: u8 = 0x88;
+
 /// Remembers what answers are compared with.
 #[derive(Debug, Default)]
 pub(super) struct Conformance {
@@ -130,6 +133,9 @@ fn on_welcome(link: Link, welcome: &Welcome, ledger: &Ledger) -> Option<String> 
     let session = ledger.session(state.client);
     let greeting = state.greeting.as_ref()?;
     if welcome.reason != 0 {
+        if welcome.reason == UNAVAILABLE && refused::may_be_turned_away(state, ledger) {
+            return None;
+        }
         return Some(format!("refused with {:#04x}", welcome.reason));
     }
     let first = ledger.links[..link.0 as usize]

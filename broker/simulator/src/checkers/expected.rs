@@ -5,7 +5,7 @@
 //! the message was begun and has been since, and the session either outlives its connection (QoS 1 and 2)
 //! or has had the same connection all the time.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use broker_core::counters::DropReason;
 use mqtt::QoS;
@@ -91,6 +91,7 @@ impl Expected {
                 missing.push(Missing { copies: each.missing.copies - given, ..each.missing });
             }
         }
+        count_refused_wills_once(&mut missing, messages);
         for each in groups.into_iter().filter(|each| !ledger.message(each.message).crashed) {
             if some_member_is_away(&each, ledger) {
                 self.groups.push(each);
@@ -103,6 +104,19 @@ impl Expected {
         }
         missing
     }
+}
+
+/// A will that a full disk refuses is refused as a whole, and counted once, whomever it was for.
+fn count_refused_wills_once(missing: &mut Vec<Missing>, messages: &[Message]) {
+    let mut refused = BTreeSet::new();
+    missing.retain_mut(|each| {
+        let may_be_refused = each.reasons & reason(DropReason::DiskFull) != 0;
+        if !messages[each.message.0 as usize].will || !may_be_refused {
+            return true;
+        }
+        each.copies = 1;
+        refused.insert(each.message)
+    });
 }
 
 /// A filter it was due by may have been given up since, and its queue with it.

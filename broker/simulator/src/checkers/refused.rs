@@ -171,6 +171,11 @@ pub(super) fn is_unanswerable(state: &LinkState, messages: &[Message], ledger: &
     })
 }
 
+/// Was a disk full since the client came? Then a log may have had no room even for it.
+pub(super) fn may_be_turned_away(state: &LinkState, ledger: &Ledger) -> bool {
+    ledger.fullness.since(state.opened)
+}
+
 /// Was a disk full since the message was first sent? A repeat may wait for what became of that.
 fn was_full(id: MessageId, ledger: &Ledger) -> bool {
     ledger.message(id).begun.is_some_and(|begun| ledger.fullness.since(begun))

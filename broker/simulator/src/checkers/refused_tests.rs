@@ -169,6 +169,22 @@ fn closed_for_a_repeat() {
     }
 }
 
+/// A client is turned away with 0x88 while a disk is full, and for nothing else.
+#[test]
+fn turned_away() {
+    for (full, reason, found) in [(true, 0x88, false), (true, 0x87, true), (false, 0x88, true)] {
+        let mut story = Story::new();
+        let link = story.sends_connect_with(0, false, 60, None);
+        if full {
+            story.disk_full(true);
+        }
+        story.wait_ms(20_000);
+        story.closing(link);
+        story.is_turned_away(link, reason);
+        assert_eq!(!story.findings().is_empty(), found, "{full} {reason:#x} {:?}", story.findings());
+    }
+}
+
 /// A SUBSCRIBE is refused to a session that lasts, by the word of its version, while the disk is full.
 #[test]
 fn subscription_refused() {
@@ -212,5 +228,25 @@ fn refused_renewal_leaves_what_was() {
         story.quiet();
         let lost = story.found(Promise::Silent) || story.found(Promise::Routed);
         assert_eq!(lost, found, "{given_up} {:?}", story.findings());
+    }
+}
+
+/// A will that a full disk refuses is counted once, though it was for two; otherwise each delivery is.
+#[test]
+fn will_refused_and_counted_once() {
+    for (full, count, found) in [(true, 0, true), (true, 1, false), (false, 1, true)] {
+        let (mut story, ..) = begin(true);
+        let other = story.online(2, false);
+        story.subscribe(other, 1, "a", QoS::AtLeastOnce);
+        story.quiet();
+        let will = story.register_lasting_will(3, "a");
+        let gone = story.sends_connect(3, true, Some(will));
+        story.is_let_in(gone, false);
+        if full {
+            story.disk_full(true);
+        }
+        story.leave(gone);
+        story.quiet_with(counted(count));
+        assert_eq!(!story.findings().is_empty(), found, "{full} {count} {:?}", story.findings());
     }
 }

@@ -148,6 +148,20 @@ impl Story {
         self.got(link, Got::ConnAck(welcome));
     }
 
+    pub(crate) fn is_turned_away(&mut self, link: Link, reason: u8) {
+        self.fact(Fact::Greeted { link, accepted: false });
+        let welcome = Welcome {
+            reason,
+            session_present: false,
+            expiry: None,
+            keep_alive: None,
+            receive_maximum: u16::MAX,
+            alias_max: 0,
+            packet_bytes_max: None,
+        };
+        self.got(link, Got::ConnAck(welcome));
+    }
+
     pub(crate) fn online(&mut self, client: u16, clean: bool) -> Link {
         self.connect(client, clean, false)
     }
