@@ -145,13 +145,18 @@ impl Core {
         };
         match work {
             Work::Route(session, filter, options) => {
+                let stands = range.session(*session).is_some_and(|it| it.subscriptions.contains_key(filter));
                 let (session, filter, options) = (*session, filter.clone(), *options);
+                if !stands {
+                    // It was given up since: a start would put the route up once more, until the next task ends it.
+                    return self.on_stored_route(StoredRoute { task, session, spelled: filter }, out);
+                }
                 self.change_stored_route(task, session, &filter, Some(options));
             }
             Work::Unroute(session, filter) => {
-                let again = range.session(*session).is_some_and(|it| it.subscriptions.contains_key(filter));
+                let stands = range.session(*session).is_some_and(|it| it.subscriptions.contains_key(filter));
                 let (session, filter) = (*session, filter.clone());
-                if again {
+                if stands {
                     // It subscribes anew, and that route's task may be done before this one is repeated.
                     return self.leave_route(StoredRoute { task, session, spelled: filter }, out);
                 }
