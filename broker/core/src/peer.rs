@@ -283,6 +283,13 @@ pub(crate) enum Body {
     Loads {
         loads: Vec<MemberLoad>,
     },
+    /// A trace by address follows a client of the sender.
+    Follow {
+        /// The trace.
+        number: u64,
+        tenant: Arc<str>,
+        client_hash: u64,
+    },
     /// So many bytes of data are processed.
     Credit {
         bytes: u64,

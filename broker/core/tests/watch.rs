@@ -13,7 +13,7 @@ use broker_core::notice::{Event, Level, Matched};
 use broker_core::sight::{Publish, Said, Trace, TraceLine, Traced, What};
 use host::exchange::lasting;
 use host::{Client, Node};
-use mqtt::{PacketKind, QoS, ReasonCode, Version};
+use mqtt::{Connect, PacketKind, QoS, ReasonCode, Version};
 
 const CORES: u16 = 3;
 
@@ -163,6 +163,46 @@ fn publisher_is_traced_across_cores() {
         _ => None,
     });
     assert_eq!(matched, Some(Matched { cores: 1, ..Matched::default() }));
+}
+
+/// A trace of an address has the ways of messages from there, wherever their receivers come from; and nothing of others'
+/// messages to those.
+#[test]
+fn address_is_traced_across_cores() {
+    for lasts in [false, true] {
+        let node = Node::new(CORES);
+        let publisher = node.accept_on(0);
+        let peer = |address: &str| Some(address.parse().expect("an address"));
+        publisher.tell(|connection| Input::ClientRelayed { connection, peer: peer("192.0.2.1:1000") });
+        let mut publisher = publisher;
+        let connack = publisher.greet(&Connect::new(Version::V5, "traced"));
+        assert!(!connack.reason.is_error());
+        let (mut other, _) = apart(&node, QoS::AtLeastOnce);
+        let mut subscribers: Vec<_> = (0..CORES)
+            .map(|core| {
+                let prefix = format!("s{core}-");
+                let mut subscriber = node.connect_at_with(core, &prefix, |id| match lasts {
+                    true => lasting(Version::V5, id),
+                    false => Connect::new(Version::V5, id),
+                });
+                subscriber.subscribe("a/+", QoS::AtLeastOnce);
+                subscriber
+            })
+            .collect();
+        trace(&node, &Traced::Address("192.0.2.0/24".parse().expect("a network")), 100);
+        other.publish_fully("a/b", QoS::AtLeastOnce, "other");
+        publisher.publish_fully("a/b", QoS::AtLeastOnce, "traced");
+        subscribers.iter_mut().for_each(|subscriber| drop(subscriber.drain()));
+        let steps = steps(&node);
+        assert_eq!(steps.iter().filter(|(name, _)| *name == "received").count(), 1, "{steps:?}");
+        for subscriber in &subscribers {
+            for step in ["queued", "sent", "confirmed"] {
+                let step = at(step, &subscriber.client_id);
+                let count = steps.iter().filter(|it| **it == step).count();
+                assert_eq!(count, 1, "{step:?} in {steps:?}");
+            }
+        }
+    }
 }
 
 /// A trace of a receiver says why it does not get what it subscribes to, in sessions of both kinds.

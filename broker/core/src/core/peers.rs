@@ -213,6 +213,7 @@ impl Core {
             Body::ChangesCounted { round, sent } => {
                 self.on_changes_counted(now, from, round, &sent, out);
             }
+            Body::Follow { number, tenant, client_hash } => self.on_follow(number, tenant, client_hash),
             Body::DiskFull { is_full } => self.on_disk_full(from, is_full),
             _ => unreachable!("on_peer has taken the others"),
         }

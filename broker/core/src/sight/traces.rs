@@ -34,7 +34,7 @@ pub enum Traced {
         /// Which.
         filter: Box<str>,
     },
-    /// What happens on connections from addresses.
+    /// What happens on connections from addresses, and to messages from there wherever they go.
     Address(Network),
 }
 

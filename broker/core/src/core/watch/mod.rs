@@ -9,7 +9,10 @@ use std::sync::Arc;
 
 use mqtt::QoS;
 
+mod follow;
 mod steps;
+
+use follow::{Follow, Followed};
 
 use super::Core;
 use crate::config::Config;
@@ -52,6 +55,8 @@ pub(in crate::core) struct Watch {
     /// What is not among the outputs yet.
     noticed: Vec<Notice>,
     unacknowledged: BTreeMap<(ConnectionId, Way, u16), About>,
+    /// What other cores have to know of traces by address.
+    untold: Vec<Follow>,
 }
 
 /// Steps of messages to one client, gathered while its queue is worked off. Costs nothing while nobody wants them.
@@ -73,6 +78,8 @@ struct Running {
     trace: Trace,
     /// Of its client, if it is for one.
     client_hash: Option<u64>,
+    /// Clients from its addresses, if it is for some.
+    followed: Followed,
     begun: Mono,
     until: Mono,
     ended: bool,
@@ -134,7 +141,15 @@ impl Watch {
         for running in self.traces.iter_mut().filter(|running| !running.ended) {
             if now.monotonic >= running.until {
                 (running.ended, ended) = (true, true);
-            } else if running.wants(notice) {
+                continue;
+            }
+            if let Traced::Address(network) = &running.trace.of
+                && let Some((tenant, client_hash)) =
+                    running.followed.on_notice(now.monotonic, network, notice)
+            {
+                self.untold.push(Follow { number: running.trace.number, tenant, client_hash });
+            }
+            if running.wants(notice) {
                 running.take(now, notice);
             }
         }
@@ -172,7 +187,10 @@ impl Running {
             Traced::Topic { tenant, filter } => {
                 of(tenant) && about.is_some_and(|about| mqtt::filter_matches(filter, &about.topic))
             }
-            Traced::Address(network) => notice.peer.is_some_and(|peer| network.contains(peer.ip())),
+            Traced::Address(network) => {
+                notice.peer.is_some_and(|peer| network.contains(peer.ip()))
+                    || self.followed.has_published(notice)
+            }
         }
     }
 
@@ -200,6 +218,7 @@ impl Core {
     pub(in crate::core) fn trace(&mut self, notice: &Notice) {
         if self.watch.on {
             self.watch.trace(notice);
+            self.tell_followed();
         }
     }
 
@@ -226,8 +245,8 @@ impl Core {
         };
         let begun = self.watch.now.monotonic;
         let until = begun.after(std::time::Duration::from_secs(u64::from(trace.seconds)));
-        let (lines, missed, ended) = (Vec::new(), 0, false);
-        traces.push(Running { trace, client_hash, begun, until, ended, lines, missed });
+        let (followed, lines, missed, ended) = (Followed::default(), Vec::new(), 0, false);
+        traces.push(Running { trace, client_hash, followed, begun, until, ended, lines, missed });
         self.watch.switch();
         true
     }

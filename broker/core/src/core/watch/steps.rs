@@ -16,6 +16,11 @@ use crate::ranges::inbox::{Limits, command};
 use crate::storage::LogSlot;
 
 impl Core {
+    fn take_step(&mut self, notice: Notice) {
+        self.watch.take(&self.config, notice);
+        self.tell_followed();
+    }
+
     /// A step of a message at a connection.
     #[cold]
     pub(in crate::core) fn see(&mut self, id: ConnectionId, about: About, event: Event) {
@@ -29,7 +34,7 @@ impl Core {
             event,
             message: Some(Box::new(about)),
         };
-        self.watch.take(&self.config, notice);
+        self.take_step(notice);
     }
 
     /// A request of a client that is no message.
@@ -44,7 +49,7 @@ impl Core {
             event,
             message: None,
         };
-        self.watch.take(&self.config, notice);
+        self.take_step(notice);
     }
 
     /// A step of a message that is of a session without a connection, or of none.
@@ -59,7 +64,7 @@ impl Core {
         let (tenant, client, message) =
             (Some(Arc::clone(tenant)), client.map(Into::into), Some(Box::new(about)));
         let notice = Notice { connection: None, peer: None, tenant, client, event, message };
-        self.watch.take(&self.config, notice);
+        self.take_step(notice);
     }
 
     /// A step of a message before it is with anybody.

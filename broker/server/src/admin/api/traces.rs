@@ -35,7 +35,7 @@ pub(super) struct Wanted {
     client: Option<String>,
     /// A topic, or a filter for topics: what happens to messages on them.
     topic: Option<String>,
-    /// An address or a network: what happens on connections from there.
+    /// An address or a network: what happens on connections from there, and to messages from there wherever they go.
     address: Option<String>,
     /// How long, 1 to 86400; 60 if it is not said.
     seconds: Option<u32>,
