@@ -278,6 +278,49 @@ fn traces_are_bounded() {
     }
 }
 
+/// Topics may have 64 KiB: a trace has no more of their bytes than it can keep, and a page has few of them.
+#[test]
+fn long_topics_end_a_trace() {
+    let node = Node::new(CORES);
+    let mut client = node.connect(Version::V5, "a");
+    trace(&node, &of_topic("#"), 10_000);
+    let topic = "t".repeat(60_000);
+    for _ in 0..200 {
+        client.publish_fully(&topic, QoS::AtMostOnce, "x");
+    }
+    let core = client_core(&node);
+    let (mut lines, mut from) = (0, Some(0));
+    while let Some(place) = from {
+        let Said::TraceLines(Some(page)) = node.ask(core, What::TraceLines { number: 7, from: place }) else {
+            panic!("lines")
+        };
+        assert!((1..=4).contains(&page.items.len()), "{} lines", page.items.len());
+        lines += page.items.len();
+        from = page.next;
+    }
+    assert_eq!(lines, 8 * 1024 * 1024 / 60_000);
+    let Said::Traces(traces) = node.ask(core, What::Traces) else { panic!("traces") };
+    assert!(traces[0].missed >= 400 - 140, "received and matched each time: {}", traces[0].missed);
+}
+
+/// Traces that have ended and that nobody came for do not keep others from beginning; those that run do.
+#[test]
+fn an_ended_trace_gives_way() {
+    let node = Node::new(1);
+    let start = |number| {
+        let trace = Trace { number, of: of_topic("#"), seconds: 60, lines_max: 1 };
+        node.ask(0, What::StartTrace(Box::new(trace)))
+    };
+    assert!((0..16).all(|number| start(number) == Said::Agreed(true)));
+    assert_eq!(start(16), Said::Agreed(false), "all of them run");
+    node.ask(0, What::StopTrace { number: 3, remove: false });
+    assert_eq!(start(16), Said::Agreed(true));
+    let Said::Traces(traces) = node.ask(0, What::Traces) else { panic!("traces") };
+    assert!(traces.len() == 16 && traces.iter().all(|state| state.trace.number != 3));
+    node.advance(Duration::from_secs(61));
+    assert_eq!(start(17), Said::Agreed(true), "their time is over");
+}
+
 /// The core on which the only client is.
 fn client_core(node: &Node) -> u16 {
     let clients = |core| match node.ask(core, What::Totals) {

@@ -23,11 +23,16 @@ use crate::notice::{About, Event, Level, Notice};
 use crate::sight::{Page, Trace, TraceLine, TraceState, Traced};
 use crate::time::{Mono, Now};
 
-/// Traces that one core has at a time, those that have ended and were not removed included.
+/// Traces that one core has at a time. Those that have ended and were not removed are among them, until another needs
+/// the place.
 const TRACES_MAX: usize = 16;
 
-/// Lines of a page.
+/// Lines of a page, and bytes of names in them: a topic may have 64 KiB.
 const PAGE_LINES_MAX: usize = 256;
+const PAGE_BYTES_MAX: usize = 256 * 1024;
+
+/// Bytes of names in all lines of a trace on one core.
+const LINES_BYTES_MAX: usize = 8 * 1024 * 1024;
 
 /// Messages of which it is remembered what will be acknowledged by its identifier alone.
 const UNACKNOWLEDGED_MAX: usize = 16_384;
@@ -84,7 +89,15 @@ struct Running {
     until: Mono,
     ended: bool,
     lines: Vec<TraceLine>,
+    /// Of names in them.
+    bytes: usize,
     missed: u64,
+}
+
+/// Bytes of names in a line.
+fn bytes_of(notice: &Notice) -> usize {
+    let topic = notice.message.as_deref().map_or(0, |about| about.topic.len());
+    topic + notice.client.as_deref().map_or(0, str::len)
 }
 
 impl Watch {
@@ -195,7 +208,9 @@ impl Running {
     }
 
     fn take(&mut self, now: Now, notice: &Notice) {
-        if self.lines.len() < self.trace.lines_max as usize {
+        let bytes = self.bytes + bytes_of(notice);
+        if self.lines.len() < self.trace.lines_max as usize && bytes <= LINES_BYTES_MAX {
+            self.bytes = bytes;
             self.lines.push(TraceLine { at: now, notice: notice.clone() });
         } else {
             self.missed += 1;
@@ -237,7 +252,11 @@ impl Core {
         let traces = &mut self.watch.traces;
         traces.retain(|running| running.trace.number != trace.number);
         if traces.len() >= TRACES_MAX {
-            return false;
+            // Whoever began it does not come for it any more, or had time to.
+            let now = self.watch.now.monotonic;
+            let over = |running: &Running| running.ended || now >= running.until;
+            let Some(oldest) = traces.iter().position(over) else { return false };
+            traces.remove(oldest);
         }
         let client_hash = match &trace.of {
             Traced::Client { client, .. } => Some(hash_client(client)),
@@ -245,8 +264,8 @@ impl Core {
         };
         let begun = self.watch.now.monotonic;
         let until = begun.after(std::time::Duration::from_secs(u64::from(trace.seconds)));
-        let (followed, lines, missed, ended) = (Followed::default(), Vec::new(), 0, false);
-        traces.push(Running { trace, client_hash, followed, begun, until, ended, lines, missed });
+        let (followed, lines, bytes, missed, ended) = (Followed::default(), Vec::new(), 0, 0, false);
+        traces.push(Running { trace, client_hash, followed, begun, until, ended, lines, bytes, missed });
         self.watch.switch();
         true
     }
@@ -271,7 +290,13 @@ impl Core {
     /// Some of a trace's lines, from one on; None: there is no such trace.
     pub(in crate::core) fn trace_lines(&self, number: u64, from: u32) -> Option<Page<TraceLine>> {
         let running = self.watch.traces.iter().find(|running| running.trace.number == number)?;
-        let items: Vec<_> = running.lines.iter().skip(from as usize).take(PAGE_LINES_MAX).cloned().collect();
+        let mut bytes = 0;
+        let lines = running.lines.iter().skip(from as usize).take(PAGE_LINES_MAX).take_while(|line| {
+            let is_first = bytes == 0;
+            bytes += bytes_of(&line.notice).max(1);
+            is_first || bytes <= PAGE_BYTES_MAX
+        });
+        let items: Vec<_> = lines.cloned().collect();
         let next = from + items.len() as u32;
         let next = ((next as usize) < running.lines.len()).then_some(next);
         Some(Page { items, next })
