@@ -48,8 +48,42 @@ try {
   await clients(page, 0);
   await page.select("#presence", "");
   await clients(page, 4);
-  await page.screenshot({ path: picture });
+
+  // Why sensor-2 gets something: the messages' way to it, from a publisher that is another client.
+  const lines = () => rows(page, "#trace-lines");
+  const seen = (event, client) => until(page, (event, client) => [...document.querySelectorAll("#trace-lines tr")].some(
+    (row) => row.cells[2].textContent === event && row.cells[3].textContent === client), event, client);
+  await page.type("#trace-of", "sensor-2");
+  await page.click("#trace-start");
+  await seen("sent", "sensor-2");
+  assert.ok((await lines()).every((row) => row[3] === "sensor-2" && row[5] === "flow/a"), "of this client only");
+  await page.click("#trace-stop");
+  await until(page, () => document.querySelector("#trace-state").textContent.startsWith("over: "));
+  const stopped = (await lines()).length;
+  // Where it is published, who wants it, and to whom it goes.
+  await page.select("#trace-what", "topic");
+  await page.$eval("#trace-of", (field) => { field.value = "flow/+"; });
+  await page.$eval("#trace-seconds", (field) => { field.value = "1"; });
+  assert.equal((await lines()).length, stopped, "nothing comes behind the end");
+  await page.click("#trace-start");
+  await seen("received", "flow");
+  await seen("sent", "<b onclick=x>sensor-3</b>");
+  assert.equal(await page.$("#trace-lines b"), null, "a client id is text");
+  await until(page, () => document.querySelector("#trace-state").textContent.startsWith("over: "));
+  await page.screenshot({ path: picture, fullPage: true });
+  const left = await page.evaluate(async () => (await (await fetch("/api/v1/traces")).json()).items);
+  assert.deepEqual(left, [], "a trace that is over is removed");
+  await page.select("#trace-what", "address");
+  await page.$eval("#trace-of", (field) => { field.value = "127.0.0.0/8"; });
+  await page.click("#trace-start");
+  await seen("received", "flow");
+  await page.click("#trace-stop");
+  await until(page, () => document.querySelector("#trace-state").textContent.startsWith("over: "));
   assert.deepEqual(wrong, []);
+  await page.$eval("#trace-of", (field) => { field.value = "nowhere"; });
+  await page.click("#trace-start");
+  await until(page, () => document.querySelector("#trace-state").textContent.startsWith("address: "));
+  assert.ok(wrong.length === 1 && wrong[0].includes("400"), `${wrong}`);
 
   const other = await browser.newPage();
   await other.goto(closed);

@@ -272,7 +272,7 @@ fn page_is_there() {
     let named: Vec<_> =
         ["src=\"", "href=\"/"].into_iter().flat_map(|name| page.body.split(name).skip(1)).collect();
     let paths: Vec<_> = named.iter().filter_map(|rest| rest.split('"').next()).collect();
-    assert_eq!(paths.len(), 2, "{paths:?}");
+    assert_eq!(paths.len(), 3, "{paths:?}");
     for path in paths {
         let file = http::get(admin, &format!("/{}", path.trim_start_matches('/')));
         assert_eq!(file.status, 200, "{path}");

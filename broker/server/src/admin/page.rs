@@ -14,6 +14,10 @@ pub(super) fn router<S: Clone + Send + Sync + 'static>() -> Router<S> {
     Router::new()
         .route("/", get(async || file("text/html; charset=utf-8", include_str!("page/index.html"))))
         .route("/page.css", get(async || file("text/css; charset=utf-8", include_str!("page/page.css"))))
+        .route(
+            "/trace.js",
+            get(async || file("text/javascript; charset=utf-8", include_str!("page/trace.js"))),
+        )
         .route("/page.js", get(async || file("text/javascript; charset=utf-8", include_str!("page/page.js"))))
 }
 

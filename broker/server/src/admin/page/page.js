@@ -12,11 +12,13 @@ let last = null;
 let searches = 0;
 let token = sessionStorage.getItem("token") || "";
 
-async function ask(path) {
+async function ask(path, method = "GET", body = undefined) {
   const headers = token ? { Authorization: `Bearer ${token}` } : {};
-  const response = await fetch(path, { headers, cache: "no-store" });
+  if (body) headers["Content-Type"] = "application/json";
+  const response = await fetch(path, { method, headers, body: body && JSON.stringify(body), cache: "no-store" });
   $("login").hidden = response.status !== 401;
-  if (!response.ok) throw new Error(response.status === 401 ? "a token is needed" : `${path}: ${response.status}`);
+  if (response.status === 401) throw new Error("a token is needed");
+  if (!response.ok) throw new Error((await response.json().catch(() => null))?.error?.message || `${path}: ${response.status}`);
   return response;
 }
 
