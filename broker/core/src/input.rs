@@ -186,6 +186,9 @@ pub struct Outputs {
     pub notices: Vec<Notice>,
     /// Answers to [`Input::Ask`].
     pub answers: Vec<Answer>,
+    /// Clients that are kept out from now on because they came too often: by this core, and by others only if the host
+    /// tells them so.
+    pub banned: Vec<Ban>,
 }
 
 impl Outputs {

@@ -24,6 +24,7 @@ mod node;
 mod poller;
 mod reloading;
 mod remote;
+mod replace;
 mod run_queue;
 mod service;
 mod signals;

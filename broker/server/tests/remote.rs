@@ -137,6 +137,37 @@ async fn somebody_is_kept_out() {
     node.broker.stop();
 }
 
+/// Who came too often is kept out after the node has started anew, too, wherever its home is then; by a node without
+/// an administration as well.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_comes_too_often_is_kept_out() {
+    let folder = tempfile::TempDir::new().expect("a folder");
+    let (file, bans) = (folder.path().join("hermod.toml"), folder.path().join("bans"));
+    let text =
+        format!("[admin]\nbans_file = '{}'\n[tenants.default]\nflapping_connects_max = 2\n", bans.display());
+    std::fs::write(&file, text).expect("it can be written to");
+    let arguments = ["--config", file.to_str().expect("UTF-8"), "--admin", ""];
+    let broker = Broker::start(&arguments);
+    let options = |broker: &Broker, id| {
+        let address = broker.address();
+        MqttOptions::new(id, address.ip().to_string(), address.port())
+    };
+    let mut let_in = 0;
+    while Client::try_connect(options(&broker, "moth")).await.is_ok() {
+        let_in += 1;
+    }
+    assert_eq!(let_in, 2);
+    // It is written down by another thread.
+    while !std::fs::read_to_string(&bans).is_ok_and(|text| text.contains("moth")) {
+        std::thread::yield_now();
+    }
+    broker.kill();
+    let broker = Broker::start(&[&arguments[..], &["--cores", "0"]].concat());
+    assert!(Client::try_connect(options(&broker, "moth")).await.is_err());
+    Client::connect(options(&broker, "other")).await;
+    broker.stop();
+}
+
 /// A trace says what happens to a client's messages while it runs, a line for each step, and leaves nothing behind.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_client_is_traced() {

@@ -160,7 +160,9 @@ impl Core {
         }
         let target = Target::Client { tenant: Some(Arc::clone(&identity.tenant)), client: client.into() };
         let until = Some(now.wall.after_seconds(flapping_ban_seconds));
-        self.on_ban(now, Ban { target, until, reason: Limit::FlappingConnects.name().into() });
+        let ban = Ban { target, until, reason: Limit::FlappingConnects.name().into() };
+        self.on_ban(now, ban.clone());
+        self.flapping.push(ban);
         Err(Denied::by(Limit::FlappingConnects, ReasonCode::BANNED))
     }
 

@@ -103,6 +103,8 @@ pub struct Core {
     access: Access,
     bans: Bans,
     flaps: Flaps,
+    /// Who came too often in this turn.
+    flapping: Vec<Ban>,
     sweep: Sweep,
     measuring: Measuring,
     /// Tenants whose totals the other cores are to be told.
@@ -206,6 +208,7 @@ impl Core {
             access: Access::new(),
             bans: Bans::default(),
             flaps: Flaps::new(random.next()),
+            flapping: Vec::new(),
             sweep: Sweep::default(),
             measuring: Measuring::default(),
             untold_totals: Vec::new(),
@@ -327,6 +330,7 @@ impl Core {
         self.watch_requests(now);
         self.send_posted(out);
         self.tell_noticed(out);
+        out.banned.append(&mut self.flapping);
         self.reading.end_turn(now.monotonic, self.wants_clients());
         // What was worked off since may have stalled some again.
         out.resumed.retain(|connection| self.wants_bytes(*connection));

@@ -6,6 +6,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use broker_core::bans::Ban;
 use broker_core::identity::CoreId;
 use broker_core::sight::{Answer, Ask, Said, What};
 use crossbeam_channel::{Receiver, Sender, bounded};
@@ -21,6 +22,9 @@ const UNANSWERED_MAX: usize = 16;
 /// Answers that may wait for the administration's thread: what all cores together may be asked, with room for those
 /// that nobody waits for any more.
 const ANSWERS_MAX: usize = 4096;
+
+/// Bans of who came too often that may wait to be kept.
+const BANS_MAX: usize = 16_384;
 
 /// How long an answer is waited for: a core that takes longer is stuck.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -38,6 +42,8 @@ pub(crate) struct FromCore {
 pub(crate) struct Answers {
     sender: Sender<FromCore>,
     wake: Arc<Notify>,
+    bans: Sender<Ban>,
+    bans_wake: Arc<Notify>,
 }
 
 impl Answers {
@@ -47,19 +53,50 @@ impl Answers {
             self.wake.notify_one();
         }
     }
+
+    /// Has a ban outlive the process. Of too many at a time some do not; they hold as long as the process lives.
+    pub(crate) fn keep(&self, ban: Ban) {
+        if self.bans.try_send(ban).is_ok() {
+            self.bans_wake.notify_one();
+        }
+    }
 }
 
 /// The other end.
 pub(crate) struct Incoming {
     receiver: Receiver<FromCore>,
     wake: Arc<Notify>,
+    bans: Receiver<Ban>,
+    bans_wake: Arc<Notify>,
+}
+
+/// Bans that are to outlive the process.
+pub(super) struct Banned {
+    receiver: Receiver<Ban>,
+    wake: Arc<Notify>,
+}
+
+impl Banned {
+    /// The next ones; never none.
+    pub(super) async fn next(&self) -> Vec<Ban> {
+        loop {
+            let bans: Vec<_> = self.receiver.try_iter().collect();
+            if !bans.is_empty() {
+                return bans;
+            }
+            self.wake.notified().await;
+        }
+    }
 }
 
 /// Both ends of the way from the cores to the administration's thread.
 pub(crate) fn channel() -> (Answers, Incoming) {
     let (sender, receiver) = bounded(ANSWERS_MAX);
-    let wake = Arc::new(Notify::new());
-    (Answers { sender, wake: Arc::clone(&wake) }, Incoming { receiver, wake })
+    let (bans_sender, bans) = bounded(BANS_MAX);
+    let [wake, bans_wake] = [(); 2].map(|()| Arc::new(Notify::new()));
+    let answers =
+        Answers { sender, wake: Arc::clone(&wake), bans: bans_sender, bans_wake: Arc::clone(&bans_wake) };
+    (answers, Incoming { receiver, wake, bans, bans_wake })
 }
 
 /// The way to one core.
@@ -101,12 +138,13 @@ pub(crate) struct Cores {
 
 impl Cores {
     /// On the administration's runtime.
-    pub(crate) fn start(cores: Vec<ToCore>, incoming: Incoming) -> Cores {
+    pub(crate) fn start(cores: Vec<ToCore>, incoming: Incoming) -> (Cores, Banned) {
         // Bounded by those who ask: each waits for its answer.
         let (requests, asked) = mpsc::unbounded_channel();
         let unanswered = cores.iter().map(|_| Semaphore::new(UNANSWERED_MAX)).collect();
+        let banned = Banned { receiver: incoming.bans.clone(), wake: Arc::clone(&incoming.bans_wake) };
         tokio::spawn(carry(cores, asked, incoming));
-        Cores { requests, unanswered }
+        (Cores { requests, unanswered }, banned)
     }
 
     /// The cores there are.

@@ -1,9 +1,9 @@
-//! Bans that were asked for while the node ran, in a file of their own (`admin.bans_file`), so that they outlive it. A
-//! line of JSON for each; written whole, aside, and renamed.
+//! Bans that were asked for while the node ran, and those of who came too often, in a file of their own
+//! (`admin.bans_file`), so that they outlive it. A line of JSON for each; replaced whole (`replace.rs`).
 
 use std::collections::BTreeMap;
-use std::fs::{self, File};
-use std::io::{self, Write};
+use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use broker_core::bans::{Ban, Target};
@@ -13,6 +13,7 @@ use utoipa::ToSchema;
 
 use super::AdminError;
 use crate::clock::Clock;
+use crate::replace::replace;
 
 /// Bans by whom they are for.
 type Bans = BTreeMap<Target, Ban>;
@@ -75,6 +76,11 @@ impl KeptBans {
         Ok(KeptBans { path: Some(path.to_owned()), bans })
     }
 
+    /// Whether anything is.
+    pub(super) fn are_kept(&self) -> bool {
+        self.path.is_some()
+    }
+
     /// Those that are kept.
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Ban> {
         self.bans.values()
@@ -86,22 +92,17 @@ impl KeptBans {
     /// The file cannot be written; it is as it was.
     pub(super) fn change(&mut self, change: impl FnOnce(&mut Bans)) -> io::Result<()> {
         let Some(path) = &self.path else { return Ok(()) };
-        change(&mut self.bans);
-        self.bans.retain(|_, ban| ban.holds(Clock::wall()));
+        let mut bans = self.bans.clone();
+        change(&mut bans);
+        bans.retain(|_, ban| ban.holds(Clock::wall()));
         let mut text = String::new();
-        for ban in self.bans.values() {
+        for ban in bans.values() {
             text += &serde_json::to_string(&Described::from(ban))?;
             text.push('\n');
         }
-        let mut aside = path.clone().into_os_string();
-        aside.push(".new");
-        let mut file = File::create(&aside)?;
-        file.write_all(text.as_bytes())?;
-        file.sync_all()?;
-        fs::rename(&aside, path)?;
-        // The name is as durable as what it names.
-        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
-        File::open(folder.unwrap_or(Path::new(".")))?.sync_all()
+        replace(path, &text)?;
+        self.bans = bans;
+        Ok(())
     }
 }
 
@@ -154,6 +155,13 @@ mod tests {
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
         kept.change(BTreeMap::clear).unwrap();
         assert_eq!(KeptBans::open(Some(&path)).unwrap().iter().count(), 0);
+        // What the file cannot have is not remembered for the next time.
+        fs::remove_file(&path).unwrap();
+        fs::create_dir(&path).unwrap();
+        let over = bans[0].clone();
+        assert!(kept.change(|kept| drop(kept.insert(over.target.clone(), over))).is_err());
+        assert_eq!(kept.iter().count(), 0);
+        fs::remove_dir(&path).unwrap();
         fs::write(&path, "nonsense\n").unwrap();
         assert!(KeptBans::open(Some(&path)).is_err());
     }

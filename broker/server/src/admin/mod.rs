@@ -23,6 +23,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
+use std::time::Duration;
 
 use axum::Router;
 use axum::http::StatusCode;
@@ -35,7 +36,7 @@ pub(crate) use self::asking::{Answers, FromCore, Incoming, ToCore, channel};
 pub(crate) use self::kept_bans::KeptBans;
 pub(crate) use self::settings::{Bind, Settings};
 pub(crate) use self::snapshots::Kept;
-use crate::admin::asking::Cores;
+use crate::admin::asking::{Banned, Cores};
 use crate::admin::gate::Problem;
 pub(crate) use crate::admin::gate::Token;
 use crate::admin::gather::Gatherer;
@@ -48,6 +49,9 @@ use crate::watchdog::TurnHistogram;
 
 /// How much the thread steps back: at 5 a core that wants the same CPU gets three quarters of it.
 const NICE: i32 = 5;
+
+/// How soon bans of who came too often are written down again.
+const BANS_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Why there can be no administration where it is configured.
 #[derive(Debug)]
@@ -205,7 +209,7 @@ impl Admin {
         let (token, current) = watch::channel(Arc::new(token));
         let admin = Admin { stopping: Arc::clone(&stopping), token };
         let sys_interval = parts.settings.sys_interval_seconds;
-        if bound.is_none() && sys_interval == 0 {
+        if bound.is_none() && sys_interval == 0 && !parts.kept_bans.are_kept() {
             return Ok(admin);
         }
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -214,7 +218,7 @@ impl Admin {
         }
         let serve = async move {
             let snapshots = Arc::new(Snapshots::new(parts.kept, parts.cores.clone()));
-            let cores = Cores::start(parts.cores, parts.incoming);
+            let (cores, banned) = Cores::start(parts.cores, parts.incoming);
             let state = Arc::new(State {
                 cores,
                 gatherer: Gatherer::default(),
@@ -230,6 +234,7 @@ impl Admin {
                 snapshots,
                 stopping,
             });
+            tokio::spawn(keep_bans(Arc::clone(&state), banned));
             if sys_interval > 0 {
                 tokio::spawn(sys_topics::publish(Arc::clone(&state), sys_interval));
             }
@@ -259,6 +264,17 @@ impl Admin {
     /// The node stops: it is not ready any more.
     pub(crate) fn stop(&self) {
         self.stopping.store(true, Ordering::Relaxed);
+    }
+}
+
+/// Has bans of who came too often outlive the process; written at once, but no more often than it is worth.
+async fn keep_bans(state: Arc<State>, banned: Banned) {
+    loop {
+        let bans = banned.next().await.into_iter().map(|ban| (ban.target.clone(), ban));
+        if let Err(error) = state.kept_bans.lock().await.change(|kept| kept.extend(bans)) {
+            tracing::warn!("clients that came too often are kept out no longer than the process: {error}");
+        }
+        tokio::time::sleep(BANS_INTERVAL).await;
     }
 }
 

@@ -1,16 +1,15 @@
-//! `hermod passwd`: one user of a password file is added, replaced or taken away. The file is written aside,
-//! flushed and renamed, so that a broker that reads it meanwhile sees the old or the new one.
+//! `hermod passwd`: one user of a password file is added, replaced or taken away, and the file with it (`replace.rs`).
 
 use std::fmt;
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, ErrorKind, Read, Write};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt, fchown};
-use std::path::{Path, PathBuf};
+use std::fs;
+use std::io::{self, ErrorKind, Read};
+use std::path::PathBuf;
 
 use clap::Args;
 
 use super::hash::Hash;
 use super::password_file::{self, LineError, PasswordFile};
+use crate::replace::replace;
 use crate::sys;
 
 /// The longest name and password that MQTT can carry, bytes.
@@ -87,9 +86,7 @@ impl Passwd {
     /// Does what was asked for.
     pub(crate) fn run(&self) -> Result<(), PasswdError> {
         check_user(&self.user)?;
-        // Behind a link is the file that is meant.
-        let path = fs::canonicalize(&self.file).unwrap_or_else(|_| self.file.clone());
-        let text = match fs::read_to_string(&path) {
+        let text = match fs::read_to_string(&self.file) {
             Ok(text) => text,
             Err(error) if error.kind() == ErrorKind::NotFound && !self.delete => String::new(),
             Err(error) => return Err(error.into()),
@@ -97,7 +94,7 @@ impl Passwd {
         PasswordFile::parse(&text).map_err(PasswdError::Line)?;
         let hash = if self.delete { None } else { Some(self.hash()?) };
         let edited = password_file::edit(&text, &self.user, hash.as_ref()).ok_or(PasswdError::Unknown)?;
-        Ok(replace(&path, &edited)?)
+        Ok(replace(&self.file, &edited)?)
     }
 
     fn hash(&self) -> Result<Hash, PasswdError> {
@@ -137,35 +134,4 @@ fn ask_password(user: &str) -> Result<Vec<u8>, PasswdError> {
         return Err(PasswdError::Mismatch);
     }
     Ok(password.into_bytes())
-}
-
-/// Puts a file of this text in the place of the one at `path`: readable by its owner alone, who stays the same, and
-/// by its group in a directory whose files are its group's, as /etc/hermod of the Debian package.
-fn replace(path: &Path, text: &str) -> io::Result<()> {
-    let name = path.file_name().ok_or(ErrorKind::InvalidInput)?.to_string_lossy();
-    let aside = path.with_file_name(format!(".{name}.{:016x}", sys::random()?));
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let mode = if fs::metadata(folder)?.mode() & SET_GROUP == 0 { 0o600 } else { 0o640 };
-    let written = write_aside(&aside, mode, path, text).and_then(|()| fs::rename(&aside, path));
-    if written.is_err() {
-        let _ = fs::remove_file(&aside);
-        return written;
-    }
-    File::open(folder)?.sync_all()
-}
-
-/// What is made in such a directory is its group's: see inode(7).
-const SET_GROUP: u32 = 0o2000;
-
-fn write_aside(aside: &Path, mode: u32, path: &Path, text: &str) -> io::Result<()> {
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(aside)?;
-    file.write_all(text.as_bytes())?;
-    // A broker that runs as somebody else could not read it any more.
-    if let Ok(former) = fs::metadata(path)
-        && let Ok(ours) = file.metadata()
-        && (former.uid(), former.gid()) != (ours.uid(), ours.gid())
-    {
-        fchown(&file, Some(former.uid()), Some(former.gid()))?;
-    }
-    file.sync_all()
 }

@@ -143,6 +143,9 @@ impl Driver {
         if !self.outputs.answers.is_empty() {
             self.answer();
         }
+        for ban in self.outputs.banned.drain(..) {
+            self.answers.keep(ban);
+        }
         self.work = work;
     }
 
