@@ -12,6 +12,7 @@ use crate::admin::Bind;
 use crate::auth::{Anonymous, FileName, passwd::Passwd};
 use crate::configuration::{Configuration, Cores, Data, Filter, Listener};
 use crate::cores::CpuList;
+use crate::manual::Completions;
 use crate::remote::Remote;
 use crate::storage::backup::Restore;
 use crate::storage::inspect::Inspect;
@@ -56,6 +57,13 @@ pub(crate) enum Command {
     Restore(Restore),
     #[command(flatten)]
     Remote(Remote),
+
+    /// Print what a shell has to read to complete commands and flags, as in `source <(hermod completions bash)`.
+    Completions(Completions),
+
+    /// Print the page hermod(1).
+    #[command(hide = true)]
+    Manual,
 }
 
 /// Checking the machine.

@@ -19,6 +19,7 @@ mod http;
 mod listener;
 mod log;
 mod mailboxes;
+mod manual;
 mod memory;
 mod node;
 mod poller;
@@ -65,6 +66,8 @@ fn main() -> ExitCode {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => fail(&error),
         },
+        Some(Command::Completions(wanted)) => wanted.run(),
+        Some(Command::Manual) => manual::run().unwrap_or_else(|error| fail(&error)),
         None => serve(&cli.serve).unwrap_or_else(|error| fail(&*error)),
     }
 }
