@@ -67,15 +67,13 @@ mod tests {
         line.trim().parse().unwrap()
     }
 
-    /// The table is as large as it is asked to be, as far as the limit allows, and nothing is kept open for it.
+    /// The table is as large as it is asked to be, as far as the limit allows.
     #[test]
     fn the_table_grows() {
         reserve(600, 800).unwrap();
         assert!(table() >= 600);
         reserve(RawFd::MAX, 900).unwrap();
         assert!(table() >= 900);
-        let open: Vec<_> = std::fs::read_dir("/proc/self/fd").unwrap().collect();
-        assert!(open.len() < 500, "{}", open.len());
     }
 
     /// Room is asked for when half of it is used, and then when half of what that gave is.
