@@ -24,51 +24,55 @@ function tell(text, bad = false) {
   $("trace-state").className = bad ? "bad" : "";
 }
 
-function showTrace({ lines, missed, running, more }) {
+function showTrace({ lines, missed, over }) {
   rows($("trace-lines"), lines.map((line) => [time(line.after_us), line.core, line.event, line.client_id, line.tenant,
     line.topic, line.qos, line.payload_bytes, why(line)]));
   const left = missed ? `, and ${missed} without room` : "";
-  tell(`${running || more ? "following" : "over"}: ${lines.length} lines${left}`);
+  tell(`${over ? "over" : "following"}: ${lines.length} lines${left}`);
 }
 
-// Takes what is new until the trace is over, or another one begins.
+// Takes what is new until the trace is over or is to stop, and removes it: never while it is asked for.
 async function follow(mine) {
-  while (mine === trace && (mine.running || mine.more)) {
+  for (let goes = true; goes && !mine.stopped;) {
     const query = mine.cursor ? `?cursor=${mine.cursor}` : "";
     const page = await (await ask(`/api/v1/traces/${mine.id}/lines${query}`)).json();
-    if (mine !== trace) return;
     const room = TRACE_LINES_MAX - mine.lines.length;
     mine.lines.push(...page.items.slice(0, room));
     mine.overflow += Math.max(0, page.items.length - room);
-    Object.assign(mine, { cursor: page.cursor, running: page.running, more: page.more, missed: page.missed + mine.overflow });
+    Object.assign(mine, { cursor: page.cursor, missed: page.missed + mine.overflow });
     showTrace(mine);
-    if (!mine.more) await new Promise((done) => setTimeout(done, TRACE_PERIOD_MS));
+    goes = page.running || page.more;
+    if (goes && !page.more) await new Promise((done) => setTimeout(done, TRACE_PERIOD_MS));
   }
-  if (mine === trace) await remove(mine);
-}
-
-async function remove(mine) {
   $("trace-stop").disabled = true;
   await ask(`/api/v1/traces/${mine.id}`, "DELETE");
+  showTrace({ ...mine, over: true });
 }
 
 async function startTrace() {
-  await stopTrace();
-  const wanted = { seconds: Number($("trace-seconds").value), [$("trace-what").value]: $("trace-of").value };
-  if ($("trace-tenant").value) wanted.tenant = $("trace-tenant").value;
-  const { id } = await (await ask("/api/v1/traces", "POST", wanted)).json();
-  trace = { id, cursor: null, running: true, more: false, missed: 0, overflow: 0, lines: [] };
+  $("trace-start").disabled = true;
+  showTrace({ lines: [], missed: 0 });
+  try {
+    if (trace) {
+      trace.stopped = true;
+      await trace.done.catch(() => {});
+    }
+    trace = null;
+    const wanted = { seconds: Number($("trace-seconds").value), [$("trace-what").value]: $("trace-of").value };
+    if ($("trace-tenant").value) wanted.tenant = $("trace-tenant").value;
+    const { id } = await (await ask("/api/v1/traces", "POST", wanted)).json();
+    trace = { id, cursor: null, stopped: false, missed: 0, overflow: 0, lines: [] };
+  } finally {
+    $("trace-start").disabled = false;
+  }
   $("trace-stop").disabled = false;
   showTrace(trace);
-  await follow(trace);
+  trace.done = follow(trace);
+  await trace.done;
 }
 
-async function stopTrace() {
-  const mine = trace;
-  trace = null;
-  if (!mine || !mine.running) return;
-  await remove(mine);
-  showTrace({ ...mine, running: false, more: false });
+function stopTrace() {
+  if (trace) trace.stopped = true;
 }
 
 const fails = (error) => tell(error.message, true);
@@ -76,4 +80,4 @@ $("trace").addEventListener("submit", (event) => {
   event.preventDefault();
   startTrace().catch(fails);
 });
-$("trace-stop").addEventListener("click", () => stopTrace().catch(fails));
+$("trace-stop").addEventListener("click", stopTrace);
