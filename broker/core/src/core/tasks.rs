@@ -149,7 +149,7 @@ impl Core {
                 let (session, filter, options) = (*session, filter.clone(), *options);
                 if !stands {
                     // It was given up since: a start would put the route up once more, until the next task ends it.
-                    return self.on_stored_route(StoredRoute { task, session, spelled: filter }, out);
+                    return self.leave_route(StoredRoute { task, session, spelled: filter }, out);
                 }
                 self.change_stored_route(task, session, &filter, Some(options));
             }
@@ -250,27 +250,27 @@ impl Core {
         }
     }
 
-    /// A route does not go, because the session subscribes anew: who waits for that waits for the new one to stand in its
-    /// place.
+    /// A route is left as it is, because a later task changes it: who waits for this one waits for that.
     fn leave_route(&mut self, route: StoredRoute, out: &mut Outputs) {
-        let Some(new) = self.later_route(&route) else { return self.on_stored_route(route, out) };
+        let Some(later) = self.later_change(&route) else { return self.on_stored_route(route, out) };
         let StoredRoute { task, session, spelled } = route;
         let waiters = self.stored.route_waits.get_mut(&(session, spelled));
         for waiter in waiters.into_iter().flatten().filter(|waiter| waiter.task == Some(task.number)) {
-            waiter.task = Some(new);
+            waiter.task = Some(later);
         }
         self.finish_task(task, out);
     }
 
-    /// The task that makes a route behind the one that ends it.
-    fn later_route(&self, route: &StoredRoute) -> Option<u64> {
+    /// The next task of the same route.
+    fn later_change(&self, route: &StoredRoute) -> Option<u64> {
         let StoredRoute { task, session, spelled } = route;
         let range = self.storage.log(task.slot).inbox().machine();
         let mut tasks = range.client(&task.tenant, &task.client)?.tasks.iter();
-        let is_later = |other: &Task| {
-            let makes =
-                matches!(&other.work, Work::Route(by, filter, _) if by == session && filter == spelled);
-            makes && other.number > task.number
+        let is_later = |other: &Task| match &other.work {
+            Work::Route(by, filter, _) | Work::Unroute(by, filter) => {
+                by == session && filter == spelled && other.number > task.number
+            }
+            _ => false,
         };
         tasks.find(|other| is_later(other)).map(|other| other.number)
     }
