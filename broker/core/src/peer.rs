@@ -17,7 +17,7 @@ use wal::LogId;
 
 pub(crate) use self::parcel::Parcel;
 use crate::connection::SlotNumber;
-use crate::dist::{Destinations, GroupKey, Member, Route, Target};
+use crate::dist::{Destinations, GroupKey, GroupRoute, Member, Route, Target};
 use crate::identity::{ConnectionId, CoreId, Incarnation};
 use crate::message::Message;
 use crate::quota::TOTALS;
@@ -119,6 +119,17 @@ pub(crate) struct SharedDelivery {
     pub(crate) publisher: Option<ConnectionId>,
 }
 
+/// A message of a shared subscription that is sent again, on its way through the cores.
+#[derive(Debug)]
+pub(crate) struct SharedRepeat {
+    pub(crate) message: Arc<Message>,
+    pub(crate) group: GroupRoute,
+    /// The publisher's core.
+    pub(crate) from: CoreId,
+    pub(crate) reply: Option<Reply>,
+    pub(crate) publisher: Option<ConnectionId>,
+}
+
 /// Why a member cannot take a message; of several, the greatest tells what the group was like.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Refusal {
@@ -165,6 +176,10 @@ pub(crate) enum Body {
     Shared(Box<SharedDelivery>),
     /// The member cannot take it: the sender of `Shared` is to choose another.
     SharedRefused(Box<SharedDelivery>),
+    /// Has a member of the group this? Answered if one has, if a reply is asked for; otherwise the next core is asked.
+    SharedRepeat(Box<SharedRepeat>),
+    /// No core knows of a member that has it.
+    SharedUnknown(Box<SharedRepeat>),
     /// A member has left with this message unfinished: for another one, chosen where the routes are.
     PassOn {
         message: Arc<Message>,
@@ -314,6 +329,7 @@ impl Body {
             }
             Body::Match { topic, .. } => OVERHEAD + topic.len() as u64,
             Body::Shared(delivery) | Body::SharedRefused(delivery) => OVERHEAD + delivery.message.bytes(),
+            Body::SharedRepeat(repeat) | Body::SharedUnknown(repeat) => OVERHEAD + repeat.message.bytes(),
             Body::Retained { found: Some(found), .. } => {
                 found.page.messages.iter().map(|message| OVERHEAD + message.bytes()).sum()
             }

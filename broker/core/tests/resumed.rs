@@ -266,3 +266,41 @@ fn what_a_full_disk_refuses_is_not_acknowledged() {
         assert!(subscriber.drain_payloads() == kept, "{cores} cores");
     }
 }
+
+/// A QoS 2 message of a shared subscription that its publisher sends again after the node ended goes to nobody else if a
+/// member has it, whoever is chosen now. Method: the node ends at each step of its disks while the message is taken.
+#[test]
+fn a_repeat_goes_to_no_other_member() {
+    let names: Vec<String> = (0..6).map(|number| format!("lasting-{number}")).collect();
+    let mut kept = 0;
+    for steps in 0..60 {
+        let node = Node::on_disks(Config { cores: 3, ..Config::default() }, steps, SOUND);
+        for name in &names {
+            node.connect_with(&lasting(Version::V5, name)).subscribe("$share/g/t", QoS::ExactlyOnce);
+        }
+        let send = |publisher: &mut host::Client, dup| {
+            let (qos, packet_id) = (QoS::ExactlyOnce, mqtt::PacketId::new(7));
+            let publish =
+                PublishOut { topic: "t", qos, dup, packet_id, payload: b"x", ..PublishOut::default() };
+            publisher.send_with(|bytes, version| {
+                encode::publish(bytes, version, &publish);
+            });
+        };
+        let mut publisher = node.connect_with(&lasting(Version::V5, "publisher"));
+        node.hold_disks(true);
+        send(&mut publisher, false);
+        (0..steps).take_while(|_| node.step_disks()).count();
+        node.restart(3, Crash::Power);
+        let mut back = node.connect_with(&lasting(Version::V5, &names[steps as usize % names.len()]));
+        let before = back.drain_payloads().len();
+        kept += before;
+        let mut publisher = node.connect_with(&lasting(Version::V5, "publisher"));
+        send(&mut publisher, true);
+        publisher.finish_publish(QoS::ExactlyOnce, 7);
+        let others =
+            names.iter().map(|name| node.connect_with(&lasting(Version::V5, name)).drain_payloads().len());
+        let copies = before + others.sum::<usize>();
+        assert_eq!(copies, 1, "after {steps} steps");
+    }
+    assert!(kept > 0, "the one that came back had it never");
+}

@@ -40,6 +40,7 @@ mod retained;
 mod route_changes;
 mod route_requests;
 mod shared;
+mod shared_repeats;
 mod sight;
 mod stop;
 mod stored;

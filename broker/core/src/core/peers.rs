@@ -170,6 +170,8 @@ impl Core {
             }
             Body::Shared(delivery) => self.on_shared(now, from, delivery, out),
             Body::SharedRefused(delivery) => self.on_shared_refused(now, *delivery, out),
+            Body::SharedRepeat(repeat) => self.on_shared_repeat(repeat, out),
+            Body::SharedUnknown(repeat) => self.on_shared_unknown(now, &repeat, out),
             Body::Retain { message, reply } => self.on_retain(now, from, &message, reply, data_bytes),
             Body::Retained { request, log, found } => self.on_retained(now, request, log, found, out),
             Body::Match { .. } | Body::AddRoute { .. } | Body::RemoveRoute { .. } | Body::PassOn { .. } => {

@@ -80,6 +80,22 @@ impl Core {
         (publisher, owed): (Option<ConnectionId>, Option<Reply>),
         out: &mut Outputs,
     ) -> u16 {
+        if publication.origin.is_some_and(|origin| !origin.is_first()) {
+            return self.ask_for_repeat(publication, group, (publisher, owed));
+        }
+        self.give_to_member(now, publication, group, state, (publisher, owed), out)
+    }
+
+    /// The same of a message that no member has.
+    pub(super) fn give_to_member(
+        &mut self,
+        now: Now,
+        publication: &Publication<'_>,
+        group: &GroupRoute,
+        state: &GroupState,
+        (publisher, owed): (Option<ConnectionId>, Option<Reply>),
+        out: &mut Outputs,
+    ) -> u16 {
         let mut delivery = Attempt {
             group: &group.key,
             members: &group.members,
@@ -217,7 +233,7 @@ impl Core {
         };
         let tenant = self.tenants.index(&message.tenant, &self.config);
         let state = self.shared.state(tenant, &group.key);
-        self.dispatch_shared(now, &Publication::from(message), &group, &state, (None, None), out);
+        self.give_to_member(now, &Publication::from(message), &group, &state, (None, None), out);
         self.slow_publisher(now, None, None); // who published it has long gone on
     }
 

@@ -55,6 +55,14 @@ impl Seen {
         }
     }
 
+    /// Whether another attempt has reached a receiver.
+    pub(super) fn has(&self, origin: &Origin, target: u64) -> bool {
+        let publishes = self.publishers.get(&Incarnation(origin.incarnation));
+        let mut targets =
+            publishes.and_then(|publishes| publishes.get(&origin.generation)).into_iter().flatten();
+        targets.any(|seen| seen.target == target && seen.attempt != origin.attempt)
+    }
+
     /// A publisher's session has ended.
     pub(super) fn forget(&mut self, incarnation: Incarnation) {
         self.publishers.remove(&incarnation);

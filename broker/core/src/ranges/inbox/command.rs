@@ -161,6 +161,11 @@ impl Origin {
     /// lost track in a crash, and which its client has forgotten.
     pub const FIRST: u64 = 1 << 63;
 
+    /// Its client has not sent it before.
+    pub fn is_first(&self) -> bool {
+        self.attempt & Origin::FIRST != 0
+    }
+
     /// Of a message that came by the connection with this epoch.
     pub fn new(incarnation: u64, taken: &TakenHere, epoch: u64) -> Origin {
         let first = if taken.repeated { 0 } else { Origin::FIRST };

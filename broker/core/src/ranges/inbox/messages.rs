@@ -17,6 +17,12 @@ use crate::message::hash_client;
 use crate::ranges::Committed;
 
 impl InboxRange {
+    /// Whether a member of a shared subscription was given a QoS 2 message by an earlier attempt.
+    #[must_use]
+    pub fn has_for_group(&self, origin: &command::Origin, group: &GroupKey) -> bool {
+        self.seen.has(origin, shared_receiver(&group.name, group.ordered, &group.filter))
+    }
+
     pub(super) fn append(
         &mut self,
         committed: Committed<'_>,
@@ -172,9 +178,13 @@ impl Offer<'_> {
 /// its members it was.
 fn receiver(target: command::Target, group: &ArchivedOption<command::ArchivedGroup<'static>>) -> u64 {
     let Some(group) = group.as_ref() else { return target.incarnation };
+    shared_receiver(&group.name, group.ordered, &group.filter)
+}
+
+fn shared_receiver(name: &str, ordered: bool, filter: &str) -> u64 {
     let mut hasher = xxhash_rust::xxh3::Xxh3::new();
-    hasher.update(group.name.as_bytes());
-    hasher.update(&[u8::from(group.ordered), 0]);
-    hasher.update(group.filter.as_bytes());
+    hasher.update(name.as_bytes());
+    hasher.update(&[u8::from(ordered), 0]);
+    hasher.update(filter.as_bytes());
     hasher.digest()
 }
