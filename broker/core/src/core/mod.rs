@@ -44,6 +44,7 @@ mod shared_repeats;
 mod sight;
 mod stop;
 mod stored;
+mod stored_routes;
 mod subscribe;
 mod subscriptions;
 mod sweep;

@@ -15,7 +15,7 @@ use smallvec::SmallVec;
 
 use super::Core;
 use super::deadlines::Epoch;
-use super::tasks::StoredRoute;
+use super::stored_routes::StoredRoute;
 use crate::dist::Route;
 use crate::identity::CoreId;
 use crate::input::Outputs;
