@@ -8,7 +8,7 @@ use hashbrown::HashMap;
 use super::inbox::command::{ArchivedOrigin, Origin};
 use crate::identity::Incarnation;
 
-/// By publishing session and generation: whom each publish was for, each with the attempt that reached it. An attempt
+/// By publishing session and [name](Origin::generation): whom each publish was for, each with the attempt that reached it. An attempt
 /// may come in several commands: a part of its receivers in each, or a shared subscription's.
 ///
 /// A checkpoint writes all of it, as it stands at the checkpoint's first entry: a replay from there meets each
@@ -25,7 +25,7 @@ struct For {
     attempt: u64,
 }
 
-/// A publish as it stands in a checkpoint: publishing session, generation, target, attempt.
+/// A publish as it stands in a checkpoint: publishing session, name, target, attempt.
 pub(super) type SeenV1 = (u64, u64, u64, u64);
 
 impl Seen {
@@ -39,13 +39,22 @@ impl Seen {
         let publishes = self.publishers.entry(Incarnation(origin.incarnation.to_native())).or_default();
         let (generation, oldest) = (origin.generation.to_native(), origin.oldest.to_native());
         let attempt = origin.attempt.to_native();
-        while publishes.first_key_value().is_some_and(|(generation, _)| *generation < oldest) {
+        // What the first release wrote stands before the others, and is compared as it wrote it.
+        let is_over =
+            |name: u64| name < if name & Origin::NAMED == 0 { Origin::count_of(oldest) } else { oldest };
+        while publishes.first_key_value().is_some_and(|(name, _)| is_over(*name)) {
             publishes.pop_first();
         }
-        let targets = publishes.entry(generation).or_default();
+        let former = Some(Origin::count_of(generation)).filter(|former| *former != generation);
         if attempt & Origin::FIRST != 0 {
-            targets.retain(|seen| seen.attempt == attempt);
+            former.map(|former| publishes.remove(&former));
+            publishes.entry(generation).or_default().retain(|seen| seen.attempt == attempt);
+        } else if let Some(targets) = former.and_then(|former| publishes.get(&former))
+            && targets.iter().any(|seen| seen.target == target && seen.attempt != attempt)
+        {
+            return true;
         }
+        let targets = publishes.entry(generation).or_default();
         match targets.binary_search_by_key(&target, |seen| seen.target) {
             Ok(at) => targets[at].attempt != attempt,
             Err(at) => {
@@ -57,9 +66,9 @@ impl Seen {
 
     /// Whether another attempt has reached a receiver.
     pub(super) fn has(&self, origin: &Origin, target: u64) -> bool {
-        let publishes = self.publishers.get(&Incarnation(origin.incarnation));
-        let mut targets =
-            publishes.and_then(|publishes| publishes.get(&origin.generation)).into_iter().flatten();
+        let Some(publishes) = self.publishers.get(&Incarnation(origin.incarnation)) else { return false };
+        let names = [origin.generation, Origin::count_of(origin.generation)];
+        let mut targets = names.iter().filter_map(|name| publishes.get(name)).flatten();
         targets.any(|seen| seen.target == target && seen.attempt != origin.attempt)
     }
 

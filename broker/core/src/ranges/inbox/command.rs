@@ -145,8 +145,9 @@ pub struct Append<'a> {
 pub struct Origin {
     /// The publishing session.
     pub incarnation: u64,
-    /// Counts the session's QoS 2 publishes, in the upper 48 bits; in the lower 16 the packet identifier. One alone
-    /// would not do: how many were taken may be forgotten by a crash, and an identifier is used again.
+    /// Its name: [`Origin::NAMED`], how many QoS 2 publishes of the session were before it, in the lower 16 bits the packet
+    /// identifier. One alone would not do: how many were taken may be forgotten by a crash, and an identifier is used
+    /// again. The first release wrote how many were before it, and nothing else.
     pub generation: u64,
     /// The first of them whose packet identifier was not released when this one was routed: what lies before
     /// will not be repeated.
@@ -161,6 +162,14 @@ impl Origin {
     /// lost track in a crash, and which its client has forgotten.
     pub const FIRST: u64 = 1 << 63;
 
+    /// In [`Origin::generation`] and [`Origin::oldest`]: the packet identifier is in it.
+    pub const NAMED: u64 = 1 << 63;
+
+    /// How many publishes were before the one of this name, as the first release wrote it.
+    pub fn count_of(name: u64) -> u64 {
+        if name & Origin::NAMED == 0 { name } else { (name & !Origin::NAMED) >> 16 }
+    }
+
     /// Its client has not sent it before.
     pub fn is_first(&self) -> bool {
         self.attempt & Origin::FIRST != 0
@@ -171,8 +180,8 @@ impl Origin {
         let first = if taken.repeated { 0 } else { Origin::FIRST };
         Origin {
             incarnation,
-            generation: taken.generation << 16 | u64::from(taken.packet_id.get()),
-            oldest: taken.oldest << 16,
+            generation: Origin::NAMED | taken.generation << 16 | u64::from(taken.packet_id.get()),
+            oldest: Origin::NAMED | taken.oldest << 16,
             attempt: epoch | first,
         }
     }
