@@ -304,3 +304,37 @@ fn a_repeat_goes_to_no_other_member() {
     }
     assert!(kept > 0, "the one that came back had it never");
 }
+
+/// What is sent to a client that has just come back is not given up for what is published while it was on its way in: the
+/// range did not know that it was sent, its PUBREC met nothing, and its client waited for a PUBREL for ever. Method:
+/// `queue_drop` is changed in between, so that the one waits for no disk and the other may give up. (Seed 80057 of the
+/// simulator with --disks 100 --failing-disks 50 --full-disks 100.)
+#[test]
+fn what_a_client_on_its_way_in_gets_is_not_given_up() {
+    let config = |queue_drop| {
+        let settings = Settings { queue_messages_max: 1, queue_drop, ..Settings::default() };
+        Config { cores: 1, settings: Arc::new(settings), ..Config::default() }
+    };
+    let node = Node::on_disks(config(QueueDrop::Oldest), 1, SOUND);
+    let mut former = node.connect_with(&lasting(Version::V311, "client"));
+    former.subscribe("t", QoS::ExactlyOnce);
+    former.drop_socket();
+    let mut publisher = node.connect(Version::V311, "publisher");
+    publisher.publish_fully("t", QoS::ExactlyOnce, "first");
+    node.hold_disks(true);
+    let mut client = node.accept();
+    client.send_connect(&lasting(Version::V311, "client"));
+    publisher.publish("t", QoS::AtLeastOnce, "second");
+    node.configure(config(QueueDrop::Newest));
+    let mut first = None;
+    while first.is_none() && node.step_disks() {
+        first = client.packets().into_iter().find_map(|packet| match packet {
+            Packet::Publish(publish) => Some(publish.packet_id.expect("QoS 2").get()),
+            _ => None,
+        });
+    }
+    let first = first.expect("it is there");
+    client.send_ack(PacketKind::PubRec, first);
+    node.hold_disks(false);
+    client.expect_ack(PacketKind::PubRel, first);
+}

@@ -1,6 +1,8 @@
 //! Hot path. Messages for persistent sessions that are at home here: proposed, one command for all of a log's
 //! sessions, and answered when all that it takes is durable.
 
+use std::sync::Arc;
+
 use mqtt::{QoS, ReasonCode};
 use slab::Slab;
 use smallvec::SmallVec;
@@ -330,9 +332,24 @@ impl Core {
             && sessions.all(|session| {
                 let stored =
                     self.sessions.find(session).and_then(|slot| self.sessions.get(slot).stored.as_ref());
-                stored.is_none_or(|stored| stored.tells_sent())
+                stored.map_or_else(
+                    || !self.is_attaching(publication.tenant, session),
+                    |stored| stored.tells_sent(),
+                )
             });
         limits
+    }
+
+    /// Whether a client of a session that is away is on its way in: what waits for it may be sent to it before a command
+    /// that is proposed now is applied.
+    fn is_attaching(&self, tenant: &Arc<str>, session: Incarnation) -> bool {
+        let attaching = &self.stored.attaching;
+        if attaching.is_empty() {
+            return false;
+        }
+        let log = self.log_of_session(session);
+        let client = log.and_then(|log| self.storage.log(log).inbox().machine().client_of(session));
+        client.is_some_and(|client| attaching.contains_key(&(Arc::clone(tenant), client.into())))
     }
 
     /// A message is with all the sessions of a log that take it.
