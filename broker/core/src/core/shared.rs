@@ -213,10 +213,15 @@ impl Core {
             publisher,
         };
         let waiting = self.attempt(now, &Publication::from(&message), &state, &mut attempt, out);
+        self.end_member_wait(reply, waiting, out);
+        self.slow_publisher(now, publisher, None);
+    }
+
+    /// A publish that waited for a member to be found is answered, if nothing more is waited for.
+    pub(super) fn end_member_wait(&mut self, reply: Option<Reply>, waiting: u16, out: &mut Outputs) {
         if let Some(reply) = reply.filter(|_| waiting == 0) {
             self.on_answer(reply, 0, ReasonCode::SUCCESS, out);
         }
-        self.slow_publisher(now, publisher, None);
     }
 
     /// A member has left with a message unfinished.

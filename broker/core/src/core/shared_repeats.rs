@@ -58,8 +58,7 @@ impl Core {
         let state = self.shared.state(tenant, &group.key);
         let publication = Publication::from(message);
         let waiting = self.give_to_member(now, &publication, group, &state, (*publisher, *reply), out);
-        if let Some(reply) = reply.filter(|_| waiting == 0) {
-            self.on_answer(reply, 0, ReasonCode::SUCCESS, out);
-        }
+        self.end_member_wait(*reply, waiting, out);
+        self.slow_publisher(now, *publisher, None);
     }
 }
