@@ -12,27 +12,11 @@ use host::{Client, Node};
 
 use host::disks::SOUND;
 use host::exchange::{lasting, options};
-use mqtt::encode::PublishOut;
-use mqtt::{PacketId, PacketKind, QoS, ReasonCode, SubscribeFilter, Version};
+use mqtt::{PacketKind, QoS, ReasonCode, SubscribeFilter, Version};
 use wal::simulated_disk::{Crash, Faults};
 
 fn node(cores: u16) -> Node {
     Node::on_disks(Config { cores, ..Config::default() }, 1, SOUND)
-}
-
-/// Sends a QoS 2 message under an identifier, again or not.
-fn send(client: &mut Client, number: u16, dup: bool, payload: &str) {
-    let publish = PublishOut {
-        topic: "t",
-        qos: QoS::ExactlyOnce,
-        dup,
-        packet_id: PacketId::new(number),
-        payload: payload.as_bytes(),
-        ..PublishOut::default()
-    };
-    client.send_with(|bytes, version| {
-        mqtt::encode::publish(bytes, version, &publish);
-    });
 }
 
 /// What a full disk refuses reaches nobody: a publisher of 3.1.1 sends it again, and it came twice to who had been given
@@ -52,13 +36,13 @@ fn a_refused_message_reaches_nobody_before_it_is_sent_again() {
         }
         let mut publisher = node.connect_with(&lasting(Version::V311, "publisher"));
         node.tell_space(full, false);
-        send(&mut publisher, 7, false, "once");
+        publisher.send_qos2("t", 7, false, "once");
         assert!(publisher.is_closed() && publisher.packets().is_empty(), "log {full}");
         assert_eq!(node.dropped(DropReason::DiskFull), 1);
         assert!(live.drain_payloads().is_empty(), "log {full}");
         node.tell_space(full, true);
         let mut publisher = node.connect_with(&lasting(Version::V311, "publisher"));
-        send(&mut publisher, 7, true, "once");
+        publisher.send_qos2("t", 7, true, "once");
         publisher.finish_publish(QoS::ExactlyOnce, 7);
         for client in away.iter_mut().chain([&mut live]) {
             assert_eq!(client.drain_payloads(), ["once"], "log {full}");
@@ -79,16 +63,16 @@ fn a_refused_repeat_does_not_come_twice() {
         let names = four_away(&node);
         let mut publisher = node.connect_with(&lasting(version, "publisher"));
         node.hold_disks(true);
-        send(&mut publisher, 7, false, "once");
+        publisher.send_qos2("t", 7, false, "once");
         (0..steps).take_while(|_| node.step_disks()).count();
         node.restart(2, Crash::Power);
         (0..2).for_each(|log| node.tell_space(log, false));
         let mut publisher = node.connect_with(&lasting(version, "publisher"));
-        send(&mut publisher, 7, true, "once");
+        publisher.send_qos2("t", 7, true, "once");
         assert!(publisher.is_closed() || !publisher.packets().is_empty(), "{what}");
         node.restart(2, Crash::Power);
         let mut publisher = node.connect_with(&lasting(version, "publisher"));
-        send(&mut publisher, 7, true, "once");
+        publisher.send_qos2("t", 7, true, "once");
         publisher.finish_publish(QoS::ExactlyOnce, 7);
         for name in &names {
             let mut back = node.connect_with(&lasting(Version::V5, name));
@@ -105,10 +89,10 @@ fn a_refused_message_leaves_its_identifier_to_the_next() {
     let names = four_away(&node);
     let mut publisher = node.connect_with(&lasting(Version::V5, "publisher"));
     (0..2).for_each(|log| node.tell_space(log, false));
-    send(&mut publisher, 7, false, "refused");
+    publisher.send_qos2("t", 7, false, "refused");
     assert_eq!(publisher.expect_ack(PacketKind::PubRec, 7).reason, ReasonCode::QUOTA_EXCEEDED);
     (0..2).for_each(|log| node.tell_space(log, true));
-    send(&mut publisher, 7, false, "taken");
+    publisher.send_qos2("t", 7, false, "taken");
     publisher.finish_publish(QoS::ExactlyOnce, 7);
     for name in &names {
         assert_eq!(node.connect_with(&lasting(Version::V5, name)).drain_payloads(), ["taken"], "{name}");

@@ -130,19 +130,11 @@ fn copies_of_one_session_are_not_parted() {
         }
         let mut publisher = node.connect_with(&lasting(Version::V311, "publisher"));
         node.hold_disks(true);
-        let send = |publisher: &mut host::Client, dup| {
-            let (qos, packet_id) = (QoS::ExactlyOnce, mqtt::PacketId::new(7));
-            let publish =
-                PublishOut { topic: "a/b", qos, dup, packet_id, payload: b"x", ..PublishOut::default() };
-            publisher.send_with(|bytes, version| {
-                encode::publish(bytes, version, &publish);
-            });
-        };
-        send(&mut publisher, false);
+        publisher.send_qos2("a/b", 7, false, "x");
         parted += (0..steps).take_while(|_| node.step_disks()).count();
         node.restart(1, Crash::Power);
         let mut publisher = node.connect_with(&lasting(Version::V311, "publisher"));
-        send(&mut publisher, true);
+        publisher.send_qos2("a/b", 7, true, "x");
         publisher.finish_publish(QoS::ExactlyOnce, 7);
         for name in ["one", "other"] {
             let copies = node.connect_with(&lasting(Version::V5, name)).drain_payloads();
@@ -164,17 +156,9 @@ fn a_new_message_is_not_taken_for_one_that_was_lost() {
         for name in &names {
             node.connect_with(&lasting(Version::V5, name)).subscribe("t", QoS::ExactlyOnce);
         }
-        let send = |publisher: &mut host::Client, payload: &'static str| {
-            let (qos, packet_id) = (QoS::ExactlyOnce, mqtt::PacketId::new(7));
-            let payload = payload.as_bytes();
-            let publish = PublishOut { topic: "t", qos, packet_id, payload, ..PublishOut::default() };
-            publisher.send_with(|bytes, version| {
-                encode::publish(bytes, version, &publish);
-            });
-        };
         let mut publisher = node.connect_with(&lasting(Version::V5, "publisher"));
         node.hold_disks(true);
-        send(&mut publisher, "old");
+        publisher.send_qos2("t", 7, false, "old");
         (0..steps).take_while(|_| node.step_disks()).count();
         node.restart(2, Crash::Power);
         let mut publisher = node.connect_with(&lasting(Version::V5, "publisher"));
@@ -182,7 +166,7 @@ fn a_new_message_is_not_taken_for_one_that_was_lost() {
         if publisher.expect_ack(PacketKind::PubComp, 7).reason == ReasonCode::SUCCESS {
             continue; // its own log has it
         }
-        send(&mut publisher, "new");
+        publisher.send_qos2("t", 7, false, "new");
         publisher.finish_publish(QoS::ExactlyOnce, 7);
         for name in &names {
             let payloads = node.connect_with(&lasting(Version::V5, name)).drain_payloads();
@@ -278,24 +262,16 @@ fn a_repeat_goes_to_no_other_member() {
         for name in &names {
             node.connect_with(&lasting(Version::V5, name)).subscribe("$share/g/t", QoS::ExactlyOnce);
         }
-        let send = |publisher: &mut host::Client, dup| {
-            let (qos, packet_id) = (QoS::ExactlyOnce, mqtt::PacketId::new(7));
-            let publish =
-                PublishOut { topic: "t", qos, dup, packet_id, payload: b"x", ..PublishOut::default() };
-            publisher.send_with(|bytes, version| {
-                encode::publish(bytes, version, &publish);
-            });
-        };
         let mut publisher = node.connect_with(&lasting(Version::V5, "publisher"));
         node.hold_disks(true);
-        send(&mut publisher, false);
+        publisher.send_qos2("t", 7, false, "x");
         (0..steps).take_while(|_| node.step_disks()).count();
         node.restart(3, Crash::Power);
         let mut back = node.connect_with(&lasting(Version::V5, &names[steps as usize % names.len()]));
         let before = back.drain_payloads().len();
         kept += before;
         let mut publisher = node.connect_with(&lasting(Version::V5, "publisher"));
-        send(&mut publisher, true);
+        publisher.send_qos2("t", 7, true, "x");
         publisher.finish_publish(QoS::ExactlyOnce, 7);
         let others =
             names.iter().map(|name| node.connect_with(&lasting(Version::V5, name)).drain_payloads().len());

@@ -9,11 +9,9 @@ use std::time::Duration;
 
 use broker_core::config::{Config, Settings};
 use broker_core::counters::DropReason;
+use host::Node;
 use host::disks::SOUND;
 use host::exchange::{numbers, options};
-use host::packets::publish_packet;
-use host::{Client, Node};
-use mqtt::encode::PublishOut;
 use mqtt::{Packet, QoS, SubscribeFilter, Version};
 
 /// The core of the subscriber.
@@ -23,11 +21,6 @@ const ELSEWHERE: u16 = 1;
 /// The core that keeps the retained message, for one topic in three.
 const RANGE: u16 = 2;
 const CORES: u16 = 3;
-
-fn change(publisher: &mut Client, topic: &str, payload: &str) {
-    let change = PublishOut { topic, payload: payload.as_bytes(), retain: true, ..PublishOut::default() };
-    publisher.send(&publish_packet(Version::V5, &change));
-}
 
 fn payloads(packets: &[Packet<'_>]) -> Vec<String> {
     let publishes = packets.iter().filter_map(|packet| match packet {
@@ -48,7 +41,7 @@ fn a_change_on_its_way_into_the_log_was_missed() {
                 publisher.retain(&topic, QoS::AtLeastOnce, "old");
                 let mut subscriber = node.connect(Version::V5, "subscriber");
                 node.hold_disks(true);
-                change(&mut publisher, &topic, "new");
+                publisher.retain(&topic, QoS::AtMostOnce, "new");
                 let filter = SubscribeFilter { filter, options: options(QoS::AtMostOnce) };
                 let packet_id = subscriber.send_subscribe(&[filter], None);
                 subscriber.expect_suback(packet_id);
@@ -74,7 +67,7 @@ fn a_change_on_its_way_to_its_range_was_missed() {
             publisher.publish(topic, QoS::AtMostOnce, "cached");
         }
         node.hold_mail(ELSEWHERE, RANGE);
-        change(&mut publisher, topic, "new");
+        publisher.retain(topic, QoS::AtMostOnce, "new");
         let filter = SubscribeFilter { filter, options: options(QoS::AtMostOnce) };
         subscriber.send_subscribe(&[filter], None);
         let mut came = subscriber.packets();
@@ -107,7 +100,7 @@ fn what_followed_suback_came_as_the_copy_and_live() {
                 Some((from, to)) => node.hold_mail(from, to),
                 None => node.hold_disks(true),
             }
-            change(&mut publisher, topic, "new");
+            publisher.retain(topic, QoS::AtMostOnce, "new");
             node.run();
             came.extend(subscriber.packets());
             node.hold_disks(false);

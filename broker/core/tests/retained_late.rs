@@ -22,11 +22,6 @@ const RANGE: u16 = 2;
 /// The core of another publisher.
 const THIRD: u16 = 3;
 
-fn change(publisher: &mut Client, topic: &str, payload: &str) {
-    let change = PublishOut { topic, payload: payload.as_bytes(), retain: true, ..PublishOut::default() };
-    publisher.send(&publish_packet(Version::V5, &change));
-}
-
 /// What came, by topic, in order.
 fn by_topic(packets: Vec<Packet<'static>>) -> BTreeMap<&'static str, Vec<String>> {
     let mut came: BTreeMap<_, Vec<String>> = BTreeMap::new();
@@ -67,10 +62,10 @@ fn live_messages_that_lagged_came_after_a_newer_copy() {
         for topic in numbers(0..6) {
             let node = Node::new(3);
             let (mut publisher, mut subscriber) = page_on_its_way(&node, "#");
-            change(&mut publisher, &topic, "older");
-            change(&mut publisher, &topic, "newer");
+            publisher.retain(&topic, QoS::AtMostOnce, "older");
+            publisher.retain(&topic, QoS::AtMostOnce, "newer");
             for other in numbers(0..others) {
-                change(&mut publisher, &format!("other/{other}"), "x");
+                publisher.retain(&format!("other/{other}"), QoS::AtMostOnce, "x");
             }
             if others == 0 {
                 node.advance(Duration::from_secs(2));
@@ -100,8 +95,8 @@ fn live_messages_that_waited_for_a_look_up_came_after_a_newer_copy() {
             let mut subscriber = node.connect_at(home, Version::V5, "subscriber");
             subscriber.subscribe_live("#", QoS::AtMostOnce);
             node.hold_mail(RANGE, ELSEWHERE);
-            change(&mut publisher, &topic, "older");
-            change(&mut publisher, &topic, "newer");
+            publisher.retain(&topic, QoS::AtMostOnce, "older");
+            publisher.retain(&topic, QoS::AtMostOnce, "newer");
             let filter = SubscribeFilter { filter: "#", options: options(QoS::AtMostOnce) };
             subscriber.send_subscribe(&[filter], None);
             let mut came = subscriber.packets();
@@ -130,7 +125,7 @@ fn live_messages_left_over_came_after_a_newer_copy() {
             other.subscribe_live("#", QoS::AtMostOnce);
         }
         subscriber.subscribe_live("#", QoS::AtMostOnce);
-        change(&mut publisher, "t", "oldest");
+        publisher.retain("t", QoS::AtMostOnce, "oldest");
         node.advance(Duration::from_secs(1));
         subscriber.packets();
         node.take_whole_turns();
@@ -176,12 +171,12 @@ fn a_newer_copy_was_left_out_for_an_older_message_of_another_core() {
                 third.publish(&topic, QoS::AtMostOnce, "cached");
             }
             node.hold_mail(ELSEWHERE, RANGE);
-            change(&mut publisher, &topic, "made last");
+            publisher.retain(&topic, QoS::AtMostOnce, "made last");
             let filter = SubscribeFilter { filter, options: options(QoS::AtMostOnce) };
             subscriber.send_subscribe(&[filter], None);
             let mut came = subscriber.packets();
             let lags = came.iter().all(|packet| !matches!(packet, Packet::Publish(_)));
-            change(&mut third, &topic, "made first");
+            third.retain(&topic, QoS::AtMostOnce, "made first");
             came.extend(subscriber.packets());
             node.release_mail();
             came.extend(subscriber.packets());

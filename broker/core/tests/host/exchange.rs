@@ -92,6 +92,15 @@ impl Client {
         suback.reasons.into_iter().map(ReasonCode::value).collect()
     }
 
+    /// Sends a QoS 2 message under an identifier, again or not.
+    pub fn send_qos2(&mut self, topic: &str, number: u16, dup: bool, payload: &str) {
+        let (qos, packet_id, payload) = (QoS::ExactlyOnce, Some(id(number)), payload.as_bytes());
+        let publish = PublishOut { topic, qos, dup, packet_id, payload, ..PublishOut::default() };
+        self.send_with(|bytes, version| {
+            encode::publish(bytes, version, &publish);
+        });
+    }
+
     /// Sends an UNSUBSCRIBE of any number of filters. Its packet identifier.
     pub fn send_unsubscribe(&mut self, filters: &[&str]) -> u16 {
         let packet_id = self.new_packet_id();

@@ -135,24 +135,18 @@ impl Story {
     }
 
     pub(crate) fn is_let_in(&mut self, link: Link, session_present: bool) {
-        self.fact(Fact::Greeted { link, accepted: true });
-        let welcome = Welcome {
-            reason: 0,
-            session_present,
-            expiry: None,
-            keep_alive: None,
-            receive_maximum: u16::MAX,
-            alias_max: 0,
-            packet_bytes_max: None,
-        };
-        self.got(link, Got::ConnAck(welcome));
+        self.is_greeted(link, 0, session_present);
     }
 
     pub(crate) fn is_turned_away(&mut self, link: Link, reason: u8) {
-        self.fact(Fact::Greeted { link, accepted: false });
+        self.is_greeted(link, reason, false);
+    }
+
+    fn is_greeted(&mut self, link: Link, reason: u8, session_present: bool) {
+        self.fact(Fact::Greeted { link, accepted: reason == 0 });
         let welcome = Welcome {
             reason,
-            session_present: false,
+            session_present,
             expiry: None,
             keep_alive: None,
             receive_maximum: u16::MAX,
