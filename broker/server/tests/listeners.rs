@@ -167,6 +167,52 @@ fn proxies_open_doors() {
     assert!(!output.status.success() && said.contains("allow_anonymous"), "{said}");
 }
 
+/// A listener that can learn nobody's name from a certificate does not promise to: it let everybody in without one.
+#[test]
+fn names_that_no_certificate_says() {
+    let folder = TempDir::new().expect("a folder");
+    let file = folder.path().join("hermod.toml");
+    let listener = "[[listeners]]\nbind = \"tcp://127.0.0.1:0\"\nuse_identity_as_username = true\n";
+    std::fs::write(&file, listener).expect("the folder can be written to");
+    for flags in [&["--test-config"][..], &["--data", "none"]] {
+        let output = std::process::Command::new(env!("CARGO_BIN_EXE_hermod"))
+            .args(["--config", file.to_str().expect("UTF-8")])
+            .args(flags)
+            .output()
+            .expect("the binary starts");
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(!output.status.success() && said.contains("listeners.0.use_identity_as_username"), "{said}");
+    }
+}
+
+/// The user name that a proxy has read in a client's certificate is the client's: what the access list lets that
+/// user do, and nobody else.
+#[test]
+fn users_by_proxy() {
+    let folder = TempDir::new().expect("a folder");
+    let path = |name: &str| folder.path().join(name).to_str().expect("UTF-8").to_owned();
+    std::fs::write(path("acl"), "user dev-7\ntopic readwrite a\n").expect("the folder can be written to");
+    let text = format!(
+        "[auth]\nallow_anonymous = true\nacl_file = '{}'\n[[listeners]]\nbind = \"tcp://127.0.0.1:0\"\n\
+         proxy_from = \"127.0.0.1\"\nuse_identity_as_username = true\n",
+        path("acl")
+    );
+    std::fs::write(path("hermod.toml"), text).expect("the folder can be written to");
+    let broker = Broker::start_as_configured(&path("hermod.toml"), &["--cores", "0"]);
+    let header = [
+        b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x1c".as_slice(),
+        &[192, 0, 2, 7, 10, 0, 0, 1, 0x12, 0x34, 0x07, 0x5b],
+        b"\x20\0\x0d\x07\0\0\0\0\x22\0\x05dev-7",
+    ];
+    let mut named = open(&broker);
+    exchange(&mut named, &[&header.concat(), connect("one").as_slice()].concat(), &CONNACK);
+    exchange(&mut named, &SUBSCRIBE, &SUBACK);
+    let mut nameless = open(&broker);
+    nameless.write_all(b"PROXY TCP4 192.0.2.7 10.0.0.1 4660 1883\r\n").expect("it is open");
+    expect_closed(nameless);
+    broker.stop();
+}
+
 /// The name in a proxy's header says the tenant: what is published in one is not heard in another.
 #[test]
 fn tenants_by_name() {

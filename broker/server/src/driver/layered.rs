@@ -83,9 +83,9 @@ impl Driver {
         let Some((_, transport)) = self.connections.transport_mut(id) else { return };
         let mut plain = mem::take(&mut self.plain);
         let received = transport.receive(&mut self.scratch[..bytes], &mut plain);
+        let user = transport.next_user();
         let (origin, through) = (transport.next_origin(), transport.is_through());
         let name = transport.next_name();
-        let user = transport.next_user();
         if let Some(origin) = &origin {
             self.input(Input::ClientRelayed { connection: id, peer: origin.peer });
         }

@@ -34,6 +34,8 @@ enum Problem {
     Missing,
     /// Clients are to have the names of certificates that nobody could check.
     Nameless,
+    /// Clients are to have the names of certificates that nobody sees.
+    Unknowable,
     Read(pem::Error),
     /// The file holds none of what it should.
     Empty,
@@ -49,6 +51,7 @@ impl fmt::Display for TlsError {
         match problem {
             Problem::Missing => f.write_str("a listener with TLS needs this file (--tls-cert, --tls-key)"),
             Problem::Nameless => f.write_str("use_identity_as_username needs this file"),
+            Problem::Unknowable => f.write_str("needs TLS, or a proxy_from that says who its clients are"),
             Problem::Read(error) => write!(f, "{}: {error}", path.display()),
             Problem::Empty => write!(f, "{}: there is none in it, in PEM", path.display()),
             Problem::Refused(why) => write!(f, "{}: {why}", path.display()),
@@ -62,11 +65,15 @@ pub(crate) fn load(listeners: &[Listener]) -> Result<Arc<[Protocol]>, TlsError> 
 }
 
 fn protocol(index: usize, listener: &Listener) -> Result<Protocol, TlsError> {
-    let tls = listener.bind.scheme.is_encrypted().then(|| server(listener)).transpose();
+    let tls = if listener.bind.scheme.is_encrypted() {
+        server(listener).map(|config| Some(Arc::new(config)))
+    } else {
+        known_without_tls(listener).map(|()| None)
+    };
     let tls = tls.map_err(|(key, path, problem)| TlsError { listener: index, key, path, problem })?;
     let websocket = listener.bind.scheme.is_websocket();
     Ok(Protocol {
-        tls: tls.map(Arc::new),
+        tls,
         websocket,
         identity_as_username: listener.use_identity_as_username,
         proxies: listener.proxy_from.0.as_slice().into(),
@@ -80,6 +87,14 @@ fn protocol(index: usize, listener: &Listener) -> Result<Protocol, TlsError> {
 
 /// The key, the file, and what is wrong.
 type Fault = (&'static str, PathBuf, Problem);
+
+/// Without TLS of its own, a listener knows what certificates say only from the proxies that end it.
+fn known_without_tls(listener: &Listener) -> Result<(), Fault> {
+    if listener.use_identity_as_username && listener.proxy_from.0.is_empty() {
+        return Err(("use_identity_as_username", PathBuf::new(), Problem::Unknowable));
+    }
+    Ok(())
+}
 
 fn server(listener: &Listener) -> Result<ServerConfig, Fault> {
     let provider = Arc::new(ring::default_provider());

@@ -20,6 +20,10 @@ pub(super) fn common_name(certificate: &[u8]) -> Option<String> {
         }
         _ => return None,
     };
-    let fits = !name.is_empty() && name.len() <= usize::from(u16::MAX) && !name.contains('\0');
-    fits.then_some(name)
+    can_be_user(&name).then_some(name)
+}
+
+/// Whether a user name of MQTT can be this: not empty, at most 65 535 bytes, without U+0000.
+pub(super) fn can_be_user(name: &str) -> bool {
+    !name.is_empty() && name.len() <= usize::from(u16::MAX) && !name.contains('\0')
 }

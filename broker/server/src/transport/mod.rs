@@ -86,7 +86,7 @@ impl Protocol {
     pub(crate) fn begin(&self, peer: Option<SocketAddr>) -> Result<Option<Box<Transport>>, rustls::Error> {
         let is_proxy = !self.proxies.is_empty()
             && peer.is_none_or(|peer| self.proxies.iter().any(|network| network.contains(peer.ip())));
-        if self.tls.is_none() && !self.websocket && !is_proxy {
+        if self.tls.is_none() && !self.websocket && !is_proxy && !self.identity_as_username {
             return Ok(None);
         }
         let connect = |config| UnbufferedServerConnection::new(Arc::clone(config));
@@ -169,16 +169,23 @@ impl Transport {
         self.proxy.is_none() && self.tls.is_none() && self.websocket.is_none()
     }
 
-    /// The user that a certificate has just proved the client to be.
+    /// The user that a certificate has just proved the client to be, to us or to the proxy that ends its TLS.
     ///
     /// # Errors
     /// Clients need a name here, and it has shown none.
     pub(crate) fn next_user(&mut self) -> Result<Option<String>, Broken> {
-        let Some(tls) = self.tls.as_ref().filter(|tls| !self.named && !tls.is_handshaking()) else {
+        if self.named || self.awaits_proxy() || self.is_handshaking() {
             return Ok(None);
-        };
+        }
         self.named = true;
-        if self.identity_as_username { tls.client_name().ok_or(Broken).map(Some) } else { Ok(None) }
+        if !self.identity_as_username {
+            return Ok(None);
+        }
+        let user = match &self.tls {
+            Some(tls) => tls.client_name(),
+            None => self.origin.as_mut().and_then(|origin| origin.user.take()),
+        };
+        user.ok_or(Broken).map(Some)
     }
 
     /// The next bytes may be work for a millisecond.

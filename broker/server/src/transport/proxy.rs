@@ -4,6 +4,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use super::Broken;
+use super::identity::can_be_user;
 
 /// Bytes of the longest header of version 1, its end included: section 2.1.
 const V1_BYTES_MAX: usize = 107;
@@ -20,6 +21,16 @@ const V2_FURTHER_BYTES_MAX: usize = 4096;
 /// The kind of a further field that holds the name that the client has asked for (SNI).
 const PP2_TYPE_AUTHORITY: u8 = 0x02;
 
+/// The kind of a further field that tells of the client's TLS: what of it there is (1 byte), whether its certificate
+/// is good (4 bytes, 0: it is), and fields of its own.
+const PP2_TYPE_SSL: u8 = 0x20;
+
+/// In its first byte: the client has shown a certificate, on this connection or on the one whose session it resumes.
+const PP2_CLIENT_CERT: u8 = 0x02 | 0x04;
+
+/// The kind of a field in it that holds the common name in that certificate's subject.
+const PP2_SUBTYPE_SSL_CN: u8 = 0x22;
+
 /// Whose connection it is.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Origin {
@@ -27,6 +38,8 @@ pub(crate) struct Origin {
     pub(crate) peer: Option<SocketAddr>,
     /// The name of ours that the client has asked the proxy for.
     pub(crate) name: Option<String>,
+    /// The common name in the certificate that the proxy has seen and found good.
+    pub(super) user: Option<String>,
 }
 
 /// The header at the front of `bytes` and its length; None: there is more to come.
@@ -72,7 +85,7 @@ fn parse_v1(bytes: &[u8]) -> Result<Option<(Origin, usize)>, Broken> {
         }
         _ => return Err(Broken),
     };
-    Ok(Some((Origin { peer, name: None }, end + 2)))
+    Ok(Some((Origin { peer, ..Origin::default() }, end + 2)))
 }
 
 /// ```text
@@ -109,8 +122,16 @@ fn parse_v2(bytes: &[u8]) -> Result<Option<(Origin, usize)>, Broken> {
     if family & 0x0f != 1 {
         return Err(Broken);
     }
-    let name = authority(rest.get(addresses_bytes..).ok_or(Broken)?)?;
-    Ok(Some((Origin { peer, name }, used)))
+    let mut origin = Origin { peer, ..Origin::default() };
+    for_each_field(rest.get(addresses_bytes..).ok_or(Broken)?, |kind, value| {
+        match kind {
+            PP2_TYPE_AUTHORITY => origin.name = Some(text(value)?.to_ascii_lowercase()),
+            PP2_TYPE_SSL => origin.user = certified_user(value)?,
+            _ => (),
+        }
+        Ok(())
+    })?;
+    Ok(Some((origin, used)))
 }
 
 fn v4(addresses: &[u8; 12]) -> SocketAddr {
@@ -123,18 +144,35 @@ fn v6(addresses: &[u8; 36]) -> SocketAddr {
     (Ipv6Addr::from(source), u16::from_be_bytes([addresses[32], addresses[33]])).into()
 }
 
-/// The name among the further fields.
-fn authority(mut fields: &[u8]) -> Result<Option<String>, Broken> {
-    let mut name = None;
+/// Gives each field's kind and value; they have to end where their bytes end.
+fn for_each_field<'a>(
+    mut fields: &'a [u8],
+    mut take: impl FnMut(u8, &'a [u8]) -> Result<(), Broken>,
+) -> Result<(), Broken> {
     while let [kind, high, low, rest @ ..] = fields {
         let length = usize::from(u16::from_be_bytes([*high, *low]));
-        let value = rest.get(..length).ok_or(Broken)?;
-        if *kind == PP2_TYPE_AUTHORITY {
-            name = Some(str::from_utf8(value).map_err(|_| Broken)?.to_ascii_lowercase());
-        }
+        take(*kind, rest.get(..length).ok_or(Broken)?)?;
         fields = &rest[length..];
     }
-    if fields.is_empty() { Ok(name) } else { Err(Broken) }
+    if fields.is_empty() { Ok(()) } else { Err(Broken) }
+}
+
+fn text(value: &[u8]) -> Result<&str, Broken> {
+    str::from_utf8(value).map_err(|_| Broken)
+}
+
+/// The user that the client's certificate names, if it has shown one, and a good one.
+fn certified_user(value: &[u8]) -> Result<Option<String>, Broken> {
+    let (&[shown, ref verified @ ..], fields) = value.split_first_chunk::<5>().ok_or(Broken)?;
+    let mut user = None;
+    for_each_field(fields, |kind, value| {
+        if kind == PP2_SUBTYPE_SSL_CN {
+            user = Some(text(value)?);
+        }
+        Ok(())
+    })?;
+    let is_good = shown & PP2_CLIENT_CERT != 0 && *verified == [0; 4];
+    Ok(user.filter(|user| is_good && can_be_user(user)).map(str::to_owned))
 }
 
 #[cfg(test)]
@@ -149,7 +187,14 @@ mod tests {
     const V4: [u8; 12] = [192, 0, 2, 7, 10, 0, 0, 1, 0x12, 0x34, 0x07, 0x5b];
 
     fn peer(text: &str) -> Origin {
-        Origin { peer: Some(text.parse().unwrap()), name: None }
+        Origin { peer: Some(text.parse().unwrap()), ..Origin::default() }
+    }
+
+    /// Addresses, and what there is to say of the client's TLS.
+    fn ssl(shown: u8, verified: u8, fields: &[u8]) -> Vec<u8> {
+        let length = u8::try_from(5 + fields.len()).unwrap();
+        let addresses = [V4.as_slice(), &[PP2_TYPE_SSL, 0, length, shown, 0, 0, 0, verified]];
+        v2(0x21, 0x11, &[&addresses.concat(), fields].concat())
     }
 
     /// Headers of both versions are read, in whatever pieces they come, and what is behind them is left.
@@ -179,6 +224,26 @@ mod tests {
         }
     }
 
+    /// Who the client is, is believed of a good certificate alone.
+    #[test]
+    fn users_of_certificates() {
+        let fields = [b"\x21\0\x07TLSv1.3".as_slice(), b"\x22\0\x05dev-7"].concat();
+        for (header, expected) in [
+            (ssl(0x03, 0, &fields), Some("dev-7")),
+            (ssl(0x05, 0, &fields), Some("dev-7")),
+            (ssl(0x07, 0, &fields), Some("dev-7")),
+            (ssl(0x01, 0, &fields), None),
+            (ssl(0x07, 1, &fields), None),
+            (ssl(0x07, 0, &fields[..10]), None),
+            (ssl(0x07, 0, b"\x22\0\0"), None),
+            (ssl(0x07, 0, b"\x22\0\x02a\0"), None),
+            (ssl(0x00, 0, b""), None),
+        ] {
+            let (origin, _) = parse(&header).unwrap().expect("whole");
+            assert_eq!(origin.user.as_deref(), expected, "{header:?}");
+        }
+    }
+
     /// What is no header, or one that contradicts itself or does not end, is refused.
     #[test]
     fn no_headers() {
@@ -197,6 +262,10 @@ mod tests {
             v2(0x21, 0x21, &V4),
             v2(0x21, 0x11, &[V4.as_slice(), &[2, 0]].concat()),
             v2(0x21, 0x11, &[V4.as_slice(), &[2, 0, 4, b'a']].concat()),
+            v2(0x21, 0x11, &[V4.as_slice(), &[PP2_TYPE_SSL, 0, 4, 7, 0, 0, 0]].concat()),
+            ssl(7, 0, b"\x22\0\x06dev-7"),
+            ssl(7, 0, b"\x22\0\x01\xff"),
+            ssl(7, 0, b"\x22\0"),
             v2(0x21, 0x11, &vec![0; V2_FURTHER_BYTES_MAX + 1]),
         ] {
             assert_eq!(parse(&bytes), Err(Broken), "{bytes:?}");

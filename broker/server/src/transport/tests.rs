@@ -394,6 +394,30 @@ fn headers_of_proxies() {
     assert!(web.wire().starts_with(b"HTTP/1.1 101 ") && !web.is_through());
 }
 
+/// Where TLS ends at the proxy, its header says whom the client's certificate names; without one nobody is let in, and
+/// least of all who comes past the proxy.
+#[test]
+fn users_of_proxies() {
+    let proxies: Arc<[_]> = ["10.0.0.0/8".parse().unwrap()].into();
+    let protocol = Protocol { proxies, identity_as_username: true, ..Protocol::default() };
+    let user = |peer: &str, bytes: &[u8]| {
+        let mut server = protocol.begin(Some(peer.parse().unwrap())).unwrap().expect("not plain");
+        server.receive(&mut bytes.to_vec(), &mut Vec::new()).unwrap();
+        let user = server.next_user();
+        assert_eq!(server.next_user(), Ok(None), "said once");
+        user
+    };
+    let header = [
+        b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x1c".as_slice(),
+        &[192, 0, 2, 7, 10, 0, 0, 1, 0x12, 0x34, 0x07, 0x5b],
+        b"\x20\0\x0d\x07\0\0\0\0\x22\0\x05dev-7",
+    ]
+    .concat();
+    assert_eq!(user("10.0.0.2:1", &header), Ok(Some("dev-7".to_owned())));
+    assert_eq!(user("10.0.0.2:1", b"PROXY TCP4 192.0.2.7 10.0.0.1 4660 1883\r\n"), Err(Broken));
+    assert_eq!(user("192.0.2.7:1", b"\x10\x0e"), Err(Broken));
+}
+
 /// The name that a client asks for is known when it has greeted, whatever the version, and once.
 #[test]
 fn name_of_the_greeting() {
