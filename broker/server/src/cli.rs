@@ -2,6 +2,7 @@
 //! opens nothing.
 
 use std::fmt;
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -316,6 +317,8 @@ pub(crate) enum ListenError {
     Scheme,
     /// Nothing between that and the port.
     Host,
+    /// Neither an address nor what a name can be.
+    Address,
     /// Not a port number.
     Port,
     /// No path that a socket can have.
@@ -329,6 +332,7 @@ impl fmt::Display for ListenError {
         f.write_str(match self {
             ListenError::Scheme => "must begin with tcp://, tls://, ws://, wss:// or unix://",
             ListenError::Host => "names no address; tcp://[::]:1883 listens on all",
+            ListenError::Address => "the host must be an IPv4 address, an IPv6 address in brackets or a name",
             ListenError::Port => "the port must be 0 to 65535",
             ListenError::Path => "the path must begin with / and have at most 107 bytes",
         })
@@ -379,9 +383,35 @@ impl FromStr for Listen {
         if host.is_empty() {
             return Err(ListenError::Host);
         }
+        let is_host = if place.starts_with('[') { is_ipv6(host) } else { is_ipv4_or_name(host) };
+        if !is_host {
+            return Err(ListenError::Address);
+        }
         let port = port.map_or(Ok(scheme.port()), |port| port.parse().map_err(|_| ListenError::Port))?;
         Ok(Listen { scheme, host: host.to_owned(), port })
     }
+}
+
+/// Whether this is an IPv6 address, perhaps with the interface that a link-local one is of (`fe80::1%eth0`).
+fn is_ipv6(host: &str) -> bool {
+    let (address, interface) =
+        host.split_once('%').map_or((host, None), |(address, interface)| (address, Some(interface)));
+    address.parse::<Ipv6Addr>().is_ok() && interface != Some("")
+}
+
+/// Whether this is an IPv4 address or can be the name of a host. What ends in a number is meant as an address: no
+/// top-level domain is a number.
+fn is_ipv4_or_name(host: &str) -> bool {
+    let name = host.strip_suffix('.').unwrap_or(host);
+    let is_number = |label: &str| label.bytes().all(|byte| byte.is_ascii_digit());
+    if name.rsplit('.').next().is_some_and(is_number) {
+        return host.parse::<Ipv4Addr>().is_ok();
+    }
+    let is_label = |label: &str| {
+        (1..=63).contains(&label.len())
+            && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
+    };
+    name.len() <= 253 && name.split('.').all(is_label)
 }
 
 fn data(text: &str) -> Result<Data, &'static str> {
@@ -430,6 +460,19 @@ mod tests {
             ("tcp://a:x", Err(ListenError::Port)),
             ("tcp://[::1]x", Err(ListenError::Port)),
             ("tcp://a:65536", Err(ListenError::Port)),
+            ("tcp://256.1.1.1:1", Err(ListenError::Address)),
+            ("tcp://1.1.1:1", Err(ListenError::Address)),
+            ("tcp://127.0.0.1.:1", Err(ListenError::Address)),
+            ("tcp://1883", Err(ListenError::Address)),
+            ("tcp://a b:1", Err(ListenError::Address)),
+            ("tcp://a/mqtt:1", Err(ListenError::Address)),
+            ("tcp://a..b:1", Err(ListenError::Address)),
+            ("tcp://[a]:1", Err(ListenError::Address)),
+            ("tcp://[::g]:1", Err(ListenError::Address)),
+            ("tcp://[127.0.0.1]:1", Err(ListenError::Address)),
+            ("tcp://[fe80::1%]:1", Err(ListenError::Address)),
+            ("tcp://[fe80::1%eth0]:1", listen("fe80::1%eth0", 1)),
+            ("tcp://a_b.4.example.:1", listen("a_b.4.example.", 1)),
         ] {
             assert_eq!(text.parse(), expected, "{text}");
         }

@@ -63,6 +63,8 @@ pub(crate) struct Bound {
 /// An address on which nothing can be accepted.
 #[derive(Debug)]
 pub(crate) struct BindError {
+    /// Which of the configured listeners, by index.
+    listener: u16,
     listen: Listen,
     error: io::Error,
 }
@@ -71,26 +73,39 @@ impl std::error::Error for BindError {}
 
 impl fmt::Display for BindError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "cannot listen on {}: {}", self.listen, self.error)
+        write!(f, "listeners.{}.bind: cannot listen on {}: {}", self.listener, self.listen, self.error)
+    }
+}
+
+/// Whether the names of the configured listeners have addresses now: without one a node does not start.
+pub(crate) fn resolve<'a>(listeners: impl Iterator<Item = &'a Listen>) -> Result<(), BindError> {
+    for (listener, listen) in (0..).zip(listeners) {
+        addresses(listen).map_err(|error| BindError { listener, listen: listen.clone(), error })?;
+    }
+    Ok(())
+}
+
+/// All that its host stands for; of a socket in the file system nothing.
+fn addresses(listen: &Listen) -> io::Result<Vec<SocketAddr>> {
+    if listen.scheme == Scheme::Unix {
+        return Ok(Vec::new());
+    }
+    let addresses: Vec<_> = (listen.host.as_str(), listen.port).to_socket_addrs()?.collect();
+    match addresses.is_empty() {
+        true => Err(io::Error::new(io::ErrorKind::NotFound, "the name has no address")),
+        false => Ok(addresses),
     }
 }
 
 /// Binds every address that one of the configured listeners resolves to, for `cores` cores. Who may connect to a
 /// socket in the file system is what `mode` says.
 pub(crate) fn bind(listener: u16, listen: &Listen, mode: u32, cores: u16) -> Result<Vec<Bound>, BindError> {
-    let fail = |error| BindError { listen: listen.clone(), error };
+    let fail = |error| BindError { listener, listen: listen.clone(), error };
     if listen.scheme == Scheme::Unix {
         return Ok(vec![bind_path(listener, Path::new(&listen.host), mode, cores).map_err(fail)?]);
     }
-    let addresses = (listen.host.as_str(), listen.port).to_socket_addrs().map_err(fail)?;
-    let mut bound = Vec::new();
-    for address in addresses {
-        bound.push(bind_address(listener, address, cores).map_err(fail)?);
-    }
-    match bound.is_empty() {
-        true => Err(fail(io::Error::new(io::ErrorKind::NotFound, "the name has no address"))),
-        false => Ok(bound),
-    }
+    let each = |address| bind_address(listener, address, cores).map_err(fail);
+    addresses(listen).map_err(fail)?.into_iter().map(each).collect()
 }
 
 fn bind_address(listener: u16, mut address: SocketAddr, cores: u16) -> io::Result<Bound> {

@@ -84,6 +84,7 @@ fn serve(serve: &Serve) -> Result<ExitCode, Box<dyn Error>> {
         // What it names has to be what it should be, too.
         auth::load(&configuration.auth)?;
         transport::load(&configuration.listeners)?;
+        listener::resolve(configuration.listeners.iter().map(|listener| &listener.bind))?;
         writeln!(io::stdout(), "the configuration can be served")?;
         return Ok(ExitCode::SUCCESS);
     }

@@ -92,6 +92,15 @@ fn configuration_is_tested() {
             "{said}"
         );
     }
+    // What cannot be an address is wrong wherever it is tested; a name has to lead somewhere here, as at a start.
+    file.write("[[listeners]]\nbind = 'tcp://256.1.1.1:1'\n");
+    let output = test_config(&["--config", file.path()], &[]);
+    let expected = format!("{}:2: listeners.0.bind: must be", file.path());
+    assert!(!output.status.success() && text(&output.stderr).contains(&expected), "{}", text(&output.stderr));
+    file.write("[[listeners]]\n[[listeners]]\nbind = 'tcp://nobody.invalid:1'\n");
+    let output = test_config(&["--config", file.path()], &[]);
+    let expected = "listeners.1.bind: cannot listen on tcp://nobody.invalid:1: ";
+    assert!(!output.status.success() && text(&output.stderr).contains(expected), "{}", text(&output.stderr));
     file.write("[auth]\npassword_file = '/nowhere/passwords'\n");
     let output = test_config(&["--config", file.path()], &[]);
     assert!(!output.status.success() && text(&output.stderr).contains("auth.password_file"));

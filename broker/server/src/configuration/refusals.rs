@@ -67,6 +67,10 @@ fn unfit_values() {
             "listeners.0.bind: must be \"tcp://ADDRESS:PORT\", or with tls, ws or wss in front, and IPv6 addresses in brackets, or \"unix:///PATH\", not \"127.0.0.1:1883\"",
         ),
         (
+            "[[listeners]]\nbind = 'tcp://256.1.1.1:1'",
+            "listeners.0.bind: must be \"tcp://ADDRESS:PORT\", or with tls, ws or wss in front, and IPv6 addresses in brackets, or \"unix:///PATH\", not \"tcp://256.1.1.1:1\"",
+        ),
+        (
             "[[listeners]]\nsettings.qos_max = 7",
             "listeners.0.settings.qos_max: must be a whole number from 0 to 2, not 7",
         ),
