@@ -101,10 +101,9 @@ const _: () = assert!(size_of::<Option<RetainStamp>>() == 16 && size_of::<Body>(
 #[derive(Debug)]
 pub(crate) struct SharedDelivery {
     pub(crate) message: Arc<Message>,
-    pub(crate) group: Arc<GroupKey>,
-    pub(crate) member: Member,
     /// All members, as the publisher's core knows them.
-    pub(crate) members: Arc<[Member]>,
+    pub(crate) group: GroupRoute,
+    pub(crate) member: Member,
     /// Members that could not take it.
     pub(crate) tried: SmallVec<[Incarnation; 2]>,
     /// No member is free: it is to wait in this one's queue.
@@ -113,7 +112,7 @@ pub(crate) struct SharedDelivery {
     pub(crate) counted: bool,
     /// What stood against the members tried under `forced`.
     pub(crate) refusal: Refusal,
-    /// It was refused elsewhere before, and `members` may be old.
+    /// It was refused elsewhere before, and its members may be others by now.
     pub(crate) again: bool,
     pub(crate) reply: Option<Reply>,
     pub(crate) publisher: Option<ConnectionId>,

@@ -182,3 +182,51 @@ fn ordered_groups_and_leaving_members() {
         assert!(after != gone && (before == gone || before == after));
     }
 }
+
+/// A group that all members left is no more. What takes its place where the routes are, and the group itself when it is
+/// made again, go around from the first member on; one that stayed goes on where it was, and nobody who left gets
+/// anything, though each topic was in the cache of each publisher's core.
+#[test]
+fn a_group_that_is_made_again_begins_anew() {
+    for cores in [1, CORES] {
+        let node = Node::of_settings_and_cores(Settings::default(), cores);
+        let pair = |name: &str| -> Vec<Client> {
+            let prefixes = [format!("{name}-1"), format!("{name}-2")];
+            (0..)
+                .zip(prefixes)
+                .map(|(at, prefix)| node.connect_at(at % cores, Version::V5, &prefix))
+                .collect()
+        };
+        let subscribe = |members: &mut [Client], filter: &str| {
+            members.iter_mut().for_each(|member| member.subscribe(filter, QoS::AtLeastOnce));
+        };
+        let unsubscribe = |members: &mut [Client], filter: &str| {
+            members.iter_mut().for_each(|member| assert_eq!(member.unsubscribe(filter).reasons.len(), 1));
+        };
+        let mut publishers: Vec<_> =
+            (0..cores).map(|core| node.connect_at(core, Version::V311, "publisher")).collect();
+        let mut publish = |topic: &str, count: u32| {
+            publishers.iter_mut().for_each(|publisher| publish(publisher, topic, count));
+        };
+        let all = usize::from(cores);
+        let (mut left, mut stays, mut new) = (pair("left"), pair("stays"), pair("new"));
+        subscribe(&mut left, "$share/g/a/1");
+        subscribe(&mut stays, "$share/g/a/2");
+        publish("a/1", 3);
+        publish("a/2", 3);
+        assert_eq!((shares(&mut left), shares(&mut stays)), (vec![2 * all, all], vec![2 * all, all]));
+        for _ in 0..3 {
+            unsubscribe(&mut left, "$share/g/a/1");
+            subscribe(&mut new, "$share/g/a/3");
+            publish("a/3", 1);
+            assert_eq!(shares(&mut new), [all, 0]);
+            subscribe(&mut left, "$share/g/a/1");
+            publish("a/1", 3);
+            publish("a/2", 2);
+            assert_eq!((shares(&mut left), shares(&mut stays)), (vec![2 * all, all], vec![all, all]));
+            unsubscribe(&mut new, "$share/g/a/3");
+            publish("a/3", 1);
+            assert_eq!((shares(&mut new), shares(&mut left)), (vec![0, 0], vec![0, 0]));
+        }
+    }
+}

@@ -306,7 +306,7 @@ impl Core {
         let (local, denied) = self.local_readers(tenant, topic);
         let elsewhere = (!destinations.is_empty()).then(|| {
             let groups = destinations.groups.iter();
-            let groups = groups.map(|group| self.shared.state(tenant, &group.key)).collect();
+            let groups = groups.map(|group| self.shared.states.of(group.id)).collect();
             Box::new(Elsewhere { destinations, groups })
         });
         let (local, generation) = (SmallVec::from_slice(&local), self.access.generation());

@@ -286,7 +286,7 @@ impl Core {
         if delivery.counted && known {
             self.shared.members.on_seen(session, from);
         }
-        let group = &delivery.group;
+        let group = &delivery.group.key;
         let to = delivery.reply.map(|reply| AnswerTo { core: from, reply });
         let offered = self
             .check_member(member, group, delivery.again)

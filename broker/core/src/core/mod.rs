@@ -219,7 +219,7 @@ impl Core {
             lookups: Lookups::default(),
             shared: SharedGroups::new(random.next()),
             route_waits: RouteWaits::default(),
-            routes: Routes::new(random.next()),
+            routes: Routes::new(id, random.next()),
             route_changes: RouteChanges::default(),
             route_requests: RouteRequests::new(config.cores),
             sessions: Sessions::new(random.next()),

@@ -9,10 +9,9 @@
 //! - What nobody takes is dropped: as `away` if it is for QoS 0 and only absence stood against it, as
 //!   `no_member` otherwise.
 
-use std::rc::Rc;
 use std::sync::Arc;
 
-use hashbrown::{HashMap, HashSet};
+use hashbrown::HashSet;
 use mqtt::{ReasonCode, Share};
 use smallvec::SmallVec;
 
@@ -22,21 +21,18 @@ use super::members::{Loads, Members};
 use crate::config::SharedStrategy;
 use crate::counters::DropReason;
 use crate::delivery::DeliveryOptions;
-use crate::dist::{Choice, GroupKey, GroupRoute, GroupState, Member, Target, choose};
+use crate::dist::{Choice, GroupKey, GroupRoute, GroupState, GroupStates, Member, Target, choose};
 use crate::identity::{ConnectionId, Incarnation};
 use crate::input::Outputs;
 use crate::message::{Message, Publication};
 use crate::notice::Event;
 use crate::peer::{Body, Refusal, Reply, SharedDelivery};
 use crate::placement::route_key;
-use crate::tenant::TenantIndex;
 use crate::time::Now;
 
 /// What a core remembers of shared subscriptions: as a publisher of the groups, as home of the members.
 pub(super) struct SharedGroups {
-    states: HashMap<(TenantIndex, Arc<GroupKey>), Rc<GroupState>, foldhash::fast::FixedState>,
-    /// States after which those that no cached topic uses are forgotten.
-    states_max: usize,
+    pub(super) states: GroupStates,
     /// Members elsewhere that said they cannot take more.
     pub(super) busy: HashSet<Incarnation, foldhash::fast::FixedState>,
     /// How much members elsewhere have before them, for the strategy that asks for it.
@@ -45,27 +41,15 @@ pub(super) struct SharedGroups {
     pub(super) members: Members,
 }
 
-const STATES_MIN: usize = 1024;
-
 impl SharedGroups {
     pub(super) fn new(seed: u64) -> SharedGroups {
         let hasher = foldhash::fast::FixedState::with_seed(seed);
         SharedGroups {
-            states: HashMap::with_hasher(hasher.clone()),
-            states_max: STATES_MIN,
+            states: GroupStates::default(),
             busy: HashSet::with_hasher(hasher),
             loads: Loads::new(seed),
             members: Members::default(),
         }
-    }
-
-    /// The state of a group, made on first use.
-    pub(super) fn state(&mut self, tenant: TenantIndex, key: &Arc<GroupKey>) -> Rc<GroupState> {
-        if self.states.len() >= self.states_max {
-            self.states.retain(|_, state| Rc::strong_count(state) > 1);
-            self.states_max = STATES_MIN.max(self.states.len() * 2);
-        }
-        Rc::clone(self.states.entry((tenant, Arc::clone(key))).or_default())
     }
 }
 
@@ -97,8 +81,7 @@ impl Core {
         out: &mut Outputs,
     ) -> u16 {
         let mut delivery = Attempt {
-            group: &group.key,
-            members: &group.members,
+            group,
             tried: SmallVec::new(),
             forced: false,
             refusal: Refusal::Gone,
@@ -120,7 +103,7 @@ impl Core {
     ) -> u16 {
         let tenant = self.tenants.index(publication.tenant, &self.config);
         let strategy = self.tenants.get(tenant).settings.shared_strategy;
-        let counted = strategy == SharedStrategy::LeastInflight && !attempt.group.ordered;
+        let counted = strategy == SharedStrategy::LeastInflight && !attempt.group.key.ordered;
         loop {
             let Some(member) = self.choose_member(publication, strategy, state, attempt) else {
                 if attempt.forced {
@@ -147,7 +130,7 @@ impl Core {
                 self.post(member.target.core, Body::Shared(Box::new(delivery)));
                 return u16::from(attempt.reply.is_some());
             }
-            let group = attempt.group;
+            let group = &attempt.group.key;
             let to = attempt.reply.map(|reply| AnswerTo { core: self.id, reply });
             let offered = self
                 .check_member(member, group, attempt.again)
@@ -168,13 +151,13 @@ impl Core {
     ) -> Option<Member> {
         let choice = Choice {
             strategy,
-            ordered: attempt.group.ordered,
+            ordered: attempt.group.key.ordered,
             client_hash: publication.publisher.client_hash,
             topic: publication.topic,
         };
         let mut random = std::mem::take(&mut self.random);
         let (busy, loads) = (&self.shared.busy, &self.shared.loads);
-        let waits = attempt.forced || attempt.group.ordered;
+        let waits = attempt.forced || attempt.group.key.ordered;
         // Judged before the choice, so that the strategy does not move on from a member that is not free.
         let free = |member: &Member| {
             let session = member.target.session;
@@ -191,27 +174,16 @@ impl Core {
             let session = member.target.session;
             if member.target.core == self.id { self.queued(session).unwrap_or(0) } else { loads.of(session) }
         };
-        let chosen = choose(state, choice, attempt.members, &mut random, free, load);
+        let chosen = choose(state, choice, &attempt.group.members, &mut random, free, load);
         self.random = random;
         chosen
     }
 
     /// A member elsewhere could not take a message: the next one is tried.
     pub(super) fn on_shared_refused(&mut self, now: Now, delivery: SharedDelivery, out: &mut Outputs) {
-        let SharedDelivery { message, group, members, tried, forced, refusal, reply, publisher, .. } =
-            delivery;
-        let tenant = self.tenants.index(&message.tenant, &self.config);
-        let state = self.shared.state(tenant, &group);
-        let mut attempt = Attempt {
-            group: &group,
-            members: &members,
-            tried,
-            forced,
-            refusal,
-            again: true,
-            reply,
-            publisher,
-        };
+        let SharedDelivery { message, group, tried, forced, refusal, reply, publisher, .. } = delivery;
+        let state = self.shared.states.of(group.id);
+        let mut attempt = Attempt { group: &group, tried, forced, refusal, again: true, reply, publisher };
         let waiting = self.attempt(now, &Publication::from(&message), &state, &mut attempt, out);
         self.end_member_wait(reply, waiting, out);
         self.slow_publisher(now, publisher, None);
@@ -236,8 +208,7 @@ impl Core {
             self.lose_of(&message.tenant, DropReason::NoMember, 1);
             return;
         };
-        let tenant = self.tenants.index(&message.tenant, &self.config);
-        let state = self.shared.state(tenant, &group.key);
+        let state = self.shared.states.of(group.id);
         self.give_to_member(now, &Publication::from(message), &group, &state, (None, None), out);
         self.slow_publisher(now, None, None); // who published it has long gone on
     }
@@ -262,8 +233,7 @@ impl Core {
 
 /// One message on its way to some member.
 struct Attempt<'a> {
-    group: &'a Arc<GroupKey>,
-    members: &'a Arc<[Member]>,
+    group: &'a GroupRoute,
     tried: SmallVec<[Incarnation; 2]>,
     forced: bool,
     refusal: Refusal,
@@ -282,9 +252,8 @@ impl Attempt<'_> {
     fn delivery(&self, publication: &Publication<'_>, member: Member, counted: bool) -> SharedDelivery {
         SharedDelivery {
             message: Arc::clone(publication.share()),
-            group: Arc::clone(self.group),
+            group: self.group.clone(),
             member,
-            members: Arc::clone(self.members),
             tried: self.tried.clone(),
             forced: self.forced,
             counted,

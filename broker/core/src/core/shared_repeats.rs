@@ -54,8 +54,7 @@ impl Core {
     /// No member has it: one is chosen.
     pub(super) fn on_shared_unknown(&mut self, now: Now, repeat: &SharedRepeat, out: &mut Outputs) {
         let SharedRepeat { message, group, reply, publisher, .. } = repeat;
-        let tenant = self.tenants.index(&message.tenant, &self.config);
-        let state = self.shared.state(tenant, &group.key);
+        let state = self.shared.states.of(group.id);
         let publication = Publication::from(message);
         let waiting = self.give_to_member(now, &publication, group, &state, (*publisher, *reply), out);
         self.end_member_wait(*reply, waiting, out);

@@ -6,11 +6,13 @@
 
 mod cache;
 mod group;
+mod group_ids;
 mod routes;
 mod seen;
 
 pub use cache::{CachedTopic, Elsewhere, FanOut, MatchCache};
 pub use group::{Choice, GroupState, choose};
+pub use group_ids::{GroupId, GroupIds, GroupStates};
 pub use routes::{Destinations, GroupRoute, Member, Route, Routes, Target};
 
 /// A shared subscription: all its members together get each message once.

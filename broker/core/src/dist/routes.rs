@@ -5,7 +5,7 @@ use std::sync::Arc;
 use hashbrown::HashMap;
 use smallvec::SmallVec;
 
-use super::GroupKey;
+use super::{GroupId, GroupIds, GroupKey};
 use crate::delivery::DeliveryOptions;
 use crate::identity::{CoreId, Incarnation};
 use crate::trie::Trie;
@@ -44,6 +44,8 @@ pub struct Member {
 /// A shared subscription as a destination.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GroupRoute {
+    /// By which it is known to be the same.
+    pub id: GroupId,
     /// Which.
     pub key: Arc<GroupKey>,
     /// Never empty, in the order in which they joined.
@@ -105,13 +107,15 @@ impl RouteSet {
 /// All routes of a range.
 pub struct Routes {
     tenants: HashMap<Arc<str>, Trie<RouteSet>, foldhash::fast::FixedState>,
+    group_ids: GroupIds,
     seed: u64,
 }
 
 impl Routes {
-    /// No routes yet.
-    pub fn new(seed: u64) -> Routes {
-        Routes { tenants: HashMap::with_hasher(foldhash::fast::FixedState::with_seed(seed)), seed }
+    /// No routes yet, of a range that this core hosts.
+    pub fn new(core: CoreId, seed: u64) -> Routes {
+        let tenants = HashMap::with_hasher(foldhash::fast::FixedState::with_seed(seed));
+        Routes { tenants, group_ids: GroupIds::new(core), seed }
     }
 
     /// Adds a route or replaces its options; false if it was there just so.
@@ -139,7 +143,7 @@ impl Routes {
                     }
                 }
             }
-            Route::Member(key, member) => add_member(set, key, member),
+            Route::Member(key, member) => add_member(set, key, member, &mut self.group_ids),
         }
     }
 
@@ -164,7 +168,7 @@ impl Routes {
                     Err(_) => false,
                 }
             }
-            Route::Member(key, member) => remove_member(set, key, member.target.session),
+            Route::Member(key, member) => remove_member(set, key, member.target.session, &mut self.group_ids),
         };
         if set.is_empty() {
             trie.remove(filter);
@@ -178,7 +182,8 @@ impl Routes {
     /// A shared subscription, if it has members.
     pub fn group(&self, tenant: &str, key: &GroupKey) -> Option<&GroupRoute> {
         let set = self.tenants.get(tenant)?.get(&key.filter)?;
-        set.groups.iter().find(|group| *group.key == *key)
+        let at = set.groups.binary_search_by(|group| (*group.key).cmp(key)).ok()?;
+        Some(&set.groups[at])
     }
 
     /// Who wants a topic, and how many places of the trie were visited to find out.
@@ -198,10 +203,13 @@ impl Routes {
     }
 }
 
-fn add_member(set: &mut RouteSet, key: Arc<GroupKey>, member: Member) -> bool {
-    let Some(group) = set.groups.iter_mut().find(|group| group.key == key) else {
-        set.groups.push(GroupRoute { key, members: Arc::from([member]) });
-        return true;
+fn add_member(set: &mut RouteSet, key: Arc<GroupKey>, member: Member, ids: &mut GroupIds) -> bool {
+    let group = match set.groups.binary_search_by(|group| group.key.cmp(&key)) {
+        Ok(at) => &mut set.groups[at],
+        Err(at) => {
+            set.groups.insert(at, GroupRoute { id: ids.give(), key, members: Arc::from([member]) });
+            return true;
+        }
     };
     let mut members = group.members.to_vec();
     match members.iter_mut().find(|other| other.target.session == member.target.session) {
@@ -213,13 +221,13 @@ fn add_member(set: &mut RouteSet, key: Arc<GroupKey>, member: Member) -> bool {
     true
 }
 
-fn remove_member(set: &mut RouteSet, key: &Arc<GroupKey>, session: Incarnation) -> bool {
-    let Some(at) = set.groups.iter().position(|group| group.key == *key) else { return false };
+fn remove_member(set: &mut RouteSet, key: &Arc<GroupKey>, session: Incarnation, ids: &mut GroupIds) -> bool {
+    let Ok(at) = set.groups.binary_search_by(|group| group.key.cmp(key)) else { return false };
     let members = &mut set.groups[at].members;
     let left: Vec<_> = members.iter().filter(|member| member.target.session != session).copied().collect();
     let removed = left.len() < members.len();
     if left.is_empty() {
-        set.groups.remove(at);
+        ids.take_back(set.groups.remove(at).id);
     } else {
         *members = left.into();
     }
