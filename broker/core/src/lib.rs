@@ -29,6 +29,7 @@ mod connection;
 mod core;
 mod delivery;
 mod dist;
+mod expiring;
 mod message;
 mod placement;
 mod quota;

@@ -74,6 +74,10 @@ impl Entry {
     fn bytes(&self) -> u64 {
         self.message.as_ref().map_or(0, |message| message.bytes())
     }
+
+    fn expires(&self) -> Option<Wall> {
+        self.message.as_ref().and_then(|message| message.expires)
+    }
 }
 
 /// The limits of a session's queue, from its tenant's settings.
@@ -172,7 +176,12 @@ pub struct Queue {
     live: u32,
     /// Bytes of the messages held.
     bytes: u64,
+    /// When something may have expired that was never sent, and it is worth looking again.
+    purge_at: Wall,
 }
+
+/// Milliseconds between two searches for what has expired: a search goes through the queue.
+const PURGE_INTERVAL_MS: u64 = 1000;
 
 impl Queue {
     /// Messages waiting or in flight.
@@ -215,6 +224,9 @@ impl Queue {
         }
         self.live += 1;
         self.bytes += needed;
+        if let Some(expires) = entry.expires() {
+            self.purge_at = self.purge_at.min(expires);
+        }
         self.entries.push_back(entry);
         if full + expired == 0 { Pushed::Queued } else { Pushed::Displaced { full, expired } }
     }
@@ -388,23 +400,31 @@ impl Queue {
         waiting.is_some()
     }
 
-    /// Drops what has expired and was never sent: how many.
+    /// Drops what has expired and was never sent: how many. What expires within a second of a search waits for the
+    /// next: a queue that is full is asked for each message that it has no room for.
     pub fn purge_expired(&mut self, now: Wall) -> u32 {
+        if now < self.purge_at {
+            return 0;
+        }
         let before = self.live;
         let fresh = self.fresh;
         let (mut index, mut bytes, mut live) = (0, 0, 0);
+        let mut next = Wall::MAX;
         self.entries.retain(|entry| {
-            let expired = entry.message.as_ref().is_some_and(|message| message.is_expired(now));
-            let keep = index < fresh || !expired;
+            let expires = entry.expires().unwrap_or(Wall::MAX);
+            let keep = index < fresh || expires > now;
             index += 1;
             if !keep {
                 bytes += entry.bytes();
                 live += 1;
+            } else if index > fresh {
+                next = next.min(expires);
             }
             keep
         });
         self.bytes -= bytes;
         self.live -= live;
+        self.purge_at = next.max(Wall(now.0.saturating_add(PURGE_INTERVAL_MS)));
         before - self.live
     }
 }
@@ -413,4 +433,40 @@ impl Queue {
 pub fn packet_id_at(sequence: u64) -> PacketId {
     let value = u16::try_from(sequence % PACKET_IDS + 1).expect("1 to 65535");
     PacketId::new(value).expect("not 0")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::message::{Publication, Publisher};
+
+    fn expiring(expires: Option<u64>) -> Entry {
+        let tenant = Arc::from("default");
+        let publication = Publication::new(&tenant, Publisher::default(), "t", QoS::AtLeastOnce);
+        let publication = Publication { expires: expires.map(Wall), ..publication };
+        Entry::new(Arc::clone(publication.share()), QoS::AtLeastOnce, false, 0)
+    }
+
+    /// A queue that is full is not gone through for each message that it has no room for: every publish to a stuck
+    /// receiver with 100 000 messages took 0.1 ms of its core, and a turn seconds.
+    #[test]
+    fn a_full_queue_is_not_searched_in_vain() {
+        let limits = QueueLimits { messages: 2, bytes: 1 << 20, drop_oldest: false };
+        let full = |expired| Pushed::Full { full: 0, expired };
+        let mut queue = Queue::default();
+        for expires in [Some(2_000), Some(2_500)] {
+            assert_eq!(queue.push(expiring(expires), &limits, Wall(0)), Pushed::Queued);
+        }
+        // The first search finds out when it is worth another.
+        assert_eq!(queue.push(expiring(None), &limits, Wall(1)), full(0));
+        assert_eq!(queue.purge_at, Wall(2_000));
+        assert_eq!(queue.push(expiring(None), &limits, Wall(1_999)), full(0));
+        let displaced = Pushed::Displaced { full: 0, expired: 1 };
+        assert_eq!(queue.push(expiring(None), &limits, Wall(2_000)), displaced);
+        // What expires soon after goes with the next search.
+        assert_eq!(queue.push(expiring(None), &limits, Wall(2_999)), full(0));
+        assert_eq!(queue.push(expiring(None), &limits, Wall(3_000)), displaced);
+        assert_eq!(queue.push(expiring(None), &limits, Wall(4_000)), full(0));
+        assert_eq!(queue.purge_at, Wall::MAX, "nothing in it expires");
+    }
 }

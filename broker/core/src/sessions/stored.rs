@@ -19,6 +19,7 @@ use wal::Window;
 
 use super::queue::{Acknowledged, PACKET_IDS, packet_id_at};
 use crate::delivery::DeliveryOptions;
+use crate::expiring::Searched;
 use crate::ranges::inbox::{Attached, Entry, Queue, Sequence, Session, State};
 use crate::storage::LogSlot;
 use crate::time::Wall;
@@ -56,6 +57,8 @@ pub struct Stored {
     /// Something with QoS 0 is among them; after that: all before this place may be such.
     detouring: bool,
     detour: u64,
+    /// How far the queue was searched for what has expired.
+    searched: Searched,
     /// Sending waits for this to be read in.
     reading: Option<Window>,
     /// The same of copies of retained messages.
@@ -207,6 +210,7 @@ impl Stored {
     /// All before this place may have been sent.
     pub fn sent_before(&self) -> Sequence {
         Sequence(self.cursor.max(self.wanted))
+            searched: Searched::default(),
     }
 
     /// A message that is to be sent waits for the disk. False if it was known.
@@ -505,11 +509,17 @@ impl Stored {
 
     /// Gives up what has expired and was not sent: how many.
     pub fn expire(&mut self, queue: &Queue, now: Wall) -> u32 {
-        let unsent = self.sent_before().max(Sequence(self.fresh));
-        let expired = queue.from(unsent).filter(|(place, entry)| {
-            entry.state == State::Waiting && entry.is_expired(now) && !self.marks.contains_key(&place.0)
-        });
-        let expired: Vec<Sequence> = expired.map(|(place, _)| place).collect();
+        let unsent = self.sent_before().0.max(self.fresh);
+        let begin = Sequence(self.searched.begin(unsent, now));
+        let mut expired: Vec<Sequence> = Vec::new();
+        for (place, entry) in queue.from(begin).filter(|(_, entry)| entry.state == State::Waiting) {
+            if !entry.is_expired(now) {
+                self.searched.see(entry.expires());
+            } else if !self.marks.contains_key(&place.0) {
+                expired.push(place);
+            }
+        }
+        self.searched.end(queue.end().0);
         expired.iter().for_each(|place| self.mark_finished(*place));
         u32::try_from(expired.len()).expect("fewer than messages")
     }

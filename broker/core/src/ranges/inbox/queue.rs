@@ -10,12 +10,14 @@
 //! The packet identifier of a message is its place in the sequence modulo 65 535, plus 1, so no place is ever
 //! given to another message: one that is finished in the middle stays as a hole until all before it are.
 
+use std::cell::Cell;
 use std::collections::VecDeque;
 
 use mqtt::QoS;
 
 use super::GroupNumber;
 use crate::delivery::DeliveryOptions;
+use crate::expiring::Searched;
 use crate::ranges::MessageId;
 use crate::time::Wall;
 
@@ -95,6 +97,8 @@ pub struct Queue {
     plain_before: u64,
     live: u32,
     bytes: u64,
+    /// How far it was searched for what has expired. It follows from the rest, and changes nothing of it.
+    searched: Cell<Searched>,
 }
 
 impl Queue {
@@ -109,6 +113,7 @@ impl Queue {
             live: u32::try_from(live).expect("bounded by queue_messages_max"),
             bytes: entries.iter().map(Entry::held_bytes).sum(),
             entries,
+            searched: Cell::default(),
         }
     }
 
@@ -174,6 +179,9 @@ impl Queue {
 
     /// The same at a moment: what has expired by then, and was never sent, leaves for it.
     pub fn has_room_at(&self, bytes: u32, limits: &Limits, now: Wall) -> bool {
+        if !self.has_expired(now) {
+            return self.has_room(bytes, limits);
+        }
         let (mut live, mut held) = (self.live, self.bytes);
         for entry in self.entries.range(self.unsent()..) {
             if entry.state == State::Waiting && entry.is_expired(now) {
@@ -215,8 +223,26 @@ impl Queue {
         pushed
     }
 
+    /// Whether something has expired and was never sent. What was looked at is not looked at again before it may have.
+    fn has_expired(&self, now: Wall) -> bool {
+        let mut searched = self.searched.get();
+        let begin = searched.begin(self.first + self.unsent() as u64, now);
+        let skip = usize::try_from(begin - self.first).unwrap_or(usize::MAX).min(self.entries.len());
+        let mut found = false;
+        for entry in self.entries.range(skip..).filter(|entry| entry.state == State::Waiting) {
+            found |= entry.is_expired(now);
+            searched.see(entry.expires());
+        }
+        searched.end(self.end().0);
+        self.searched.set(searched);
+        found
+    }
+
     /// Finishes what has expired and was never sent: how many.
     fn purge_expired(&mut self, now: Wall, finished: &mut Vec<Entry>) -> u32 {
+        if !self.has_expired(now) {
+            return 0;
+        }
         let mut count = 0;
         for index in self.unsent()..self.entries.len() {
             let entry = &self.entries[index];
@@ -307,7 +333,16 @@ impl Entry {
     /// Its time has passed.
     #[must_use]
     pub fn is_expired(&self, now: Wall) -> bool {
-        self.expires_seconds != u32::MAX && u64::from(self.expires_seconds) * 1000 <= now.0
+        self.expires() <= now
+    }
+
+    /// When it does; the end of time if it does not.
+    #[must_use]
+    pub fn expires(&self) -> Wall {
+        match self.expires_seconds {
+            u32::MAX => Wall::MAX,
+            seconds => Wall(u64::from(seconds) * 1000),
+        }
     }
 
     /// Bytes of the message while it is held.
