@@ -146,7 +146,10 @@ impl Core {
         if let Some(slot) = self.sessions.find(*session)
             && let Some(stored) = &mut self.sessions.at(slot).stored
         {
-            stored.change(spelled, None);
+            let range = self.storage.log(stored.log).inbox().machine();
+            if let Some(state) = range.session(*session) {
+                stored.change(state, spelled, None);
+            }
             let (slot, epoch, incarnation) = (stored.log, stored.epoch, session.0);
             let subscriptions = [command::Subscription { filter: spelled, options: 0 }];
             let command = command::Unsubscribe { incarnation, epoch, subscriptions: &subscriptions };

@@ -49,7 +49,10 @@ impl Core {
         let session = self.sessions.at(slot);
         let incarnation = session.incarnation();
         let Some(stored) = &mut session.stored else { return false };
-        stored.change(filter, options);
+        let range = self.storage.log(stored.log).inbox().machine();
+        if let Some(state) = range.session(incarnation) {
+            stored.change(state, filter, options);
+        }
         changes.push((filter.into(), options));
         let waiter = RouteWaiter { wait, number, ends: options.is_none(), task: None };
         self.stored.route_waits.entry((incarnation, filter.into())).or_default().push_back(waiter);
@@ -98,7 +101,9 @@ impl Core {
     pub(super) fn on_subscriptions_changed(&mut self, session: Incarnation, filters: &[Box<str>]) {
         let Some(slot) = self.sessions.find(session) else { return };
         let Some(stored) = &mut self.sessions.at(slot).stored else { return };
-        filters.iter().for_each(|filter| stored.on_changed(filter));
+        let range = self.storage.log(stored.log).inbox().machine();
+        let Some(state) = range.session(session) else { return };
+        filters.iter().for_each(|filter| stored.on_changed(state, filter));
     }
 
     /// A full disk takes no new subscriptions: their filters are refused, and are as they were before.
