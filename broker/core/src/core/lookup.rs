@@ -2,10 +2,10 @@
 //! that host them. A publish that waits for the answer holds back later ones on its topic (promise 3).
 
 use std::collections::{BTreeMap, VecDeque};
+use std::ops::ControlFlow;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use hashbrown::HashMap;
 use mqtt::ReasonCode;
 use smallvec::SmallVec;
 
@@ -21,18 +21,57 @@ use crate::peer::{Body, Reply};
 use crate::placement::topic_keys;
 use crate::tenant::TenantIndex;
 use crate::time::Now;
+use crate::trie::Trie;
 
 /// Look-ups that wait for other cores.
-#[derive(Default)]
 pub(super) struct Lookups {
     by_number: BTreeMap<u64, Lookup>,
-    by_topic: HashMap<(TenantIndex, Box<str>), u64, foldhash::fast::FixedState>,
+    /// The number of a topic's, by tenant: a filter that changes finds those that it matches without going through all.
+    by_topic: Vec<Trie<u64>>,
+    seed: u64,
     next: u64,
     /// Those answered that a budget left over; some may have been struck since, or be done.
     answered: VecDeque<u64>,
 }
 
 impl Lookups {
+    pub(super) fn new(seed: u64) -> Lookups {
+        Lookups { by_number: BTreeMap::new(), by_topic: Vec::new(), seed, next: 0, answered: VecDeque::new() }
+    }
+
+    fn enter(&mut self, number: u64, lookup: Lookup) {
+        while self.by_topic.len() <= lookup.tenant.index() {
+            self.by_topic.push(Trie::new(self.seed));
+        }
+        self.by_topic[lookup.tenant.index()].insert(&lookup.topic, number);
+        self.by_number.insert(number, lookup);
+    }
+
+    fn remove(&mut self, number: u64) -> Option<Lookup> {
+        let lookup = self.by_number.remove(&number)?;
+        self.by_topic[lookup.tenant.index()].remove(&lookup.topic);
+        Some(lookup)
+    }
+
+    /// The one that a topic's messages wait for.
+    fn of_topic(&mut self, tenant: TenantIndex, topic: &str) -> Option<&mut Lookup> {
+        let number = self.by_topic.get(tenant.index())?.get(topic)?;
+        self.by_number.get_mut(number)
+    }
+
+    /// Those of all topics that a filter matches, in order.
+    fn matching(&self, tenant: TenantIndex, filter: &str) -> Vec<u64> {
+        let mut numbers = Vec::new();
+        if let Some(topics) = self.by_topic.get(tenant.index()) {
+            topics.matching_topics(filter, |number| {
+                numbers.push(*number);
+                ControlFlow::Continue(())
+            });
+        }
+        numbers.sort_unstable();
+        numbers
+    }
+
     pub(super) fn len(&self) -> usize {
         self.by_number.len()
     }
@@ -158,8 +197,7 @@ impl Core {
         self.counters.match_misses += 1;
         let topic = publication.topic;
         if !self.lookups.by_number.is_empty()
-            && let Some(number) = self.lookups.by_topic.get(&(tenant, topic.into()))
-            && let Some(lookup) = self.lookups.by_number.get_mut(number)
+            && let Some(lookup) = self.lookups.of_topic(tenant, topic)
         {
             lookup.waiting.push_back((Arc::clone(publication.share()), reply));
             return None;
@@ -184,7 +222,7 @@ impl Core {
         }
         let waiting = VecDeque::from([(Arc::clone(publication.share()), reply)]);
         let (topic, asked) = (topic.into(), self.deadlines.epoch);
-        self.enter_lookup(number, Lookup { tenant, topic, asked, parts, joined: None, waiting });
+        self.lookups.enter(number, Lookup { tenant, topic, asked, parts, joined: None, waiting });
         None
     }
 
@@ -198,11 +236,6 @@ impl Core {
             }
         }
         parts
-    }
-
-    fn enter_lookup(&mut self, number: u64, lookup: Lookup) {
-        self.lookups.by_topic.insert((lookup.tenant, lookup.topic.clone()), number);
-        self.lookups.by_number.insert(number, lookup);
     }
 
     /// Who wants a topic, of the routes hosted here.
@@ -273,8 +306,7 @@ impl Core {
         if self.lookups.by_number.get(&number).is_none_or(|lookup| !lookup.is_answered()) {
             return; // struck since, and asked again
         }
-        let mut lookup = self.lookups.by_number.remove(&number).expect("looked up above");
-        self.lookups.by_topic.remove(&(lookup.tenant, lookup.topic.clone()));
+        let mut lookup = self.lookups.remove(number).expect("looked up above");
         let answer = lookup.take_answer();
         let cached = self.fill(lookup.tenant, &lookup.topic, answer);
         while let Some((message, reply)) = lookup.waiting.pop_front() {
@@ -289,7 +321,7 @@ impl Core {
             }
             if self.deliveries_left == 0 && !lookup.waiting.is_empty() {
                 lookup.joined = Some(destinations_of(cached));
-                self.enter_lookup(number, lookup);
+                self.lookups.enter(number, lookup);
                 self.lookups.answered.push_back(number);
                 return;
             }
@@ -318,15 +350,13 @@ impl Core {
     pub(super) fn strike(&mut self, tenant: TenantIndex, filter: &str, from: CoreId) {
         self.cache.strike(tenant, filter);
         let mut again = Vec::new();
-        for (number, lookup) in &mut self.lookups.by_number {
-            if lookup.tenant != tenant || !mqtt::filter_matches(filter, &lookup.topic) {
-                continue;
-            }
+        for number in self.lookups.matching(tenant, filter) {
+            let lookup = self.lookups.by_number.get_mut(&number).expect("entered with its topic");
             // What is joined cannot be told apart any more: all of it is asked for again.
             let joined = lookup.joined.take().is_some();
             for (core, part) in &mut lookup.parts {
                 if joined || (*core == from && part.take().is_some()) {
-                    again.push((*core, *number, lookup.topic.clone()));
+                    again.push((*core, number, lookup.topic.clone()));
                 }
             }
         }
@@ -344,4 +374,43 @@ fn destinations_of(cached: Rc<CachedTopic>) -> Destinations {
         Err(shared) => shared.elsewhere.clone(), // by a delivery that waits
     };
     elsewhere.map(|elsewhere| elsewhere.destinations).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A filter that changes finds the look-ups under way that it matches, those of its tenant and no others, and a topic
+    /// its own: 260 000 filters that went while 300 waited took a turn of four seconds, in which each was compared with
+    /// each.
+    #[test]
+    fn a_filter_finds_the_look_ups_it_matches() {
+        let mut lookups = Lookups::new(1);
+        let topics = ["a/b", "a/c", "b", "$SYS/a", "a"];
+        for (number, topic) in (0..).zip(topics) {
+            for tenant in [0, 1] {
+                let lookup = Lookup {
+                    tenant: TenantIndex(tenant),
+                    topic: topic.into(),
+                    asked: Epoch::default(),
+                    parts: Parts::new(),
+                    joined: None,
+                    waiting: VecDeque::new(),
+                };
+                lookups.enter(u64::from(tenant) * 10 + number, lookup);
+            }
+        }
+        let found = |lookups: &Lookups, filter| lookups.matching(TenantIndex(0), filter);
+        for (filter, numbers) in
+            [("a/+", &[0, 1][..]), ("#", &[0, 1, 2, 4]), ("a/#", &[0, 1, 4]), ("b", &[2]), ("+/+/+", &[])]
+        {
+            assert_eq!(found(&lookups, filter), numbers, "{filter}");
+        }
+        assert_eq!(&*lookups.of_topic(TenantIndex(1), "b").expect("it waits").topic, "b");
+        assert!(lookups.remove(1).is_some() && lookups.remove(1).is_none());
+        assert_eq!(found(&lookups, "a/+"), [0]);
+        assert!(lookups.of_topic(TenantIndex(0), "a/c").is_none());
+        assert!(lookups.of_topic(TenantIndex(1), "a/c").is_some());
+        assert_eq!(lookups.len(), 9);
+    }
 }

@@ -216,7 +216,7 @@ impl Core {
             untold_totals: Vec::new(),
             tenants: Tenants::new(random.next()),
             cache: MatchCache::new(random.next(), config.match_cache_topics_max),
-            lookups: Lookups::default(),
+            lookups: Lookups::new(random.next()),
             shared: SharedGroups::new(random.next()),
             route_waits: RouteWaits::default(),
             routes: Routes::new(id, random.next()),
