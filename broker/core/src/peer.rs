@@ -279,7 +279,7 @@ pub(crate) enum Body {
         member: Incarnation,
         busy: bool,
     },
-    /// The routes of the sender's persistent sessions stand.
+    /// The routes of the sender's persistent sessions stand; said again: their last connections have ended.
     Resumed,
     /// A persistent session has ended: what it published is not repeated any more.
     ForgetPublisher {

@@ -47,6 +47,28 @@ fn tasks_that_a_start_finds_are_done() {
     assert!(found > 100, "{found}");
 }
 
+/// Time in which there is no process counts [MQTT-3.1.2-23]: who was connected when it ended, and was away for longer
+/// than the session lasts, finds none; who comes back in time finds it, and the rest of its time begins anew with its
+/// next end. Will delays count alike [MQTT-3.1.3-9].
+#[test]
+fn sessions_end_while_there_is_no_process() {
+    for (down, present, payloads) in [(4, true, 0), (6, true, 1), (61, false, 1)] {
+        let node = Node::on_disks(Config { cores: 2, ..Config::default() }, down, SOUND);
+        let mut watcher = node.connect_with(&lasting(Version::V5, "watcher"));
+        watcher.subscribe("will", QoS::AtLeastOnce);
+        let mut connect = lasting(Version::V5, "client");
+        connect.properties.session_expiry = 60;
+        let will = Will { delay_interval: 5, qos: QoS::AtLeastOnce, ..will("will", "gone") };
+        let mut client = node.connect_with(&Connect { will: Some(will), ..connect });
+        client.subscribe("a", QoS::AtLeastOnce);
+        node.restart_after(Duration::from_secs(down), 2, Crash::Kill);
+        let mut watcher = node.connect_with(&lasting(Version::V5, "watcher"));
+        assert_eq!(watcher.drain_payloads().len(), payloads, "after {down} s");
+        let mut client = node.accept();
+        assert_eq!(client.greet(&connect).session_present, present, "after {down} s");
+    }
+}
+
 /// A QoS 0 message that follows a retained copy into the queue is not overtaken by the next of its topic, which
 /// need not. Method: both are published after each step of the disks, while the copy is on its way. (Seed 104 of the
 /// simulator.)

@@ -21,7 +21,7 @@ fn core() -> Core {
         range
     });
     let log = StoredLog::new(&LogConfig::new(ClusterId(1), NodeId(2), 3), &catalog, LogId(0));
-    Core::open(Arc::new(Config::default()), CoreId(0), 1, 2, vec![log], NOW)
+    Core::open(Arc::new(Config::default()), CoreId(0), 1, 2, vec![log], NOW.wall, NOW)
 }
 
 fn turn(core: &mut Core) -> Vec<StorageRequest> {
@@ -38,7 +38,8 @@ fn a_core_that_waits_for_its_disk_sleeps() {
     let mut core = core();
     let mut requests = turn(&mut core);
     assert!(requests.iter().any(|it| matches!(it, StorageRequest::Log(_, Request::AllocateSegment { .. }))));
-    assert_eq!(turn(&mut core).len(), 0, "each thing is asked once");
+    let more: usize = (0..4).map(|_| turn(&mut core).len()).sum();
+    assert_eq!(more, 0, "each thing is asked once, while the start comes to its end");
     assert_eq!(core.next_timeout(), None);
     for _ in 0..8 {
         for request in std::mem::take(&mut requests) {

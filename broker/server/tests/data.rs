@@ -177,6 +177,42 @@ fn connect(broker: &Broker) -> TcpStream {
     stream
 }
 
+/// Connects with MQTT 5.0 and this session expiry, in seconds; and whether its session was there.
+fn resume(broker: &Broker, id: u8, expiry: u32) -> (TcpStream, bool) {
+    let mut stream = TcpStream::connect(broker.address()).expect("it listens");
+    stream.set_read_timeout(Some(DEADLINE)).expect("a timeout");
+    let head = b"\x10\x13\x00\x04MQTT\x05\x00\x00\x00\x05\x11";
+    let connect = [head.as_slice(), &expiry.to_be_bytes(), &[0, 1, id]].concat();
+    stream.write_all(&connect).expect("it is open");
+    let mut answer = [0; 4];
+    stream.read_exact(&mut answer).expect("it answers");
+    assert_eq!((answer[0], answer[3]), (0x20, 0));
+    (stream, answer[2] == 1)
+}
+
+/// Time without a process counts for the sessions of those who were connected when it was killed. Method: it is told
+/// that the last one ended an hour ago; what another boot of the machine has said is not believed.
+#[test]
+fn sessions_expire_while_nobody_serves_them() {
+    let data = Data::new();
+    let connected_until_killed = || {
+        let broker = data.start(&["--cores", "0"]);
+        let (short, long) = (resume(&broker, b'a', 600), resume(&broker, b'b', 7_200));
+        broker.kill();
+        (short.1, long.1)
+    };
+    assert_eq!(connected_until_killed(), (false, false));
+    let alive = data.path().join("alive");
+    let said = fs::read_to_string(&alive).expect("it says until when it was there");
+    let (boot, at) = said.trim_end().split_once(' ').expect("two words");
+    let hour_ago = format!("{:020}\n", at.parse::<u64>().expect("milliseconds") - 3_600_000);
+    let other_boot = boot.replace(|digit: char| digit.is_ascii_hexdigit(), "0");
+    fs::write(&alive, format!("{other_boot} {hour_ago}")).expect("writable");
+    assert_eq!(connected_until_killed(), (true, true));
+    fs::write(&alive, format!("{boot} {hour_ago}")).expect("writable");
+    assert_eq!(connected_until_killed(), (false, true));
+}
+
 /// Publishes a retained message with QoS 1: the reason code of its PUBACK.
 fn publish_retained(stream: &mut TcpStream) -> u8 {
     stream.write_all(&[0x33, 8, 0, 1, b't', 0, 7, 0, b'x', b'y']).expect("connected");

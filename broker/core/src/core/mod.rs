@@ -68,7 +68,7 @@ use crate::random::{Random, mix};
 use crate::sessions::{Effect, Ended, Sessions};
 use crate::storage::{Storage, StoredLog};
 use crate::tenant::{TenantIndex, Tenants};
-use crate::time::{Mono, Now};
+use crate::time::{Mono, Now, Wall};
 use crate::wheel::Wheel;
 
 use deadlines::Deadlines;
@@ -179,7 +179,8 @@ impl Core {
         Core::with_storage(config, id, node_incarnation, (random, storage), now)
     }
 
-    /// The same, with what is kept in logs on disk: those that this core serves, ascending by id.
+    /// The same, with what is kept in logs on disk: those that this core serves, ascending by id. `ended` is when
+    /// the process that had them last was gone, at the latest: since then its clients are away.
     #[must_use]
     pub fn open(
         config: Arc<Config>,
@@ -187,10 +188,11 @@ impl Core {
         node_incarnation: u64,
         seed: u64,
         logs: Vec<StoredLog>,
+        ended: Wall,
         now: Now,
     ) -> Core {
         let random = Random::new(mix(seed) ^ u64::from(id.0));
-        let resuming = Some(Resuming::new(config.cores));
+        let resuming = Some(Resuming::new(config.cores, ended));
         let storage = (random, Storage::on_disk(logs));
         Core { resuming, ..Core::with_storage(config, id, node_incarnation, storage, now) }
     }

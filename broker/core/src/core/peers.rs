@@ -182,7 +182,7 @@ impl Core {
             Body::Slow { connection } => self.slow(now, connection, Pressure::FULL),
             Body::Busy { member, busy } => self.on_busy(member, busy),
             Body::MemberGone { member } => self.on_member_gone(member),
-            Body::Resumed => self.on_resumed(),
+            Body::Resumed => self.on_resumed(from),
             Body::ForgetPublisher { session } => self.forget_publisher(session, out),
             Body::Loads { loads } => self.on_loads(loads),
             Body::Credit { bytes } => {

@@ -1,6 +1,7 @@
 //! A start with what the logs hold: routes are in memory alone, so each core puts those of its persistent
-//! sessions up again, and takes no clients before all cores have (promises 1 and 2). Then it goes on with what
-//! was under way when the last process ended: connections, wills and expiries that are due, tasks.
+//! sessions up again, and takes no clients before all cores have (promises 1 and 2). Then connections end that the last
+//! process had, as of when it ended: a session that was over by then is not resumed. Then it goes on with what else was
+//! under way: wills and expiries that are due, tasks.
 //!
 //! A start with a million sessions takes many turns, each as long as the budget says.
 
@@ -29,15 +30,19 @@ const STEPS_MAX: u32 = 8;
 
 /// How far the start has come.
 pub(super) struct Resuming {
+    /// When the last process was gone, at the latest.
+    ended: Wall,
     stage: Stage,
     /// Where to go on.
     slot: LogSlot,
     place: u32,
     /// Routes that are on their way.
     routes: u64,
-    /// Cores that have not put theirs up.
-    cores: u16,
-    /// What the last process had under way, as it was before any client came.
+    /// How often each core has said that it has come to the end of a stage that all wait for.
+    heard: Box<[u8]>,
+    /// Connections that ended with the last process.
+    lost: VecDeque<(LogSlot, command::Lost)>,
+    /// What it had under way, as it was before any client came.
     under_way: VecDeque<(LogSlot, UnderWay)>,
 }
 
@@ -45,9 +50,13 @@ pub(super) struct Resuming {
 enum Stage {
     /// Clients are looked at, and their routes put up.
     Routes,
-    /// Routes are awaited, then those of other cores.
+    /// Those of other cores are awaited.
     Others,
-    /// What was under way goes on.
+    /// Connections of the last process end, so that no client finds a session that was over by then.
+    Connections,
+    /// Those of other cores are awaited, which may be handed clients as soon as one takes them.
+    OthersConnections,
+    /// What was under way goes on, and clients come.
     Sessions,
 }
 
@@ -56,21 +65,33 @@ enum Found {
     Route(Arc<str>, Incarnation, Box<str>, DeliveryOptions),
     Taken(Incarnation, Vec<PacketId>),
     Totals(Arc<str>, u64, u64),
+    Lost(command::Lost),
     UnderWay(UnderWay),
 }
 
 /// Something that goes on.
 enum UnderWay {
-    Detach { incarnation: u64, epoch: u64, sent_before: u64 },
     Due(Incarnation, Wall),
     Task(Arc<str>, Box<str>, u64),
 }
 
 impl Resuming {
-    /// Of a core whose logs may hold something.
-    pub(super) fn new(cores: u16) -> Resuming {
-        let under_way = VecDeque::new();
-        Resuming { stage: Stage::Routes, slot: LogSlot(0), place: 0, routes: 0, cores, under_way }
+    /// Of a core whose logs may hold something of a process that was gone then.
+    pub(super) fn new(cores: u16, ended: Wall) -> Resuming {
+        Resuming {
+            ended,
+            stage: Stage::Routes,
+            slot: LogSlot(0),
+            place: 0,
+            routes: 0,
+            heard: vec![0; usize::from(cores)].into(),
+            lost: VecDeque::new(),
+            under_way: VecDeque::new(),
+        }
+    }
+
+    fn has_heard_all(&self, times: u8) -> bool {
+        self.heard.iter().all(|heard| *heard >= times)
     }
 }
 
@@ -85,8 +106,9 @@ impl Core {
     pub(super) fn is_resuming_now(&self) -> bool {
         self.resuming.as_ref().is_some_and(|resuming| match resuming.stage {
             Stage::Routes => self.storage.log_if(resuming.slot).is_some() || resuming.routes == 0,
-            Stage::Others => resuming.cores == 0,
-            Stage::Sessions => true,
+            Stage::Others => resuming.has_heard_all(1),
+            Stage::OthersConnections => resuming.has_heard_all(2),
+            Stage::Connections | Stage::Sessions => true,
         })
     }
 
@@ -104,21 +126,27 @@ impl Core {
         let Some(resuming) = &mut self.resuming else { return };
         match resuming.stage {
             Stage::Routes if self.storage.log_if(resuming.slot).is_some() => self.look_at_clients(),
-            Stage::Routes => {
-                resuming.stage = Stage::Others;
-                for core in 0..self.config.cores {
-                    self.post(CoreId(core), Body::Resumed);
-                }
-            }
-            Stage::Others => resuming.stage = Stage::Sessions,
-            Stage::Sessions => self.take_up(now, out),
+            Stage::Routes => self.await_others(Stage::Others),
+            Stage::Others => resuming.stage = Stage::Connections,
+            Stage::Connections => self.end_lost(out),
+            Stage::OthersConnections => resuming.stage = Stage::Sessions,
+            Stage::Sessions => self.take_up(now),
         }
     }
 
-    /// A core has put its routes up.
-    pub(super) fn on_resumed(&mut self) {
+    /// Goes no further before all cores have come so far.
+    fn await_others(&mut self, stage: Stage) {
+        let Some(resuming) = &mut self.resuming else { return };
+        resuming.stage = stage;
+        for core in 0..self.config.cores {
+            self.post(CoreId(core), Body::Resumed);
+        }
+    }
+
+    /// A core has come to the end of a stage that all wait for.
+    pub(super) fn on_resumed(&mut self, from: CoreId) {
         if let Some(resuming) = &mut self.resuming {
-            resuming.cores -= 1;
+            resuming.heard[from.index()] += 1;
         }
     }
 
@@ -131,10 +159,10 @@ impl Core {
 
     fn look_at_clients(&mut self) {
         let Some(resuming) = &mut self.resuming else { return };
-        let slot = resuming.slot;
+        let (slot, ended) = (resuming.slot, resuming.ended);
         let (clients, next) = self.storage.log(slot).inbox().machine().page(resuming.place, CLIENTS_MAX);
         let mut found = Vec::new();
-        clients.for_each(|(_, client)| look_at(client, &mut found));
+        clients.for_each(|(_, client)| look_at(client, ended, &mut found));
         match next {
             Some(place) => resuming.place = place,
             None => (resuming.slot, resuming.place) = (LogSlot(slot.0 + 1), 0),
@@ -159,6 +187,11 @@ impl Core {
                     self.enter_total(tenant, Total::SharedSubscriptions, shared);
                     self.enter_total(tenant, Total::PersistentSubscriptions, plain);
                 }
+                Found::Lost(lost) => {
+                    if let Some(resuming) = &mut self.resuming {
+                        resuming.lost.push_back((slot, lost));
+                    }
+                }
                 Found::UnderWay(under_way) => {
                     if let Some(resuming) = &mut self.resuming {
                         resuming.under_way.push_back((slot, under_way));
@@ -168,8 +201,19 @@ impl Core {
         }
     }
 
+    /// Ends connections of the last process.
+    fn end_lost(&mut self, out: &mut Outputs) {
+        for _ in 0..CLIENTS_MAX {
+            let Some(resuming) = &mut self.resuming else { return };
+            let Some((slot, lost)) = resuming.lost.pop_front() else {
+                return self.await_others(Stage::OthersConnections);
+            };
+            self.propose(slot, UPKEEP, None, (&lost, &[]), out);
+        }
+    }
+
     /// Goes on with what was under way.
-    fn take_up(&mut self, now: Now, out: &mut Outputs) {
+    fn take_up(&mut self, now: Now) {
         for _ in 0..CLIENTS_MAX {
             let next = self.resuming.as_mut().and_then(|resuming| resuming.under_way.pop_front());
             let Some((slot, under_way)) = next else {
@@ -177,12 +221,6 @@ impl Core {
                 return;
             };
             match under_way {
-                UnderWay::Detach { incarnation, epoch, sent_before } => {
-                    let (keep_will, expiry_seconds) = (true, None);
-                    let detach =
-                        command::Detach { incarnation, epoch, keep_will, expiry_seconds, sent_before };
-                    self.propose(slot, UPKEEP, None, (&detach, &[]), out);
-                }
                 UnderWay::Due(incarnation, at) => {
                     // Unless its client is here already.
                     if self.sessions.find(incarnation).is_none() {
@@ -196,7 +234,7 @@ impl Core {
 }
 
 /// What there is to do for a client of a process that has ended.
-fn look_at(client: &Client, found: &mut Vec<Found>) {
+fn look_at(client: &Client, ended: Wall, found: &mut Vec<Found>) {
     for task in client.tasks.iter() {
         let task = UnderWay::Task(Arc::clone(&client.tenant), client.name.clone(), task.number);
         found.push(Found::UnderWay(task));
@@ -212,16 +250,16 @@ fn look_at(client: &Client, found: &mut Vec<Found>) {
         let packet_ids = session.taken.iter().filter_map(|taken| PacketId::new(taken.packet_id));
         found.push(Found::Taken(session.incarnation, packet_ids.collect()));
     }
-    found.extend(end_of(session).map(Found::UnderWay));
+    found.extend(end_of(session, ended));
 }
 
 /// How a session waits from now on.
-fn end_of(session: &Session) -> Option<UnderWay> {
+fn end_of(session: &Session, ended: Wall) -> Option<Found> {
     let incarnation = session.incarnation;
     let Some(epoch) = session.epoch else {
-        return session.due().map(|at| UnderWay::Due(incarnation, at));
+        return session.due().map(|at| Found::UnderWay(UnderWay::Due(incarnation, at)));
     };
     // Nobody knows how much that connection has sent.
     let sent_before = session.queue.end().0;
-    Some(UnderWay::Detach { incarnation: incarnation.0, epoch, sent_before })
+    Some(Found::Lost(command::Lost { incarnation: incarnation.0, epoch, sent_before, at: ended.0 }))
 }

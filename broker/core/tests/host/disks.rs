@@ -3,12 +3,14 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 use broker_core::Core;
 use broker_core::config::Config;
 use broker_core::identity::CoreId;
 use broker_core::input::{Input, Outputs};
 use broker_core::storage::{LogConfig, StorageAnswer, StorageRequest, StoredLog};
+use broker_core::time::Now;
 use range::Request;
 use range::catalog::Catalog;
 use wal::simulated_disk::{Crash, Faults, SimulatedDisk};
@@ -131,23 +133,27 @@ impl Disks {
 impl World {
     /// What a log's disk has to say, to its core.
     fn answer_storage(&mut self, core: CoreId, answers: Vec<StorageAnswer>) {
+        self.tell_storage(core, answers);
+        self.turn(core);
+    }
+
+    fn tell_storage(&mut self, core: CoreId, answers: Vec<StorageAnswer>) {
         for answer in answers {
             let (index, now) = (core.index(), self.now());
             self.cores[index].on_input(now, Input::Storage(answer), &mut self.outputs[index]);
         }
-        self.turn(core);
     }
 
-    /// What a core has asked its disks for.
-    pub(super) fn serve_storage(&mut self, core: CoreId, requests: Vec<StorageRequest>) {
+    /// What a core has asked its disks for. True if it has been answered.
+    pub(super) fn serve_storage(&mut self, core: CoreId, requests: Vec<StorageRequest>) -> bool {
         if requests.is_empty() {
-            return;
+            return false;
         }
         let disks = self.disks.as_mut().expect("a core without disks asks for nothing");
         let answers = disks.submit(&self.cores[core.index()], requests);
-        if !answers.is_empty() {
-            self.answer_storage(core, answers);
-        }
+        let answered = !answers.is_empty();
+        self.tell_storage(core, answers);
+        answered
     }
 
     /// The disks do one thing, if they are not held.
@@ -162,7 +168,9 @@ impl World {
         true
     }
 
-    fn restart(&mut self, cores: u16, crash: Crash) {
+    fn restart(&mut self, cores: u16, crash: Crash, down: Duration) {
+        let ended = self.now().wall;
+        self.move_to(self.now().monotonic.after(down));
         for index in 0..self.sockets.len() {
             self.lose_socket(index);
         }
@@ -177,14 +185,13 @@ impl World {
         let (now, starts) = (self.now(), self.starts);
         let cores_of = opened.into_iter().zip(0..).map(|(logs, core)| {
             let incarnation = 1_700_000_000_000 + starts;
-            Core::open(Arc::clone(&config), CoreId(core), incarnation, starts, logs, now)
+            Core::open(Arc::clone(&config), CoreId(core), incarnation, starts, logs, ended, now)
         });
         self.cores = cores_of.collect();
         self.forget_mail(cores);
         self.outputs = (0..cores).map(|_| Outputs::new(cores)).collect();
         self.config = config;
         (0..usize::from(cores)).for_each(|index| self.turn(core_at(index)));
-        self.run();
     }
 }
 
@@ -195,9 +202,9 @@ impl Node {
         let config = Arc::new(config);
         let disks = Disks::new(&config, seed, faults);
         let cores = config.cores;
-        let make = |core: CoreId, now| {
+        let make = |core: CoreId, now: Now| {
             let logs = disks.make(core, cores);
-            Core::open(Arc::clone(&config), core, 1_700_000_000_000, seed, logs, now)
+            Core::open(Arc::clone(&config), core, 1_700_000_000_000, seed, logs, now.wall, now)
         };
         let mut world = World::of(&config, make);
         world.disks = Some(disks);
@@ -238,6 +245,13 @@ impl Node {
 
     /// Ends without notice, and starts from what the disks have, with so many cores. Disks that were held go on.
     pub fn restart(&self, cores: u16, crash: Crash) {
-        self.world.borrow_mut().restart(cores, crash);
+        self.restart_after(Duration::ZERO, cores, crash);
+    }
+
+    /// The same, after a time in which there was no process.
+    pub fn restart_after(&self, down: Duration, cores: u16, crash: Crash) {
+        let mut world = self.world.borrow_mut();
+        world.restart(cores, crash, down);
+        world.run();
     }
 }

@@ -170,7 +170,8 @@ impl World {
         self.run();
     }
 
-    fn move_to(&mut self, to: Mono) {
+    /// Time passes, and nobody is called.
+    pub(super) fn move_to(&mut self, to: Mono) {
         let before = self.elapsed().as_millis();
         self.now.monotonic = self.now.monotonic.max(to);
         let passed = u64::try_from(self.elapsed().as_millis() - before).expect("a test's time");
@@ -314,20 +315,20 @@ impl World {
 
     /// Turns until nothing is left to do at this moment.
     pub fn run(&mut self) {
-        for _ in 0..TURNS_MAX {
-            let mut worked = self.tell_of_closed();
-            worked |= self.hand_over();
-            if self.whole_turns {
-                worked |= self.take_whole_turns();
-            } else {
-                worked |= self.take_single_turns();
-            }
-            worked = worked || self.step_disks();
-            if !worked {
-                return;
-            }
+        let worked = (0..TURNS_MAX).take_while(|_| self.step()).count();
+        assert!(worked < TURNS_MAX, "the node does not come to rest");
+    }
+
+    /// Everybody does what there is to do; false if there was nothing.
+    pub(super) fn step(&mut self) -> bool {
+        let mut worked = self.tell_of_closed();
+        worked |= self.hand_over();
+        if self.whole_turns {
+            worked |= self.take_whole_turns();
+        } else {
+            worked |= self.take_single_turns();
         }
-        panic!("the node does not come to rest");
+        worked || self.step_disks()
     }
 
     /// One input a turn.
@@ -412,8 +413,13 @@ impl World {
         Some(core)
     }
 
-    /// Ends a core's turn and does what it asks for, in the order that it asks for.
+    /// Ends a core's turn and does what it asks for; again, if it is told something by that.
     pub(super) fn turn(&mut self, core: CoreId) {
+        while self.turn_once(core) {}
+    }
+
+    /// Does what a core asks for in the order that it asks for. True if it has been told something.
+    fn turn_once(&mut self, core: CoreId) -> bool {
         let index = core.index();
         self.cores[index].end_turn(self.now, &mut self.outputs[index]);
         let out = std::mem::replace(&mut self.outputs[index], Outputs::new(count(&self.cores)));
@@ -449,11 +455,9 @@ impl World {
             }
         }
         self.answers.extend(out.answers);
-        self.serve_storage(core, out.storage);
+        let answered = self.serve_storage(core, out.storage);
         self.questions.extend(out.questions.into_iter().map(|question| Asked { core, question }));
-        if heard {
-            self.turn(core);
-        }
+        heard || answered
     }
 
     /// Gives a core what the sockets of former connections hold, before newer ones take over. True if there were any.

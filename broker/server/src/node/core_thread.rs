@@ -104,11 +104,11 @@ fn start_core(place: Place) -> io::Result<Counters> {
     let (config, incarnation, seed, now) = (place.config, place.incarnation, place.seed, place.clock.now());
     let (core, storage) = match place.stored {
         None => (Core::new(config, id, incarnation, seed, now), None),
-        Some(Stored { logs, place: disk }) => {
+        Some(Stored { logs, ended, place: disk }) => {
             let ids = logs.iter().map(StoredLog::id).collect();
             let wake = &place.mailboxes.wake().event;
             let storage = Storage::start(&disk, ids, &poller, (wake, &cpus))?;
-            (Core::open(config, id, incarnation, seed, logs, now), Some(storage))
+            (Core::open(config, id, incarnation, seed, logs, ended, now), Some(storage))
         }
     };
     let parts = Parts {

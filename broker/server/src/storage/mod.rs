@@ -11,6 +11,7 @@
 //! `start` opens a data directory and makes the logs from it; `inspect` reads a stopped node's; `snapshot` holds one as
 //! it is while it is served, for `backup`, which copies it and puts copies back.
 
+mod alive;
 mod alone;
 mod background;
 pub(crate) mod backup;
@@ -31,6 +32,7 @@ use std::sync::Arc;
 
 use broker_core::Core;
 use broker_core::storage::{StorageAnswer, StorageRequest, StoredLog};
+use broker_core::time::Wall;
 use crossbeam_channel::{Receiver, Sender, unbounded};
 use wal::{Completion, LogId, Pages, Request, SegmentId};
 
@@ -44,6 +46,8 @@ use crate::sys::{self, EventFd};
 pub(crate) struct Stored {
     /// The logs that it serves, ascending.
     pub(crate) logs: Vec<StoredLog>,
+    /// When the last process that had them was gone, at the latest.
+    pub(crate) ended: Wall,
     pub(crate) place: Place,
 }
 

@@ -10,6 +10,7 @@ use std::thread;
 use std::time::Duration;
 
 use broker_core::storage::{LogConfig, OpenError, StoredLog};
+use broker_core::time::Wall;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded, unbounded};
 use range::catalog::{Catalog, Service, core_of};
 use range::directory::{self, Directory, Expected, write_catalog};
@@ -20,7 +21,7 @@ use wal::{
 };
 
 use super::damage::{Reason, StorageError};
-use super::{Place, Stored, snapshot};
+use super::{Place, Stored, alive, snapshot};
 use crate::clock::Clock;
 use crate::configuration::Wal;
 use crate::sys;
@@ -50,6 +51,7 @@ fn start_inner(data: &Path, wal: &Wal, cores: u16, clock: Clock) -> Result<Start
     let node = NodeId(sys::random().map_err(Reason::System)?);
     let expected = Expected { cluster: None, bootstrap: Some((cluster, node)) };
     let directory = directory::open(data, &expected).map_err(Reason::Directory)?;
+    let ended = alive::ended(data, Clock::wall());
     // Of a backup that was under way when the process ended.
     snapshot::remove(data).map_err(Reason::System)?;
     let names = (0..3 * usize::from(cores)).map(|_| random_id()).collect::<io::Result<Vec<_>>>();
@@ -90,7 +92,8 @@ fn start_inner(data: &Path, wal: &Wal, cores: u16, clock: Clock) -> Result<Start
         space_free_bytes: wal.space_free_bytes,
         segment_bytes,
     };
-    Ok(Started { logs, cores: deal(opened, cores, &place), directory })
+    alive::start(data).map_err(Reason::System)?;
+    Ok(Started { logs, cores: deal(opened, cores, ended, &place), directory })
 }
 
 /// A range that is damaged, and the one that begins in its place.
@@ -123,8 +126,9 @@ fn give_up(data: &Path, catalog: &mut Catalog, ranges: &Receiver<GivenUp>) -> io
 }
 
 /// Which core serves which log.
-fn deal(opened: BTreeMap<LogId, StoredLog>, cores: u16, place: &Place) -> Vec<Stored> {
-    let mut dealt: Vec<_> = (0..cores).map(|_| Stored { logs: Vec::new(), place: place.clone() }).collect();
+fn deal(opened: BTreeMap<LogId, StoredLog>, cores: u16, ended: Wall, place: &Place) -> Vec<Stored> {
+    let stored = |_| Stored { logs: Vec::new(), ended, place: place.clone() };
+    let mut dealt: Vec<_> = (0..cores).map(stored).collect();
     for (id, log) in opened {
         dealt[usize::from(core_of(id, cores))].logs.push(log);
     }

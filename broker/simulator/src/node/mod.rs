@@ -58,6 +58,8 @@ pub struct Node {
     config: Arc<Config>,
     /// How often it has been started.
     starts: u64,
+    /// When it ended last, as far as its next start knows.
+    ended: Wall,
     /// What its former lives have counted.
     counted: Counters,
     habits: Habits,
@@ -138,6 +140,7 @@ impl Node {
             disks,
             config: Arc::clone(config),
             starts: 1,
+            ended: Wall(0),
             counted: Counters::default(),
             habits,
             random,

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use broker_core::Core;
 use broker_core::config::Config;
 use broker_core::identity::CoreId;
-use broker_core::time::Mono;
+use broker_core::time::{Mono, Wall};
 use wal::simulated_disk::Crash;
 
 use super::disks::Disks;
@@ -15,6 +15,9 @@ use super::socket::{Place, Stage};
 use super::space::Space;
 use super::{Hosted, Node, now};
 use crate::history::Fact;
+
+/// How much later than it did the process may be said to have ended, milliseconds.
+const GRACE_MS_MAX: u64 = 2_000;
 
 impl Node {
     /// The process ends. What the clients' kernels have stays readable, or, when the machine is gone or sends
@@ -34,6 +37,8 @@ impl Node {
             }
         }
         self.disks.as_mut().expect("only a node with disks is started again").crash(crash);
+        // Known to a second or two.
+        self.ended = Wall(now(at).wall.0 + self.random.below(GRACE_MS_MAX));
         self.cores.clear();
         self.mailboxes.clear();
         self.facts.push(Fact::Crashed);
@@ -45,14 +50,14 @@ impl Node {
         let (config, logs) = (&self.config, self.config.logs());
         self.config = Arc::new(Config { cores, logs, ..Config::clone(config) });
         self.starts += 1;
-        let seed = self.random.bits();
+        let (seed, ended) = (self.random.bits(), self.ended);
         let disks = self.disks.as_mut().expect("only a node with disks is started again");
         for id in (0..cores).map(CoreId) {
             let logs = disks.open(id, cores).unwrap_or_else(|error| {
                 self.facts.push(Fact::Damaged(error));
                 disks.make(id, cores)
             });
-            let core = Core::open(Arc::clone(&self.config), id, self.starts, seed, logs, now(at));
+            let core = Core::open(Arc::clone(&self.config), id, self.starts, seed, logs, ended, now(at));
             self.cores.push(Hosted::new(core, cores, at));
         }
         let pairs = usize::from(cores) * usize::from(cores);
@@ -71,7 +76,7 @@ pub(super) fn first_cores(config: &Arc<Config>, disks: Option<&Disks>, seed: u64
             None => Core::new(Arc::clone(config), id, 1, seed, now(at)),
             Some(disks) => {
                 let logs = disks.make(id, config.cores);
-                Core::open(Arc::clone(config), id, 1, seed, logs, now(at))
+                Core::open(Arc::clone(config), id, 1, seed, logs, now(at).wall, now(at))
             }
         };
         Hosted::new(core, config.cores, at)

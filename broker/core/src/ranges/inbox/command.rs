@@ -275,6 +275,19 @@ pub struct Forget {
     pub incarnation: u64,
 }
 
+/// A connection has ended with the process that had it.
+#[derive(Archive, Serialize, Clone, Copy, Debug)]
+pub struct Lost {
+    /// The session.
+    pub incarnation: u64,
+    /// The connection.
+    pub epoch: u64,
+    /// What it may have sent: all before this place.
+    pub sent_before: u64,
+    /// Milliseconds since 1970 when that process was gone, at the latest.
+    pub at: u64,
+}
+
 commands! {
     1 Attach, written as Attach<'_>, read as Attach<'static>;
     2 Detach, written as Detach, read as Detach;
@@ -287,4 +300,5 @@ commands! {
     9 Due, written as Due, read as Due;
     10 TaskDone, written as TaskDone<'_>, read as TaskDone<'static>;
     11 Forget, written as Forget, read as Forget;
+    12 Lost, written as Lost, read as Lost;
 }

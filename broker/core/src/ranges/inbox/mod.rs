@@ -179,6 +179,7 @@ impl InboxRange {
         let outcome = match Command::decode(command)? {
             Command::Attach(attach) => self.attach(committed, attach, effects),
             Command::Detach(detach) => self.detach(committed, detach, effects),
+            Command::Lost(lost) => self.lose(committed, lost, effects),
             Command::Subscribe(subscribe) => self.subscribe(committed, subscribe, effects),
             Command::Unsubscribe(unsubscribe) => self.unsubscribe(committed, unsubscribe, effects),
             Command::Append(append) => self.append(committed, append, effects),

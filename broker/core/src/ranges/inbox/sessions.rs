@@ -109,14 +109,36 @@ impl InboxRange {
         if let Some(seconds) = detach.expiry_seconds.as_ref() {
             session.expiry_seconds = seconds.to_native();
         }
-        if session.expiry_seconds == 0 {
-            self.end(slot, committed.at, effects);
-            self.tidy(slot);
-            return Outcome::Done;
-        }
-        session.wait(committed.at);
-        self.publish_due_will(slot, committed.at, effects);
+        self.await_client(slot, committed.at, committed.at, effects);
         Outcome::Done
+    }
+
+    /// The same for a connection of a process that has ended: what its session waits for began then.
+    pub(super) fn lose(
+        &mut self,
+        committed: Committed<'_>,
+        lost: &command::ArchivedLost,
+        effects: &mut Vec<Effect>,
+    ) -> Outcome {
+        let owner = (lost.incarnation.to_native(), lost.epoch.to_native());
+        let Some(slot) = self.owned(committed, owner) else { return Outcome::Stale };
+        let session = self.clients[slot as usize].session.as_mut().expect("it is owned");
+        session.queue.mark_sent(Sequence(lost.sent_before.to_native()));
+        let since = Wall(lost.at.to_native()).min(committed.at);
+        self.await_client(slot, since, committed.at, effects);
+        Outcome::Done
+    }
+
+    /// A session waits for its client since a moment, which may be so long ago that it is over.
+    fn await_client(&mut self, slot: u32, since: Wall, now: Wall, effects: &mut Vec<Effect>) {
+        let session = self.clients[slot as usize].session.as_mut().expect("its connection has just ended");
+        session.wait(since);
+        if session.expiry_seconds == 0 || session.is_over(now) {
+            self.end(slot, now, effects);
+            self.tidy(slot);
+        } else {
+            self.publish_due_will(slot, now, effects);
+        }
     }
 
     pub(super) fn due(

@@ -3,7 +3,7 @@ mod restored;
 use std::collections::BTreeMap;
 
 use super::command::{
-    Append, Attach, Detach, Due, Encode, Group, MessageHead, Origin, Progress, Release, Subscribe,
+    Append, Attach, Detach, Due, Encode, Group, Lost, MessageHead, Origin, Progress, Release, Subscribe,
     Subscription, Take, Target, TaskDone, Unsubscribe, Will as NewWill,
 };
 use super::*;
@@ -358,6 +358,32 @@ fn will_waits_for_its_delay() {
     host.check();
 }
 
+/// The time that passes between the end of a process and the next start counts: for wills, and for sessions.
+#[test]
+fn connections_lost_with_their_process() {
+    let will = NewWill { message: head(1), delay_seconds: 10, expiry_seconds: u32::MAX };
+    let attach = Attach { clean_start: false, will: Some(will), ..connect("c", 1) };
+    let mut host = Host::new();
+    let session = host.attach_with(&attach).incarnation;
+    let now = host.at;
+    let lost = |epoch, at| Lost { incarnation: session.0, epoch, sent_before: 0, at };
+    host.at += 5_000;
+    assert_eq!(host.apply(&lost(9, now)), Outcome::Stale, "of another connection");
+    assert_eq!(host.apply(&lost(1, now)), Outcome::Done);
+    assert!(host.effects.contains(&Effect::Due(session, Wall(now + 10_000))), "half of the delay has passed");
+    assert!(host.tasks("c").is_empty());
+    host.attach_with(&Attach { epoch: 2, ..attach });
+    assert_eq!(host.apply(&lost(2, u64::MAX)), Outcome::Done);
+    let at = host.at;
+    assert!(host.effects.contains(&Effect::Due(session, Wall(at + 10_000))), "not later than now");
+    host.attach_with(&Attach { epoch: 3, ..attach });
+    host.at += 100_000;
+    assert_eq!(host.apply(&lost(3, at)), Outcome::Done);
+    assert!(host.range.session(session).is_none(), "it was over in between");
+    assert_eq!(host.tasks("c").len(), 1, "its will is published with its end");
+    host.check();
+}
+
 /// A subscription leaves its route to be made, the end of it or of its session leaves it to be removed.
 #[test]
 fn subscriptions_leave_routes_to_be_changed() {
@@ -407,12 +433,16 @@ fn golden_commands() {
         .encode(&mut bytes);
     assert_eq!(hex(&bytes), GOLDEN_DETACH);
     bytes.clear();
+    Lost { incarnation: 1, epoch: 2, sent_before: 3, at: 4 }.encode(&mut bytes);
+    assert_eq!(hex(&bytes), GOLDEN_LOST);
+    bytes.clear();
     let targets = [Target { incarnation: 5, options: 6 }];
     Append { targets: &targets, ..message(1) }.encode(&mut bytes);
     assert_eq!(hex(&bytes), GOLDEN_APPEND);
 }
 
 const GOLDEN_DETACH: &str = "0201010000000000000002000000000000000101030000000400000000000000";
+const GOLDEN_LOST: &str = "0c010100000000000000020000000000000003000000000000000400000000000000";
 const GOLDEN_APPEND: &str = concat!(
     "050174612f62050000000000000006000000f0ffffff01000000e9ffffff03000000e4ffffff000000000100000000000000",
     "ffffffffffffffff070000000100000000000000000000000000000000000000000000000000000000000000000000000000",
