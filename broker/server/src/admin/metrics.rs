@@ -13,6 +13,7 @@ use broker_core::limit::Limit;
 use broker_core::sight::{Flow, Traffic};
 
 use super::State;
+use super::door;
 use super::exposition::{Exposition, Kind};
 use super::gate::Problem;
 use super::gather::{self, CoreNumbers, Numbers, TenantNumbers};
@@ -34,6 +35,7 @@ pub(super) async fn answer(From(state): From<Arc<State>>) -> Result<impl IntoRes
     of_cores(&mut page, &numbers.cores);
     of_listeners(&mut page, &state.gates);
     of_events(&mut page, &state.events);
+    of_administration(&mut page, &state.door);
     turns(&mut page, &state);
     log_metrics::write(&mut page, &numbers.cores);
     of_tenants(&mut page, &numbers, state.settings.metrics_tenants_max as usize);
@@ -229,6 +231,17 @@ fn of_listeners(page: &mut Exposition, gates: &[Gate]) {
             family
                 .sample(&[("listener", &listener.to_string()), ("setting", bite.name())], gate.counted(bite));
         }
+    }
+}
+
+/// What the administration's own limits see.
+fn of_administration(page: &mut Exposition, door: &door::Counts) {
+    let help = "Connections of the administration.";
+    page.single(Kind::Gauge, "hermod_admin_connections", help, door.connections());
+    let help = "Times a setting of the administration kept somebody waiting or out, by the setting.";
+    let mut family = page.family(Kind::Counter, "hermod_admin_limited_total", help);
+    for (setting, count) in door.limited() {
+        family.sample(&[("setting", setting)], count);
     }
 }
 

@@ -3,6 +3,7 @@
 
 mod api;
 mod asking;
+mod door;
 mod exposition;
 mod gate;
 mod gather;
@@ -37,6 +38,7 @@ pub(crate) use self::kept_bans::KeptBans;
 pub(crate) use self::settings::{Bind, Settings};
 pub(crate) use self::snapshots::Kept;
 use crate::admin::asking::{Banned, Cores};
+use crate::admin::door::{Door, Turn};
 use crate::admin::gate::Problem;
 pub(crate) use crate::admin::gate::Token;
 use crate::admin::gather::Gatherer;
@@ -174,6 +176,7 @@ pub(crate) struct State {
     histograms: Vec<Arc<TurnHistogram>>,
     gates: Arc<[Gate]>,
     events: AllCounts,
+    door: Arc<door::Counts>,
     kept_bans: Mutex<KeptBans>,
     /// Of the next trace.
     next_trace: AtomicU64,
@@ -225,6 +228,7 @@ impl Admin {
                 histograms: parts.histograms,
                 gates: parts.gates,
                 events: parts.events,
+                door: Arc::default(),
                 kept_bans: Mutex::new(parts.kept_bans),
                 next_trace: AtomicU64::new(1),
                 config: parts.config,
@@ -240,7 +244,11 @@ impl Admin {
             }
             if let Some(Bound { listener, .. }) = bound {
                 let listener = tokio::net::TcpListener::from_std(listener)?;
-                axum::serve(listener, router(state, current)).await
+                let patience = Duration::from_millis(u64::from(state.settings.request_timeout_ms));
+                let counts = Arc::clone(&state.door);
+                let door = Door::new(listener, state.settings.connections_max, patience, counts);
+                let router = router(state, current).into_make_service_with_connect_info::<Turn>();
+                axum::serve(door, router).await
             } else {
                 std::future::pending().await
             }
@@ -291,5 +299,6 @@ fn router(state: Arc<State>, token: gate::Current) -> Router {
         .merge(guarded)
         .fallback(gate::not_found)
         .method_not_allowed_fallback(gate::method_not_allowed)
+        .layer(axum::middleware::from_fn(door::work))
         .with_state(state)
 }

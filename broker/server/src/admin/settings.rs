@@ -18,6 +18,10 @@ pub(crate) struct Settings {
     pub(crate) token_file: FileName,
     /// Where bans are kept that are asked for.
     pub(crate) bans_file: FileName,
+    /// Connections at a time.
+    pub(crate) connections_max: u32,
+    /// Time for a client to send a request, and to take its answer.
+    pub(crate) request_timeout_ms: u32,
     /// Tenants that metrics name.
     pub(crate) metrics_tenants_max: u32,
     /// How often `$SYS` is published.
@@ -29,6 +33,8 @@ impl Settings {
         bind,
         token_file,
         bans_file,
+        connections_max in 1..=65_535,
+        request_timeout_ms in 100..=3_600_000,
         metrics_tenants_max in 0..=100_000,
         sys_interval_seconds in 0..=86_400,
     } beside {});
@@ -40,6 +46,8 @@ impl Default for Settings {
             bind: Bind::default(),
             token_file: FileName::default(),
             bans_file: FileName::default(),
+            connections_max: 64,
+            request_timeout_ms: 30_000,
             metrics_tenants_max: 1000,
             sys_interval_seconds: 10,
         }

@@ -17,6 +17,7 @@ mod tenants;
 mod traces;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::extract::{FromRequest, FromRequestParts, Request};
 use axum::http::StatusCode;
@@ -24,6 +25,7 @@ use axum::http::request::Parts;
 use axum::{Json, Router};
 use broker_core::sight::{Refusal, Said};
 use serde::de::DeserializeOwned;
+use tokio::time::timeout;
 use utoipa::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -79,11 +81,16 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Asked<T> {
 /// A body in JSON; what is wrong with it is a [`Problem`].
 struct Sent<T>(T);
 
-impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Sent<T> {
+impl<T: DeserializeOwned> FromRequest<Arc<State>> for Sent<T> {
     type Rejection = Problem;
 
-    async fn from_request(request: Request, state: &S) -> Result<Sent<T>, Problem> {
-        let read = Json::<T>::from_request(request, state).await;
+    async fn from_request(request: Request, state: &Arc<State>) -> Result<Sent<T>, Problem> {
+        let patience = Duration::from_millis(u64::from(state.settings.request_timeout_ms));
+        let Ok(read) = timeout(patience, Json::<T>::from_request(request, state)).await else {
+            state.door.count_slow();
+            let message = "the body took longer than admin.request_timeout_ms";
+            return Err(Problem::new(StatusCode::REQUEST_TIMEOUT, "too_slow", message));
+        };
         read.map(|Json(body)| Sent(body)).map_err(|error| bad_request(error.body_text()))
     }
 }
