@@ -31,6 +31,7 @@ mod delivery;
 mod dist;
 mod expiring;
 mod message;
+mod payload;
 mod placement;
 mod quota;
 mod random;

@@ -3,9 +3,10 @@
 use std::cell::OnceCell;
 use std::sync::Arc;
 
-use bytes::Bytes;
 use mqtt::QoS;
+use smol_str::SmolStr;
 
+use crate::payload::Payload;
 use crate::random::mix;
 use crate::ranges::inbox::command::{MessageHead, Origin};
 use crate::time::Wall;
@@ -19,11 +20,11 @@ pub struct Message {
     /// Who published it.
     pub publisher: Publisher,
     /// Never empty, without wildcards.
-    pub topic: Box<str>,
+    pub topic: SmolStr,
     /// The properties that are forwarded unaltered, encoded as in MQTT 5.0.
     pub properties: Box<[u8]>,
     /// The application's bytes.
-    pub payload: Bytes,
+    pub payload: Payload,
     /// When it expires, if it does [MQTT-3.3.2-5].
     pub expires: Option<Wall>,
     /// As it was published.
@@ -33,6 +34,9 @@ pub struct Message {
     /// Which QoS 2 publish of which persistent session it is, so that a repeat can be told.
     pub origin: Option<Box<Origin>>,
 }
+
+// With the counts of an `Arc` three lines of the CPU's caches: of messages that wait none of it is in there.
+const _: () = assert!(size_of::<Message>() + 2 * size_of::<usize>() == 192);
 
 /// Who published a message.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -94,7 +98,7 @@ impl<'a> Publication<'a> {
                 publisher: self.publisher,
                 topic: self.topic.into(),
                 properties: self.properties.into(),
-                payload: Bytes::copy_from_slice(self.payload),
+                payload: Payload::copy_of(self.payload),
                 expires: self.expires,
                 qos: self.qos,
                 retain: self.retain,

@@ -1,7 +1,6 @@
 //! Hot path. A PUBLISH on its way to many: encoded once per (version, QoS, retain flag), copied to each
 //! receiver, its packet identifier patched in place.
 
-use bytes::Bytes;
 use mqtt::encode::{self, PublishOut};
 use mqtt::{Limits, PacketId, QoS, Version};
 
@@ -84,7 +83,7 @@ impl Frames {
             }
         });
         if publication.payload.len() > COPIED_BYTES_MAX {
-            connection.send.append_shared(publication.share().payload.clone());
+            connection.send.append_shared(publication.share().payload.to_bytes());
         }
         Ok(())
     }
@@ -138,7 +137,7 @@ impl Frames {
             }
         });
         if large {
-            connection.send.append_shared(Bytes::clone(&publication.share().payload));
+            connection.send.append_shared(publication.share().payload.to_bytes());
         }
         Ok(())
     }

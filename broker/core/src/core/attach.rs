@@ -72,7 +72,7 @@ impl Core {
         let (epoch, incarnation) = (self.new_incarnation().0, self.new_incarnation().0);
         let persistent = welcome.expiry_seconds > 0 || !connect.clean_start;
         let to_store = will.take_if(|_| persistent);
-        let payload = to_store.as_ref().map(|will| will.message.payload.clone()).unwrap_or_default();
+        let payload = to_store.as_ref().map(|will| will.message.payload.to_bytes()).unwrap_or_default();
         let stored_will = to_store.as_ref().map(|will| command::Will {
             message: will.message.head(),
             delay_seconds: will.delay_seconds,

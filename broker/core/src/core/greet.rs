@@ -18,6 +18,7 @@ use crate::input::Outputs;
 use crate::limit::Limit;
 use crate::message::{Message, Publisher, hash_client};
 use crate::notice::Event;
+use crate::payload::Payload;
 use crate::placement::inbox_key;
 use crate::quota::Total;
 use crate::sessions::{Attach, SessionSlot, Will};
@@ -294,7 +295,7 @@ fn make_will(will: &mqtt::Will<'_>, tenant: Arc<str>, publisher: Publisher) -> W
             publisher,
             topic: will.topic.into(),
             properties: properties.into(),
-            payload: bytes::Bytes::copy_from_slice(will.payload),
+            payload: Payload::copy_of(will.payload),
             expires: None,
             qos: will.qos,
             retain: will.retain,

@@ -272,7 +272,7 @@ impl Core {
     /// All have it: what was owed for it is given.
     fn end_postponed(&mut self, delivery: Delivery, out: &mut Outputs) {
         let Delivery { tenant, message, origin, answer, waits, .. } = delivery;
-        let topic = (tenant, message.topic.clone());
+        let topic = (tenant, Box::from(message.topic.as_str()));
         if let Some(count) = self.postponed.topics.get_mut(&topic) {
             count.all -= 1;
             count.changes -= u32::from(message.retain);

@@ -97,7 +97,7 @@ impl Overtaken {
     /// Whether a copy, on a page for which so many changes of each core were made, is not newer than what came live since
     /// its filter was asked for.
     pub(super) fn covers(&self, copy: &Message, made: &[u64], since: ChangeNumber) -> bool {
-        self.topics.get(&copy.topic).is_some_and(|change| {
+        self.topics.get(copy.topic.as_str()).is_some_and(|change| {
             let is_later = change.name.is_behind(made);
             let Message { publisher, qos, properties, payload, .. } = copy;
             change.number > since

@@ -161,9 +161,9 @@ pub struct RetainedMessage {
 impl From<&Arc<Message>> for RetainedMessage {
     fn from(message: &Arc<Message>) -> RetainedMessage {
         RetainedMessage {
-            topic: message.topic.clone(),
+            topic: message.topic.as_str().into(),
             qos: message.qos,
-            payload: message.payload.clone(),
+            payload: message.payload.to_bytes(),
             expires: message.expires,
         }
     }

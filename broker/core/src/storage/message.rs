@@ -3,13 +3,13 @@
 use std::cell::OnceCell;
 use std::sync::Arc;
 
-use bytes::Bytes;
 use mqtt::QoS;
 use range::replica::Stored;
 use wal::Window;
 
 use super::StoredLog;
 use crate::message::{Message, Publication, Publisher};
+use crate::payload::Payload;
 use crate::ranges::MessageId;
 use crate::ranges::inbox::command::{ArchivedMessageHead, Command};
 use crate::time::{Mono, Wall};
@@ -75,7 +75,7 @@ impl StoredMessage<'_> {
             publisher: publication.publisher,
             topic: publication.topic.into(),
             properties: publication.properties.into(),
-            payload: Bytes::copy_from_slice(publication.payload),
+            payload: Payload::copy_of(publication.payload),
             expires: publication.expires,
             qos: publication.qos,
             retain: publication.retain,

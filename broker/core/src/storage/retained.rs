@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
 use mqtt::QoS;
 use wal::Window;
 
 use super::{Storage, StoredLog};
 use crate::changes::ChangeName;
 use crate::message::{Message, Publication, Publisher};
+use crate::payload::Payload;
 use crate::peer::RetainedAsk;
 use crate::ranges::MessageId;
 use crate::ranges::retain::command::Command;
@@ -138,7 +138,7 @@ impl StoredLog {
             publisher: Publisher { client_hash: head.client_hash.to_native() },
             topic: (*head.topic).into(),
             properties: (*head.properties).into(),
-            payload: Bytes::copy_from_slice(stored.payload()),
+            payload: Payload::copy_of(stored.payload()),
             expires: (expires != u64::MAX).then_some(Wall(expires)),
             qos: QoS::from_bits(head.qos).expect("written from a QoS"),
             retain: head.retain,

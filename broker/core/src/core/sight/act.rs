@@ -101,7 +101,7 @@ impl Core {
         let message = Message {
             tenant: Arc::from(tenant),
             publisher: Publisher::default(),
-            topic,
+            topic: topic.into(),
             properties: properties.into(),
             payload: payload.into(),
             expires: expiry_seconds.map(|seconds| now.wall.after_seconds(seconds)),

@@ -177,7 +177,7 @@ fn subscriptions_of(
 
 fn summary(message: &Message, delay_seconds: u32) -> WillSummary {
     WillSummary {
-        topic: message.topic.clone(),
+        topic: message.topic.as_str().into(),
         qos: message.qos,
         retain: message.retain,
         delay_seconds,
