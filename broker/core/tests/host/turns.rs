@@ -50,6 +50,11 @@ impl Node {
         self.world.borrow().mail.iter().flatten().map(|(_, messages)| messages.len()).sum()
     }
 
+    /// Messages that a core has been sent so far.
+    pub fn messages_mailed_to(&self, core: u16) -> usize {
+        self.world.borrow().mailed.get(&usize::from(core)).copied().unwrap_or(0)
+    }
+
     /// The most messages that one core has sent another in one turn since this was asked last.
     pub fn take_batch_max(&self) -> usize {
         std::mem::take(&mut self.world.borrow_mut().batch_max)

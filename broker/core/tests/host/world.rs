@@ -77,6 +77,8 @@ pub struct World {
     pub piece_bytes: usize,
     /// The most messages that one core has sent another in one turn.
     pub(super) batch_max: usize,
+    /// Messages that each core has been sent so far.
+    pub(super) mailed: BTreeMap<usize, usize>,
     /// The most connections to which one turn has given something to send.
     pub(super) dirty_max: usize,
     acceptor: u16,
@@ -116,6 +118,7 @@ impl World {
             now,
             piece_bytes: RECEIVE_BYTES_MAX,
             batch_max: 0,
+            mailed: BTreeMap::new(),
             dirty_max: 0,
             acceptor: 0,
             events: 0,
@@ -451,6 +454,7 @@ impl World {
         for (to, messages) in out.messages.into_iter().enumerate() {
             if !messages.is_empty() && !self.lost_mail.contains(&(core, core_at(to))) {
                 self.batch_max = self.batch_max.max(messages.len());
+                *self.mailed.entry(to).or_default() += messages.len();
                 self.mail[to].push_back((core, messages));
             }
         }
