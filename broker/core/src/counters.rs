@@ -1,5 +1,6 @@
 //! What a core has counted since it started. Only its core writes; the host copies it out.
 
+use crate::access::Doubt;
 use crate::limit::Limit;
 
 /// Why a message was not delivered to somebody who should have had it (promise 4: nothing silent).
@@ -130,6 +131,8 @@ pub struct Counters {
     pub resends: u64,
     /// Times a publisher was slowed because a receiver's queue was filling.
     pub publishers_slowed: u64,
+    /// Clients not let in for what they have shown, by [`Doubt`].
+    pub doubted: [u64; Doubt::ALL.len()],
     /// How often a setting refused a client something, by [`Limit`].
     pub limited: ByLimit,
     /// Messages not delivered, by [`DropReason`].
@@ -156,6 +159,17 @@ impl Counters {
     #[must_use]
     pub fn limited(&self, limit: Limit) -> u64 {
         self.limited.0[limit as usize]
+    }
+
+    /// Counts a client that is not let in for what it has shown.
+    pub fn doubt(&mut self, doubt: Doubt) {
+        self.doubted[doubt as usize] += 1;
+    }
+
+    /// How many were not for this.
+    #[must_use]
+    pub fn doubted(&self, doubt: Doubt) -> u64 {
+        self.doubted[doubt as usize]
     }
 
     /// Counts messages not delivered.
@@ -192,6 +206,7 @@ impl Counters {
             answers_overdue,
             resends,
             publishers_slowed,
+            doubted,
             limited,
             dropped,
         } = self;
@@ -224,6 +239,8 @@ impl Counters {
             one("resends", resends),
             one("publishers_slowed", publishers_slowed),
         ]);
+        let doubted = Doubt::ALL.iter().zip(doubted);
+        named.extend(doubted.map(|(doubt, count)| (format!("doubted_{}", doubt.name()), *count)));
         let limited = Limit::ALL.iter().zip(&limited.0);
         named.extend(limited.map(|(limit, count)| (format!("limited_{}", limit.name()), *count)));
         let dropped = DropReason::ALL.iter().zip(dropped);

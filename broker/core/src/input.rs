@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use crate::access::{AccessList, Decided, Identity, Question};
+use crate::access::{AccessList, Decided, Doubt, Identity, Question};
 use crate::bans::{Ban, Target};
 use crate::config::Config;
 use crate::identity::{ConnectionId, CoreId};
@@ -69,6 +69,14 @@ pub enum Input<'a> {
         connection: ConnectionId,
         /// At most what [`Core::unsent`](crate::Core::unsent) showed.
         bytes: usize,
+    },
+    /// What carries the client's bytes is broken, or shows that it is not to be let in: TLS, a WebSocket, a proxy's
+    /// header. [`Input::ClientClosed`] follows.
+    ClientBroken {
+        /// Whose.
+        connection: ConnectionId,
+        /// Why.
+        doubt: Doubt,
     },
     /// The socket is gone. Exactly once for each connection accepted or handed over to this core, and
     /// the last that is heard of it, whoever began the closing. Not sent for one that was handed away.

@@ -20,7 +20,7 @@ fn allow() -> Verdict {
 }
 
 fn refuse(reason: ReasonCode) -> Verdict {
-    Verdict::Refuse { reason, server_reference: None }
+    Verdict::Refuse { reason, doubt: None, server_reference: None }
 }
 
 fn ask(node: &Node) -> Asked {
@@ -112,7 +112,8 @@ fn refusals() {
 #[test]
 fn server_references() {
     for reason in [ReasonCode::USE_ANOTHER_SERVER, ReasonCode::SERVER_MOVED] {
-        let verdict = || Verdict::Refuse { reason, server_reference: Some("other:1883".to_owned()) };
+        let verdict =
+            || Verdict::Refuse { reason, doubt: None, server_reference: Some("other:1883".to_owned()) };
         let node = asking(1);
         let mut client = node.accept();
         client.send_connect(&Connect::new(Version::V5, "client"));

@@ -95,9 +95,11 @@ fn verdict(random: &mut Random, has_method: bool) -> Verdict {
     let permissions =
         if random.one_in(5) { Permissions::Own(Arc::new(Rules::new([]))) } else { Permissions::All };
     match random.below(6) {
-        0 => {
-            Verdict::Refuse { reason: random.pick(&REASONS), server_reference: Some("elsewhere".to_owned()) }
-        }
+        0 => Verdict::Refuse {
+            reason: random.pick(&REASONS),
+            doubt: None,
+            server_reference: Some("elsewhere".to_owned()),
+        },
         1 | 2 if has_method => Verdict::Continue { data: None },
         _ => {
             let identity = Identity {

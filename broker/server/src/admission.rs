@@ -10,7 +10,7 @@ use std::time::Duration;
 use broker_core::time::Mono;
 
 /// How soon it is looked again whether others have come in.
-const HANDSHAKES_RETRY: Duration = Duration::from_millis(5);
+pub(crate) const HANDSHAKES_RETRY: Duration = Duration::from_millis(5);
 
 /// What one listener lets in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,10 +48,13 @@ pub(crate) enum Bite {
     Handshakes,
     /// A proxy sent no header, or somebody else did.
     Proxy,
+    /// Too many logins wait to be checked.
+    Logins,
 }
 
 impl Bite {
-    pub(crate) const ALL: [Bite; 4] = [Bite::Connections, Bite::ConnectRate, Bite::Handshakes, Bite::Proxy];
+    pub(crate) const ALL: [Bite; 5] =
+        [Bite::Connections, Bite::ConnectRate, Bite::Handshakes, Bite::Proxy, Bite::Logins];
 
     /// The setting's name.
     pub(crate) fn name(self) -> &'static str {
@@ -60,6 +63,7 @@ impl Bite {
             Bite::ConnectRate => "connects_per_second_max",
             Bite::Handshakes => "handshakes_max",
             Bite::Proxy => "proxy_from",
+            Bite::Logins => "login_queue_max",
         }
     }
 }

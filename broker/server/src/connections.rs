@@ -81,6 +81,11 @@ pub(crate) struct Connections {
 }
 
 impl Connections {
+    /// Whether a connection's client has not been let in yet.
+    pub(crate) fn is_greeting(&mut self, id: ConnectionId) -> bool {
+        self.get_mut(id).is_some_and(|connection| connection.stage == Stage::Greeting)
+    }
+
     /// The name that the next connection will have.
     pub(crate) fn next_id(&mut self) -> ConnectionId {
         let slot = match self.free.last() {

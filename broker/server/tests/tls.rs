@@ -3,6 +3,8 @@
 
 #[path = "support/client.rs"]
 mod client;
+#[path = "support/http.rs"]
+mod http;
 mod support;
 
 /// The library's client for MQTT 3.1.1.
@@ -212,8 +214,8 @@ async fn messages_in_websockets() {
     }
 }
 
-/// Who needs a certificate is not let in without one, nor with one of a stranger or a revoked one; the name in it is
-/// the user name, which the access list goes by.
+/// Who needs a certificate is not let in without one, nor with one of a stranger or a revoked one, and the log says
+/// which it was; the name in it is the user name, which the access list goes by.
 #[tokio::test]
 async fn clients_with_certificates() {
     let (authority, stranger) = (Authority::new(), Authority::new());
@@ -230,10 +232,24 @@ async fn clients_with_certificates() {
         authority.path("revoked.pem"),
         authority.path("access"),
     );
-    let broker = authority.serve(&more, &[]);
+    let mut broker = authority.serve(&more, &["--log=debug", "--admin=127.0.0.1:0"]);
     for config in [authority.trust(None), authority.trust(Some("bob")), stranger.trust(Some("ann"))] {
         assert!(shake(&broker, &config, "localhost").is_err());
     }
+    broker.wait_for_log("doubt=\"certificate_revoked\"");
+    broker.wait_for_log("doubt=\"certificate\"");
+    let page = http::get(http::address(&mut broker), "/metrics").body;
+    let of = |reason: &str| {
+        let is_it = |line: &&str| {
+            line.starts_with("hermod_clients_refused_total") && line.contains(&format!("reason=\"{reason}\""))
+        };
+        let counts = page
+            .lines()
+            .filter(is_it)
+            .map(|line| line.rsplit(' ').next().and_then(|it| it.parse::<u64>().ok()));
+        counts.sum::<Option<u64>>().expect("numbers")
+    };
+    assert_eq!([of("certificate"), of("certificate_revoked"), of("tls")], [2, 1, 0]);
     let mut ann = options(&broker, "a", &authority.trust(Some("ann")));
     ann.set_credentials("somebody else", "");
     let mut ann = Client::connect(ann).await;

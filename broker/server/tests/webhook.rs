@@ -203,6 +203,31 @@ async fn service_decides() {
     broker.stop();
 }
 
+/// What a service says holds no longer than it says itself, in whole seconds or not, by our name or EMQX's: after that
+/// it is asked again, and who is let in by what is over already is not.
+#[tokio::test]
+async fn answers_that_end() {
+    let service = Service::start(|_, question| {
+        Some(match question["username"].as_str() {
+            Some("over") => json!({"result": "allow", "expires_at": 1_000_000_000}),
+            Some("emqx") => json!({"result": "allow", "expire_at": 1_000_000_000.5}),
+            Some("odd") => json!({"result": "allow", "expires_at": "tomorrow"}),
+            _ => json!({"result": "allow", "expires_at": 10_000_000_000.5}),
+        })
+    });
+    let folder = TempDir::new().expect("a folder");
+    let broker = start(&folder, &format!("webhook_url = '{}'\nlogin_threads = 1", service.url("/")));
+    for user in ["over", "over", "emqx"] {
+        let refused = connect(&broker, user, (user, "x")).await.err();
+        assert_eq!(refused, Some(ConnectReturnCode::NotAuthorized), "{user}");
+        assert_eq!(service.question().1["username"], json!(user));
+    }
+    let refused = connect(&broker, "odd", ("odd", "x")).await.err();
+    assert_eq!(refused, Some(ConnectReturnCode::ServiceUnavailable));
+    assert!(connect(&broker, "ann", ("ann", "x")).await.is_ok());
+    broker.stop();
+}
+
 /// A service that hangs, or is not there, lets nobody in; when it is back, it does.
 #[tokio::test]
 async fn service_that_does_not_answer() {

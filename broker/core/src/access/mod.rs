@@ -8,6 +8,7 @@
 //! where one is about to be delivered, to whatever subscription, as Mosquitto does. A subscription itself is
 //! refused only where rules of the client's own leave it nothing to receive: see [`Permissions`].
 
+mod doubt;
 mod grant;
 mod list;
 mod pattern;
@@ -21,6 +22,7 @@ use mqtt::ReasonCode;
 use crate::identity::ConnectionId;
 use crate::time::Wall;
 
+pub use doubt::Doubt;
 pub(crate) use grant::{Access, Grant};
 pub use list::{AccessList, Line, Subject};
 pub use rules::{Action, Rule, Rules};
@@ -90,6 +92,8 @@ pub enum Verdict {
     Refuse {
         /// For CONNACK, or DISCONNECT after a re-authentication.
         reason: ReasonCode,
+        /// Why, for the operator.
+        doubt: Option<Doubt>,
         /// Where to go instead, with 0x9C (use another server) and 0x9D (server moved).
         server_reference: Option<String>,
     },

@@ -136,8 +136,8 @@ impl Core {
         out: &mut Outputs,
     ) {
         match verdict {
-            Verdict::Refuse { reason, server_reference } => {
-                self.refuse_connect(now, id, reason, server_reference.as_deref(), out);
+            Verdict::Refuse { reason, doubt, server_reference } => {
+                self.refuse_doubted(now, id, (reason, doubt), server_reference.as_deref(), out);
             }
             Verdict::Continue { data } => {
                 if !self.send_auth(id, &bytes, data.as_deref(), out) {
@@ -199,7 +199,10 @@ impl Core {
         out: &mut Outputs,
     ) {
         let (reason, data) = match verdict {
-            Verdict::Refuse { reason, server_reference } => {
+            Verdict::Refuse { reason, doubt, server_reference } => {
+                if let Some(doubt) = doubt {
+                    self.counters.doubt(doubt);
+                }
                 self.disconnect(now, id, reason, server_reference.as_deref(), out);
                 return;
             }

@@ -12,7 +12,7 @@ use super::close::in_packet;
 use super::greet::PACKET_BYTES_PROTOCOL;
 use super::receive::Processed;
 use super::timers::Timer;
-use crate::access::{Identity, Permissions};
+use crate::access::{Doubt, Identity, Permissions};
 use crate::config::{Authentication, UnknownTenant};
 use crate::connection::Connection;
 use crate::identity::ConnectionId;
@@ -251,7 +251,22 @@ impl Core {
         server_reference: Option<&str>,
         out: &mut Outputs,
     ) {
-        self.notice(id, Event::Refused(reason), out);
+        self.refuse_doubted(now, id, (reason, None), server_reference, out);
+    }
+
+    /// The same, for what the client has shown.
+    pub(super) fn refuse_doubted(
+        &mut self,
+        now: Now,
+        id: ConnectionId,
+        (reason, doubt): (ReasonCode, Option<Doubt>),
+        server_reference: Option<&str>,
+        out: &mut Outputs,
+    ) {
+        if let Some(doubt) = doubt {
+            self.counters.doubt(doubt);
+        }
+        self.notice(id, Event::Refused(reason, doubt), out);
         let Some(connection) = self.connections.get(id) else { return };
         // A 3.x client that broke the protocol is closed without CONNACK; it has no code for it.
         let silent = connection.version != Version::V5

@@ -278,6 +278,7 @@ impl Core {
             }
             Input::ClientBytes { connection, bytes } => self.on_bytes(now, connection, bytes, out),
             Input::ClientSent { connection, bytes } => self.on_sent(now, connection, bytes, out),
+            Input::ClientBroken { connection, doubt } => self.on_broken(connection, doubt, out),
             Input::ClientClosed { connection } => self.on_closed(now, connection, out),
             Input::PeerMessages { from, messages } => {
                 // What other cores' clients cause is not on the account of this core's.

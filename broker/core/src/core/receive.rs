@@ -3,6 +3,7 @@
 use mqtt::{Limits, Packet, ReasonCode};
 
 use super::Core;
+use crate::access::Doubt;
 use crate::connection::{Connection, Phase, Pressure, Unanswerable};
 use crate::identity::ConnectionId;
 use crate::input::{Close, Outputs};
@@ -336,13 +337,24 @@ impl Core {
         }
     }
 
+    /// What carries the client's bytes is broken: of one that is online it is no more than the end.
+    pub(super) fn on_broken(&mut self, id: ConnectionId, doubt: Doubt, out: &mut Outputs) {
+        if self.connections.get(id).is_some_and(Connection::is_on_its_way) {
+            self.counters.doubt(doubt);
+            self.notice(id, Event::Abandoned(Some(doubt)), out);
+            if let Some(connection) = self.connections.get_mut(id) {
+                connection.phase = Phase::Closing;
+            }
+        }
+    }
+
     /// The socket is gone.
     pub(super) fn on_closed(&mut self, now: Now, id: ConnectionId, out: &mut Outputs) {
         if self.connections.get(id).is_some_and(Connection::is_online) {
             self.notice(id, Event::Lost, out);
             self.leave_session(now, id, true, None, out);
         } else if self.connections.get(id).is_some_and(Connection::is_on_its_way) {
-            self.notice(id, Event::Abandoned, out);
+            self.notice(id, Event::Abandoned(None), out);
         }
         self.forget_unacknowledged(id);
         if let Some(mut connection) = self.connections.remove(id) {

@@ -4,6 +4,7 @@
 use mqtt::{QoS, ReasonCode};
 
 use super::{Event, Matched};
+use crate::access::Doubt;
 use crate::counters::DropReason;
 use crate::limit::Limit;
 
@@ -119,7 +120,7 @@ impl Event {
             Event::SessionStarted => MQTT_SESSION_START,
             Event::SessionEnded => MQTT_SESSION_STOP,
             Event::ConnectTimeout => CONNECT_TIMEOUT,
-            Event::ConnectionsMax | Event::Abandoned => CHANNEL_ERROR,
+            Event::ConnectionsMax | Event::Abandoned(_) => CHANNEL_ERROR,
             Event::NotMqtt => PROTOCOL_ERROR,
             Event::Limit(Limit::SubscribeFilters) => TOO_LARGE_SUBSCRIPTION,
             Event::Limit(_) => OUT_OF_TENANT_RESOURCE,
@@ -131,7 +132,8 @@ impl Event {
             Event::WillPublished => WILL_DISTED,
             Event::WillDenied => WILL_DIST_ERROR,
             Event::AuthenticationAborted => ENHANCED_AUTH_ABORT_BY_CLIENT,
-            Event::Refused(reason) => refusal(*reason),
+            Event::Refused(_, Some(Doubt::ServiceFailed)) => AUTH_ERROR,
+            Event::Refused(reason, _) => refusal(*reason),
             Event::Closed(reason) => closing(*reason),
             Event::Pinged => PING_REQ,
             Event::PublishDenied(ReasonCode::NOT_AUTHORIZED) => PUB_ACTION_DISALLOW,

@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use mqtt::{QoS, ReasonCode, Version};
 
+use crate::access::Doubt;
 use crate::counters::DropReason;
 use crate::identity::ConnectionId;
 use crate::limit::Limit;
@@ -98,8 +99,8 @@ pub enum Event {
         /// Its session was there before.
         session_present: bool,
     },
-    /// It was not let in.
-    Refused(ReasonCode),
+    /// It was not let in; why, if it is for what it has shown.
+    Refused(ReasonCode, Option<Doubt>),
     /// No complete CONNECT came within `connect_timeout_ms`.
     ConnectTimeout,
     /// The core has `connections_max`.
@@ -130,8 +131,8 @@ pub enum Event {
     WillDenied,
     /// The client gave up while it was asked who it is.
     AuthenticationAborted,
-    /// The socket went before its client was let in.
-    Abandoned,
+    /// The socket went before its client was let in; why, if it was closed for what it had shown.
+    Abandoned(Option<Doubt>),
     /// The client asks whether we are there.
     Pinged,
     /// A message has come from a client.
@@ -180,7 +181,7 @@ impl Event {
     pub fn name(&self) -> &'static str {
         match self {
             Event::Greeted { .. } => "greeted",
-            Event::Refused(_) => "refused",
+            Event::Refused(..) => "refused",
             Event::ConnectTimeout => "connect_timeout",
             Event::ConnectionsMax => "connections_max",
             Event::NotMqtt => "not_mqtt",
@@ -196,7 +197,7 @@ impl Event {
             Event::WillPublished => "will_published",
             Event::WillDenied => "will_denied",
             Event::AuthenticationAborted => "authentication_aborted",
-            Event::Abandoned => "abandoned",
+            Event::Abandoned(_) => "abandoned",
             Event::Pinged => "pinged",
             Event::Received { .. } => "received",
             Event::PublishDenied(_) => "publish_denied",
@@ -230,7 +231,7 @@ impl Event {
                 | Event::Lost
                 | Event::WillDenied
                 | Event::AuthenticationAborted
-                | Event::Abandoned
+                | Event::Abandoned(_)
                 | Event::FanOutLimited(_)
                 | Event::Dropped(_)
         );
@@ -238,11 +239,20 @@ impl Event {
         self.reason_code().unwrap_or(without)
     }
 
+    /// What was wrong with what a client has shown that is not let in.
+    #[must_use]
+    pub fn doubt(&self) -> Option<Doubt> {
+        match self {
+            Event::Refused(_, doubt) | Event::Abandoned(doubt) => *doubt,
+            _ => None,
+        }
+    }
+
     /// The reason code that clients are told, or tell us.
     #[must_use]
     pub fn reason_code(&self) -> Option<ReasonCode> {
         match self {
-            Event::Refused(reason)
+            Event::Refused(reason, _)
             | Event::Closed(reason)
             | Event::Left(reason)
             | Event::SubscribeDenied(reason)

@@ -4,10 +4,12 @@
 //! `admin.metrics_tenants_max` are named; what the others come to stands under `(others)`.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use axum::extract::State as From;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::IntoResponse;
+use broker_core::access::Doubt;
 use broker_core::counters::{Counters, DropReason};
 use broker_core::limit::Limit;
 use broker_core::sight::{Flow, Traffic};
@@ -20,6 +22,7 @@ use super::gather::{self, CoreNumbers, Numbers, TenantNumbers};
 use super::log_metrics;
 use super::process::Process;
 use crate::admission::{Bite, Gate};
+use crate::auth::Logins;
 use crate::events::{AllCounts, Counts};
 use crate::watchdog::TurnHistogram;
 
@@ -34,6 +37,7 @@ pub(super) async fn answer(From(state): From<Arc<State>>) -> Result<impl IntoRes
     of_process(&mut page, &state);
     of_cores(&mut page, &numbers.cores);
     of_listeners(&mut page, &state.gates);
+    of_logins(&mut page, &state.logins);
     of_events(&mut page, &state.events);
     of_administration(&mut page, &state.door);
     turns(&mut page, &state);
@@ -132,6 +136,7 @@ fn counters(page: &mut Exposition, cores: &[CoreNumbers]) {
                 let Counters {
                     $($field: _,)*
                     publishes_received: _, publishes_sent: _, bytes_received: _, bytes_sent: _, limited: _, dropped: _,
+                    doubted: _,
                 } = counters;
             };
             $(by_core(page, cores, (Kind::Counter, $name, $help), |core| core.totals.counters.$field);)*
@@ -171,6 +176,14 @@ fn counters(page: &mut Exposition, cores: &[CoreNumbers]) {
         let (id, counters) = (core.core.0.to_string(), &core.totals.counters);
         for reason in DropReason::ALL {
             dropped.sample(&[("core", &id), ("reason", reason.name())], counters.dropped(reason));
+        }
+    }
+    let help = "Clients not let in for what they have shown of themselves, by what is wrong with it.";
+    let mut doubted = page.family(Kind::Counter, "hermod_clients_refused_total", help);
+    for core in cores {
+        let (id, counters) = (core.core.0.to_string(), &core.totals.counters);
+        for doubt in Doubt::ALL {
+            doubted.sample(&[("core", &id), ("reason", doubt.name())], counters.doubted(*doubt));
         }
     }
     let help = "Times a setting refused a client something, by the setting.";
@@ -242,6 +255,31 @@ fn of_administration(page: &mut Exposition, door: &door::Counts) {
     let mut family = page.family(Kind::Counter, "hermod_admin_limited_total", help);
     for (setting, count) in door.limited() {
         family.sample(&[("setting", setting)], count);
+    }
+}
+
+/// What became of those who said who they are.
+fn of_logins(page: &mut Exposition, logins: &Logins) {
+    let count = |count: &AtomicU64| count.load(Ordering::Relaxed);
+    let help = "Logins that wait to be checked, or are being checked.";
+    page.single(Kind::Gauge, "hermod_logins_waiting", help, count(&logins.waiting));
+    let help = "Logins by what became of them: checked, whatever came of it; refused, for too many wait \
+                (login_queue_max); given up before they were checked (connect_timeout_ms).";
+    let mut family = page.family(Kind::Counter, "hermod_logins_total", help);
+    let all = [("checked", &logins.checked), ("busy", &logins.busy), ("late", &logins.late)];
+    for (result, it) in all {
+        family.sample(&[("result", result)], count(it));
+    }
+    let help = "Questions to auth.webhook_url and webhook_acl_url: asked, answered by an earlier answer, and of those \
+                that were asked without an answer that could be understood.";
+    let mut family = page.family(Kind::Counter, "hermod_login_questions_total", help);
+    let all = [
+        ("asked", &logins.webhook_asked),
+        ("cached", &logins.webhook_cached),
+        ("failed", &logins.webhook_failed),
+    ];
+    for (result, it) in all {
+        family.sample(&[("result", result)], count(it));
     }
 }
 

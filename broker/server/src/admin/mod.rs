@@ -44,6 +44,7 @@ pub(crate) use crate::admin::gate::Token;
 use crate::admin::gather::Gatherer;
 use crate::admin::snapshots::Snapshots;
 use crate::admission::Gate;
+use crate::auth::Logins;
 use crate::clock::Clock;
 use crate::events::AllCounts;
 use crate::sys;
@@ -137,6 +138,8 @@ pub(crate) struct Parts {
     pub(crate) histograms: Vec<Arc<TurnHistogram>>,
     /// By listener.
     pub(crate) gates: Arc<[Gate]>,
+    /// What became of logins.
+    pub(crate) logins: Arc<Logins>,
     /// What became of events.
     pub(crate) events: AllCounts,
     /// Bans that outlive the process.
@@ -175,6 +178,7 @@ pub(crate) struct State {
     gatherer: Gatherer,
     histograms: Vec<Arc<TurnHistogram>>,
     gates: Arc<[Gate]>,
+    logins: Arc<Logins>,
     events: AllCounts,
     door: Arc<door::Counts>,
     kept_bans: Mutex<KeptBans>,
@@ -227,6 +231,7 @@ impl Admin {
                 gatherer: Gatherer::default(),
                 histograms: parts.histograms,
                 gates: parts.gates,
+                logins: parts.logins,
                 events: parts.events,
                 door: Arc::default(),
                 kept_bans: Mutex::new(parts.kept_bans),

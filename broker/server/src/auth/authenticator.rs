@@ -1,10 +1,10 @@
 //! A core's way to answers: at once where that can be, otherwise by a thread. Between two steps of an exchange it keeps
 //! what the next one needs.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
-use broker_core::access::{Decided, Question};
+use broker_core::access::{Decided, Doubt, Question, Step};
 use broker_core::config::Config;
 use broker_core::identity::ConnectionId;
 use broker_core::time::Mono;
@@ -19,6 +19,9 @@ pub(crate) struct Authenticator {
     knowledge: Arc<Knowledge>,
     config: Arc<Config>,
     desk: Desk,
+    /// Logins for which the desk has no room yet: those that one turn brought beyond it, for then no further ones are
+    /// read.
+    waiting: VecDeque<Box<Job>>,
     /// Exchanges whose client has the next word.
     exchanges: BTreeMap<ConnectionId, Exchange>,
 }
@@ -29,7 +32,7 @@ pub(super) type Answer = (Decided, Option<Exchange>);
 impl Authenticator {
     /// For the core whose desk it is.
     pub(crate) fn new(knowledge: Arc<Knowledge>, config: Arc<Config>, desk: Desk) -> Authenticator {
-        Authenticator { knowledge, config, desk, exchanges: BTreeMap::new() }
+        Authenticator { knowledge, config, desk, waiting: VecDeque::new(), exchanges: BTreeMap::new() }
     }
 
     /// The configuration has changed.
@@ -58,8 +61,29 @@ impl Authenticator {
         };
         match self.desk.take(job) {
             Ok(()) => None,
-            Err(Busy) => Some(Decided { connection, verdict: refuse(ReasonCode::SERVER_BUSY) }),
+            // Nobody waits who is online: nothing keeps such clients from asking again and again.
+            Err(Busy(job)) if job.question.step == Step::Reauthenticate => {
+                self.desk.count_busy();
+                let verdict = refuse(ReasonCode::SERVER_BUSY, Some(Doubt::QueueFull));
+                Some(Decided { connection, verdict })
+            }
+            Err(Busy(job)) => {
+                self.waiting.push_back(job);
+                None
+            }
         }
+    }
+
+    /// How many further logins there is room for. While there is none, those who have not been let in are not read from,
+    /// nor others accepted: they wait in the kernel.
+    pub(crate) fn room(&mut self) -> usize {
+        while let Some(job) = self.waiting.pop_front() {
+            if let Err(Busy(job)) = self.desk.take(*job) {
+                self.waiting.push_front(job);
+                return 0;
+            }
+        }
+        self.desk.room()
     }
 
     /// The next answer that a thread has found. Of a connection that is gone nothing is kept.

@@ -17,7 +17,8 @@ use rustls::{ClientConfig, RootCertStore};
 
 use super::password_file::PasswordFile;
 use super::settings::{FileName, Settings, Text};
-use super::tokens::{KeyError, Tokens};
+use super::token_keys::KeyError;
+use super::tokens::Tokens;
 use super::webhook::Webhook;
 use super::{Knowledge, acl_file, ban_file, password_file};
 use crate::http::{NoUrl, Url};
@@ -113,7 +114,10 @@ pub(crate) fn load(settings: &Settings) -> Result<Loaded, LoadError> {
         tracing::info!("auth.password_file: {} users", passwords.len());
     }
     if let Some(tokens) = &tokens {
-        tracing::info!("auth.jwt_key_file: {} keys", tokens.len());
+        tracing::info!("auth.jwt_key_file: {} keys", tokens.keys().len());
+        if let Some((count, why)) = tokens.keys().passed_over() {
+            tracing::warn!("auth.jwt_key_file: {count} further keys are not used, the last being {why}");
+        }
     }
     if let Some(list) = &access_list {
         tracing::info!("auth.acl_file: rules for {} users", list.users());

@@ -13,13 +13,14 @@ pub(crate) mod passwd;
 mod password_file;
 mod scram;
 mod settings;
+mod token_keys;
 mod tokens;
 mod webhook;
 mod workers;
 
 use std::fmt;
 
-use broker_core::access::{Identity, Permissions, Question, Step, Verdict};
+use broker_core::access::{Doubt, Identity, Permissions, Question, Step, Verdict};
 use broker_core::config::Config;
 use mqtt::ReasonCode;
 
@@ -31,7 +32,8 @@ use self::settings::Method;
 pub(crate) use self::settings::{Anonymous, FileName, Settings};
 use self::tokens::{Said, Tokens};
 use self::webhook::{Caller, Webhook};
-pub(crate) use self::workers::Workers;
+pub(crate) use self::workers::{Logins, Workers};
+use crate::clock::Clock;
 use crate::configuration::Configuration;
 use crate::listener::Place;
 use crate::sys;
@@ -82,18 +84,19 @@ impl Knowledge {
             Some(scram::METHOD) if self.passwords.as_ref().is_some_and(PasswordFile::has_scram) => {
                 return None;
             }
-            Some(_) => return Some(refuse(ReasonCode::BAD_AUTHENTICATION_METHOD)), // [MQTT-4.12.0-1]
+            // [MQTT-4.12.0-1]
+            Some(_) => return Some(refuse(ReasonCode::BAD_AUTHENTICATION_METHOD, Some(Doubt::Method))),
         }
         match (&question.username, &question.password) {
             (None, None) if self.allow_anonymous == Anonymous::Yes && !self.asks_for_permissions() => {
                 Some(allow(config, question, false))
             }
             _ if self.webhook.is_some() => None,
-            (None, None) => Some(refuse(ReasonCode::NOT_AUTHORIZED)),
+            (None, None) => Some(refuse(ReasonCode::NOT_AUTHORIZED, Some(Doubt::Anonymous))),
             (Some(_), Some(_)) if self.passwords.is_some() => None,
             // A token says itself who the client is.
             (_, Some(_)) if self.tokens.is_some() => None,
-            _ => Some(refuse(ReasonCode::BAD_USER_NAME_OR_PASSWORD)),
+            _ => Some(unknown(question)),
         }
     }
 
@@ -113,24 +116,26 @@ impl Knowledge {
                 Method::Jwt => self.by_token(config, question),
                 Method::Password => self.by_password(config, question),
                 Method::Webhook => self.by_webhook(config, question, caller),
-                Method::Deny => Some(refuse(ReasonCode::BAD_USER_NAME_OR_PASSWORD)),
+                Method::Deny => Some(unknown(question)),
             })
         };
-        let verdict = verdict.unwrap_or_else(|| refuse(ReasonCode::BAD_USER_NAME_OR_PASSWORD));
+        let verdict = verdict.unwrap_or_else(|| unknown(question));
         self.authorise(question, verdict, caller)
     }
 
     /// What a service says to a client that is let in.
     fn authorise(&self, question: &Question, verdict: Verdict, caller: &mut Caller) -> Verdict {
-        match (&self.webhook, verdict) {
-            (Some(webhook), Verdict::Allow { identity, data }) => {
-                match webhook.authorise(question, identity, caller) {
-                    Ok(identity) => Verdict::Allow { identity, data },
-                    Err(webhook::Said::Failed) => refuse(ReasonCode::SERVER_UNAVAILABLE),
-                    Err(_) => refuse(ReasonCode::NOT_AUTHORIZED),
-                }
+        let (Some(webhook), Verdict::Allow { identity, data }) = (&self.webhook, verdict.clone()) else {
+            return verdict;
+        };
+        match webhook.authorise(question, identity, caller) {
+            // It would be let in and disconnected.
+            Ok(identity) if identity.expires.is_some_and(|end| end <= Clock::wall()) => {
+                refuse(ReasonCode::NOT_AUTHORIZED, Some(Doubt::ServiceExpired))
             }
-            (_, verdict) => verdict,
+            Ok(identity) => Verdict::Allow { identity, data },
+            Err(webhook::Said::Failed) => refuse(ReasonCode::SERVER_UNAVAILABLE, Some(Doubt::ServiceFailed)),
+            Err(_) => refuse(ReasonCode::NOT_AUTHORIZED, Some(Doubt::Service)),
         }
     }
 
@@ -143,7 +148,7 @@ impl Knowledge {
         caller: &mut Caller,
     ) -> (Verdict, Option<Exchange>) {
         // 0x87: a CONNACK and a DISCONNECT can hold it.
-        let refused = || (refuse(ReasonCode::NOT_AUTHORIZED), None);
+        let refused = || (refuse(ReasonCode::NOT_AUTHORIZED, Some(Doubt::Proof)), None);
         let (Some(file), Some(data)) = (&self.passwords, &question.data) else { return refused() };
         match (question.step, exchange) {
             (Step::Continue, Some(exchange)) => {
@@ -176,7 +181,7 @@ impl Knowledge {
         let place = (question.listener, question.tenant_by_name.as_ref());
         match self.tokens.as_ref()?.judge(config, place, question.password.as_ref()?) {
             Said::NoToken => None,
-            Said::Refused => Some(refuse(ReasonCode::BAD_USER_NAME_OR_PASSWORD)),
+            Said::Refused(doubt) => Some(refuse(ReasonCode::BAD_USER_NAME_OR_PASSWORD, Some(doubt))),
             Said::Allowed(identity) => Some(Verdict::Allow { identity, data: None }),
         }
     }
@@ -185,8 +190,8 @@ impl Knowledge {
         let webhook = self.webhook.as_ref().filter(|webhook| webhook.login.is_some())?;
         match webhook.identify(config, question, caller) {
             webhook::Said::Ignore => None,
-            webhook::Said::Deny => Some(refuse(ReasonCode::BAD_USER_NAME_OR_PASSWORD)),
-            webhook::Said::Failed => Some(refuse(ReasonCode::SERVER_UNAVAILABLE)),
+            webhook::Said::Deny => Some(refuse(ReasonCode::BAD_USER_NAME_OR_PASSWORD, Some(Doubt::Service))),
+            webhook::Said::Failed => Some(refuse(ReasonCode::SERVER_UNAVAILABLE, Some(Doubt::ServiceFailed))),
             webhook::Said::Allow(identity) => Some(Verdict::Allow { identity, data: None }),
         }
     }
@@ -195,14 +200,23 @@ impl Knowledge {
         let (user, password) = (question.username.as_ref()?, question.password.as_ref()?);
         match self.passwords.as_ref()?.check(user, password) {
             Known::Right => Some(allow(config, question, true)),
-            Known::Wrong => Some(refuse(ReasonCode::BAD_USER_NAME_OR_PASSWORD)),
+            Known::Wrong => Some(refuse(ReasonCode::BAD_USER_NAME_OR_PASSWORD, Some(Doubt::WrongPassword))),
             Known::Unknown => None,
         }
     }
 }
 
-fn refuse(reason: ReasonCode) -> Verdict {
-    Verdict::Refuse { reason, server_reference: None }
+fn refuse(reason: ReasonCode, doubt: Option<Doubt>) -> Verdict {
+    Verdict::Refuse { reason, doubt, server_reference: None }
+}
+
+/// Nobody knows who the client is.
+fn unknown(question: &Question) -> Verdict {
+    let doubt = match (&question.username, &question.password) {
+        (None, None) => Doubt::Anonymous,
+        _ => Doubt::UnknownUser,
+    };
+    refuse(ReasonCode::BAD_USER_NAME_OR_PASSWORD, Some(doubt))
 }
 
 /// The client is who it says, or says nothing and need not. Whether it stands in the password file.
@@ -220,6 +234,6 @@ fn allow(config: &Config, question: &Question, listed: bool) -> Verdict {
             };
             Verdict::Allow { identity, data: None }
         }
-        Err(_) => refuse(ReasonCode::BAD_USER_NAME_OR_PASSWORD),
+        Err(_) => refuse(ReasonCode::BAD_USER_NAME_OR_PASSWORD, Some(Doubt::UnknownTenant)),
     }
 }

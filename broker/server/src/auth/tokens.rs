@@ -4,21 +4,21 @@
 //! The key decides which algorithms there are, never the token alone: a token that names another family than its
 //! key's is refused. A token without `exp` is refused, too: it could never be taken back.
 
-use std::fmt;
 use std::sync::Arc;
 
-use broker_core::access::{Action, Identity, Permissions, Rule, Rules};
+use broker_core::access::{Action, Doubt, Identity, Permissions, Rule, Rules};
 use broker_core::config::Config;
 use broker_core::time::Wall;
-use jsonwebtoken::jwk::JwkSet;
-use jsonwebtoken::{DecodingKey, Validation, decode, decode_header};
+use jsonwebtoken::errors::{Error, ErrorKind};
+use jsonwebtoken::{Validation, decode, decode_header};
 use serde_json::{Map, Value};
 
 use super::settings::Settings;
+use super::token_keys::{KeyError, Keys};
 
 /// The issuer's keys, and what is expected of a token.
 pub(crate) struct Tokens {
-    keys: Vec<Key>,
+    keys: Keys,
     issuer: Option<Box<str>>,
     audience: Option<Box<str>>,
     leeway_seconds: u32,
@@ -27,42 +27,12 @@ pub(crate) struct Tokens {
     acl_claim: Box<str>,
 }
 
-struct Key {
-    /// Its name in a set of several.
-    id: Option<String>,
-    key: DecodingKey,
-}
-
-/// A file that holds no key.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum KeyError {
-    /// Neither a set of keys nor a public key that is known.
-    Malformed,
-    /// A set without a key that can be used.
-    Empty,
-    /// A secret that can be guessed.
-    Short,
-}
-
-impl fmt::Display for KeyError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            KeyError::Malformed => "neither a JSON Web Key Set nor an RSA, EC or Ed25519 public key in PEM",
-            KeyError::Empty => "a set without a key that can be used",
-            KeyError::Short => "a secret of less than 32 bytes, which can be guessed",
-        })
-    }
-}
-
-/// Bytes of a shared secret at least: as many as the shortest hash has (RFC 7518, section 3.2).
-const SECRET_BYTES_MIN: usize = 32;
-
 /// What a password says as a token.
 pub(super) enum Said {
     /// It is none.
     NoToken,
     /// It is one, and not to be believed.
-    Refused,
+    Refused(Doubt),
     /// Who the client is.
     Allowed(Identity),
 }
@@ -72,7 +42,7 @@ impl Tokens {
     pub(super) fn new(content: &[u8], settings: &Settings) -> Result<Tokens, KeyError> {
         let optional = |text: &str| (!text.is_empty()).then(|| text.into());
         Ok(Tokens {
-            keys: read_keys(content)?,
+            keys: Keys::read(content)?,
             issuer: optional(&settings.jwt_issuer.0),
             audience: optional(&settings.jwt_audience.0),
             leeway_seconds: settings.jwt_leeway_seconds,
@@ -82,27 +52,26 @@ impl Tokens {
         })
     }
 
-    /// How many keys there are.
-    pub(super) fn len(&self) -> usize {
-        self.keys.len()
+    /// By what they are signed.
+    pub(super) fn keys(&self) -> &Keys {
+        &self.keys
     }
 
     /// Judges a password that came by a listener, under a name that may say the tenant.
     pub(super) fn judge(&self, config: &Config, place: (u16, Option<&Arc<str>>), password: &[u8]) -> Said {
         let Ok(header) = decode_header(password) else { return Said::NoToken };
-        let named = |key: &&Key| match (&key.id, &header.kid) {
-            (Some(id), Some(kid)) => id == kid,
-            _ => true,
-        };
-        let fitting = |key: &&Key| key.key.family() == header.alg.family();
         let validation = self.validation(header.alg);
-        self.keys
-            .iter()
-            .filter(named)
-            .filter(fitting)
-            .find_map(|key| decode::<Map<String, Value>>(password, &key.key, &validation).ok())
-            .and_then(|token| self.identity(config, place, &token.claims))
-            .map_or(Said::Refused, Said::Allowed)
+        let mut doubt = Doubt::TokenKey;
+        for key in self.keys.fitting(&header) {
+            match decode::<Map<String, Value>>(password, key, &validation) {
+                Ok(token) => {
+                    let identity = self.identity(config, place, &token.claims);
+                    return identity.map_or(Said::Refused(Doubt::TokenClaims), Said::Allowed);
+                }
+                Err(error) => doubt = doubt.max(doubt_of(&error)),
+            }
+        }
+        Said::Refused(doubt)
     }
 
     fn validation(&self, algorithm: jsonwebtoken::Algorithm) -> Validation {
@@ -163,28 +132,14 @@ impl Tokens {
     }
 }
 
-fn read_keys(content: &[u8]) -> Result<Vec<Key>, KeyError> {
-    let text = content.trim_ascii();
-    if text.starts_with(b"{") {
-        let set: JwkSet = serde_json::from_slice(text).map_err(|_| KeyError::Malformed)?;
-        let usable = |jwk: &jsonwebtoken::jwk::Jwk| {
-            let key = DecodingKey::from_jwk(jwk).ok()?;
-            Some(Key { id: jwk.common.key_id.clone(), key })
-        };
-        let keys: Vec<Key> = set.keys.iter().filter_map(usable).collect();
-        return if keys.is_empty() { Err(KeyError::Empty) } else { Ok(keys) };
+/// What is wrong with a token. Of several keys the one that came further says more.
+fn doubt_of(error: &Error) -> Doubt {
+    match error.kind() {
+        ErrorKind::InvalidSignature => Doubt::TokenSignature,
+        ErrorKind::ExpiredSignature => Doubt::TokenExpired,
+        ErrorKind::ImmatureSignature => Doubt::TokenEarly,
+        _ => Doubt::TokenClaims,
     }
-    let key = if text.starts_with(b"-----BEGIN") {
-        DecodingKey::from_rsa_pem(text)
-            .or_else(|_| DecodingKey::from_ec_pem(text))
-            .or_else(|_| DecodingKey::from_ed_pem(text))
-            .map_err(|_| KeyError::Malformed)?
-    } else if text.len() < SECRET_BYTES_MIN {
-        return Err(KeyError::Short);
-    } else {
-        DecodingKey::from_secret(text)
-    };
-    Ok(vec![Key { id: None, key }])
 }
 
 /// `{"pub": [FILTER…], "sub": […], "all": […]}`, or a list of
@@ -260,7 +215,7 @@ mod tests {
     fn judge(tokens: &Tokens, token: &str) -> Option<Identity> {
         match tokens.judge(&Config::default(), (0, None), token.as_bytes()) {
             Said::Allowed(identity) => Some(identity),
-            Said::Refused => None,
+            Said::Refused(_) => None,
             Said::NoToken => panic!("{token} is a token"),
         }
     }
@@ -329,6 +284,26 @@ mod tests {
         for password in ["", "secret", "a.b.c", "..", &good.replace('.', "")] {
             let said = tokens.judge(&Config::default(), (0, None), password.as_bytes());
             assert!(matches!(said, Said::NoToken), "{password}");
+        }
+    }
+
+    /// A token that is refused is refused for a reason with a name.
+    #[test]
+    fn refusals_say_why() {
+        let tokens = tokens(SECRET.as_bytes());
+        let other = EncodingKey::from_secret(b"another secret of 32 bytes or more");
+        let rsa = EncodingKey::from_rsa_pem(RSA_PRIVATE).unwrap();
+        let good = json!({"sub": "ann", "exp": LATER});
+        for (token, expected) in [
+            (by_secret(&json!({"sub": "ann", "exp": 1})), Doubt::TokenExpired),
+            (by_secret(&json!({"sub": "ann", "exp": LATER, "nbf": LATER - 1})), Doubt::TokenEarly),
+            (by_secret(&json!({"sub": "ann"})), Doubt::TokenClaims),
+            (by_secret(&json!({"exp": LATER})), Doubt::TokenClaims),
+            (signed(Algorithm::HS256, &other, &good), Doubt::TokenSignature),
+            (signed(Algorithm::RS256, &rsa, &good), Doubt::TokenKey),
+        ] {
+            let said = tokens.judge(&Config::default(), (0, None), token.as_bytes());
+            assert!(matches!(said, Said::Refused(doubt) if doubt == expected), "{expected:?}");
         }
     }
 
@@ -401,26 +376,12 @@ mod tests {
             {"kty": "oct", "kid": "two", "k": encoded("a second secret, as long as the first")},
         ]});
         let tokens = tokens(set.to_string().as_bytes());
-        assert_eq!(tokens.len(), 2);
+        assert_eq!(tokens.keys().len(), 2);
         let key = EncodingKey::from_secret(SECRET.as_bytes());
         for (kid, expected) in [(Some("one"), true), (Some("two"), false), (None, true)] {
             let header = Header { kid: kid.map(str::to_owned), ..Header::new(Algorithm::HS256) };
             let token = encode(&header, &json!({"sub": "ann", "exp": LATER}), &key).unwrap();
             assert_eq!(judge(&tokens, &token).is_some(), expected, "{kid:?}");
-        }
-    }
-
-    /// What holds no key is refused.
-    #[test]
-    fn broken_keys() {
-        for (content, expected) in [
-            (&b"{}"[..], KeyError::Malformed),
-            (b"{\"keys\": []}", KeyError::Empty),
-            (b"-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----\n", KeyError::Malformed),
-            (b"too short", KeyError::Short),
-            (b"", KeyError::Short),
-        ] {
-            assert_eq!(Tokens::new(content, &Settings::default()).err(), Some(expected));
         }
     }
 }

@@ -21,7 +21,7 @@ use broker_core::access::{Identity, Permissions, Question, Rules};
 use broker_core::config::Config;
 use broker_core::time::{Mono, Wall};
 use rustls::ClientConfig;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use super::tokens::read_acl;
@@ -64,11 +64,13 @@ pub(super) struct Caller {
 }
 
 /// What a thread has asked.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Counts {
     pub(super) asked: u64,
     pub(super) cached: u64,
     pub(super) failed: u64,
+    /// Why the last of these.
+    pub(super) why: Option<String>,
 }
 
 impl Caller {
@@ -93,9 +95,12 @@ impl Caller {
         (self.clock.monotonic() < *until).then(|| answer.clone())
     }
 
-    /// Keeps an answer; the table is emptied when it is full: that costs questions, and no list of who came when.
+    /// Keeps an answer, no longer than what it says; the table is emptied when it is full: that costs questions, and
+    /// no list of who came when.
     fn keep(&mut self, webhook: &Webhook, key: [u8; 32], answer: &Value) {
-        if webhook.cache.is_zero() {
+        let end = end_of(answer).unwrap_or_default();
+        let left = end.map_or(webhook.cache, |end| webhook.cache.min(until(end, Clock::wall())));
+        if left.is_zero() {
             return;
         }
         let now = self.clock.monotonic();
@@ -105,7 +110,7 @@ impl Caller {
                 self.cache.clear();
             }
         }
-        self.cache.insert(key, (now.after(webhook.cache), answer.clone()));
+        self.cache.insert(key, (now.after(left), answer.clone()));
     }
 
     /// The answer to a question; None if there is none that is one.
@@ -125,22 +130,25 @@ impl Caller {
         let patience = Patience { clock: self.clock, until: self.clock.monotonic().after(webhook.timeout) };
         let answered = connection.post(url, webhook.tls.as_ref(), text.as_bytes(), patience);
         let answer = match answered {
-            Ok((200, body)) => serde_json::from_slice(&body).ok(),
-            Ok(_) => None,
-            Err(error) => {
-                tracing::debug!("the webhook cannot be asked: {error}");
+            Ok((200, body)) => serde_json::from_slice(&body).map_err(|error| format!("no JSON: {error}")),
+            Ok((status, _)) => Err(format!("status {status}, not 200")),
+            Err(error) => Err(error.to_string()),
+        };
+        match answer {
+            Ok(answer) => {
+                self.keep(webhook, key, &answer);
+                Some(answer)
+            }
+            Err(why) => {
+                self.fail(format!("{url}: {why}"));
                 None
             }
-        };
-        match &answer {
-            Some(answer) => self.keep(webhook, key, answer),
-            None => self.fail(),
         }
-        answer
     }
 
-    fn fail(&mut self) {
+    fn fail(&mut self, why: String) {
         self.counts.failed += 1;
+        self.counts.why = Some(why);
     }
 }
 
@@ -168,12 +176,15 @@ impl Webhook {
             Some("allow") => match identity(config, question, &answer) {
                 Some(identity) => Said::Allow(identity),
                 None => {
-                    caller.fail();
+                    caller.fail(
+                        "a tenant that is not configured, or a user, acl or expires_at of no known form"
+                            .to_owned(),
+                    );
                     Said::Failed
                 }
             },
             _ => {
-                caller.fail();
+                caller.fail("a result that is none of allow, deny and ignore".to_owned());
                 Said::Failed
             }
         }
@@ -230,14 +241,26 @@ fn identity(config: &Config, question: &Question, answer: &Value) -> Option<Iden
 }
 
 fn permissions_and_end(answer: &Value) -> Option<(Permissions, Option<Wall>)> {
-    let answer: &Map<String, Value> = answer.as_object()?;
+    answer.as_object()?;
     let permissions = match answer.get("acl") {
         None | Some(Value::Null) => Permissions::Listed,
         Some(acl) => Permissions::Own(Arc::new(Rules::new(read_acl(acl)?))),
     };
-    let expires = match answer.get("expires_at") {
-        None | Some(Value::Null) => None,
-        Some(seconds) => Some(Wall(seconds.as_u64()?.checked_mul(1000)?)),
-    };
-    Some((permissions, expires))
+    Some((permissions, end_of(answer)?))
+}
+
+/// When what the service says ends, if it says so, in seconds since 1970, perhaps with a fraction; EMQX calls it
+/// `expire_at`. None outside: it says something else.
+fn end_of(answer: &Value) -> Option<Option<Wall>> {
+    let said =
+        ["expires_at", "expire_at"].iter().find_map(|name| answer.get(name).filter(|it| !it.is_null()));
+    let Some(seconds) = said else { return Some(None) };
+    let seconds = seconds.as_f64().filter(|seconds| *seconds >= 0.0)?;
+    // As far as there are milliseconds.
+    Some(Some(Wall((seconds * 1000.0) as u64)))
+}
+
+/// How long it is until then.
+fn until(end: Wall, now: Wall) -> Duration {
+    Duration::from_millis(end.0.saturating_sub(now.0))
 }

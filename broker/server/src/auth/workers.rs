@@ -28,6 +28,9 @@ const NICE: i32 = 10;
 /// Answers of one thread to one core that the core has not taken.
 const ANSWERS_MAX: usize = 64;
 
+/// How often it is written down that the webhook fails.
+const WARN_INTERVAL: Duration = Duration::from_secs(60);
+
 /// How soon a thread tries again whose answer a core has no room for.
 const FULL_RETRY: Duration = Duration::from_millis(1);
 
@@ -43,13 +46,12 @@ pub(super) struct Job {
     pub(super) config: Arc<Config>,
 }
 
-/// Too many logins wait.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Busy;
+/// Too many logins wait; the job that was one more.
+pub(super) struct Busy(pub(super) Box<Job>);
 
 /// The threads, for whoever wants to know what they have done. They end when the last core has dropped its [`Desk`].
 pub(crate) struct Workers {
-    counters: Arc<Counters>,
+    pub(crate) counters: Arc<Logins>,
 }
 
 /// One core's way to the threads: rings with one end each, so that the core never waits for a thread that has lost the
@@ -62,7 +64,7 @@ pub(crate) struct Desk {
     clerk: Clerk,
     /// By thread.
     answers: Vec<Consumer<Answer>>,
-    counters: Arc<Counters>,
+    counters: Arc<Logins>,
 }
 
 /// Takes jobs from the rings to whichever thread is free; looks again when it is dropped, for that may have been the last.
@@ -76,10 +78,12 @@ impl Drop for Clerk {
 
 /// What became of logins, on the whole node since its start.
 #[derive(Debug, Default)]
-pub(crate) struct Counters {
+pub(crate) struct Logins {
     /// Checked, whatever came of it.
     pub(crate) checked: AtomicU64,
-    /// Refused because the queue was full (`login_queue_max`).
+    /// Waiting, or being checked.
+    pub(crate) waiting: AtomicU64,
+    /// Authentications of clients that are online, refused because the queue was full (`login_queue_max`).
     pub(crate) busy: AtomicU64,
     /// Not checked because their clients had to be given up meanwhile (`connect_timeout_seconds`).
     pub(crate) late: AtomicU64,
@@ -89,16 +93,20 @@ pub(crate) struct Counters {
     pub(crate) webhook_cached: AtomicU64,
     /// Those without an answer that could be understood (`webhook_timeout_ms`).
     pub(crate) webhook_failed: AtomicU64,
+    /// When that was last written down; 0: never.
+    webhook_warned: AtomicU64,
 }
 
-impl Counters {
-    fn add(&self, counts: Counts) {
+impl Logins {
+    fn add(&self, counts: Counts, now: Mono) {
         self.webhook_asked.fetch_add(counts.asked, Ordering::Relaxed);
         self.webhook_cached.fetch_add(counts.cached, Ordering::Relaxed);
-        // The first one, and then about each thousandth.
-        let failed = self.webhook_failed.fetch_add(counts.failed, Ordering::Relaxed);
-        if counts.failed > 0 && failed.is_multiple_of(1000) {
-            tracing::warn!("the webhook does not answer, or not as it should: {} times so far", failed + 1);
+        let failed = self.webhook_failed.fetch_add(counts.failed, Ordering::Relaxed) + counts.failed;
+        let Some(why) = counts.why else { return };
+        let warned = self.webhook_warned.load(Ordering::Relaxed);
+        let due = warned == 0 || now.since(Mono(warned)) >= WARN_INTERVAL;
+        if due && self.webhook_warned.swap(now.0.max(1), Ordering::Relaxed) == warned {
+            tracing::warn!("the webhook does not answer, or not as it should, {failed} times so far: {why}");
         }
     }
 }
@@ -113,7 +121,7 @@ impl Workers {
     ) -> io::Result<(Workers, Vec<Desk>)> {
         // What waits, waits in the rings.
         let (jobs, incoming) = bounded(usize::from(settings.login_threads));
-        let counters = Arc::new(Counters::default());
+        let counters = Arc::new(Logins::default());
         let own = config.listeners.iter().filter_map(|listener| listener.connect_timeout_ms);
         let patience_ms = own.chain([config.connect_timeout_ms]).max().expect("one at least");
         let mut answers: Vec<_> = wakes.iter().map(|_| Vec::new()).collect();
@@ -149,7 +157,8 @@ impl Workers {
 
     /// Says what has been counted.
     pub(crate) fn log(&self) {
-        let Counters { checked, busy, late, webhook_asked, webhook_cached, webhook_failed } = &*self.counters;
+        let Logins { checked, busy, late, webhook_asked, webhook_cached, webhook_failed, .. } =
+            &*self.counters;
         let [asked, cached, failed] =
             [webhook_asked, webhook_cached, webhook_failed].map(|count| count.load(Ordering::Relaxed));
         if asked + cached > 0 {
@@ -167,16 +176,28 @@ impl Workers {
 impl Desk {
     /// Takes a job, or is busy: too many of this core wait (its share of `login_queue_max`). Never blocks.
     pub(super) fn take(&mut self, job: Job) -> Result<(), Busy> {
-        if self.jobs.push((self.core, job)).is_err() {
-            // The first one, and then each thousandth: a storm must not fill the log.
-            let busy = self.counters.busy.fetch_add(1, Ordering::Relaxed);
-            if busy.is_multiple_of(1000) {
-                tracing::warn!("logins are refused as busy, {} so far: login_queue_max", busy + 1);
+        match self.jobs.push((self.core, job)) {
+            Ok(()) => {
+                self.counters.waiting.fetch_add(1, Ordering::Relaxed);
+                self.clerk.0.unpark();
+                Ok(())
             }
-            return Err(Busy);
+            Err(PushError::Full((_, job))) => Err(Busy(Box::new(job))),
         }
-        self.clerk.0.unpark();
-        Ok(())
+    }
+
+    /// How many more it would take.
+    pub(super) fn room(&self) -> usize {
+        self.jobs.slots()
+    }
+
+    /// Counts one that is refused because there is none.
+    pub(super) fn count_busy(&self) {
+        // The first one, and then each thousandth: a storm must not fill the log.
+        let busy = self.counters.busy.fetch_add(1, Ordering::Relaxed);
+        if busy.is_multiple_of(1000) {
+            tracing::warn!("logins are refused as busy, {} so far: login_queue_max", busy + 1);
+        }
     }
 
     /// The next answer. Never blocks.
@@ -212,7 +233,7 @@ struct Hand {
     jobs: Receiver<(u16, Job)>,
     /// Where answers go, and how the core is woken, by core.
     cores: Vec<(Producer<Answer>, Arc<EventFd>)>,
-    counters: Arc<Counters>,
+    counters: Arc<Logins>,
     clock: Clock,
     /// How long a client waits for an answer before its core closes it, on the most patient listener.
     patience: Duration,
@@ -232,6 +253,9 @@ impl Hand {
             }
             if self.clock.monotonic().since(job.asked) > self.patience {
                 self.counters.late.fetch_add(1, Ordering::Relaxed);
+                self.counters.waiting.fetch_sub(1, Ordering::Relaxed);
+                // There is room for another.
+                self.cores[usize::from(core)].1.signal();
                 continue;
             }
             // The panic hook logs it; whoever was to be judged is refused.
@@ -243,9 +267,10 @@ impl Hand {
             };
             let judged = catch_unwind(AssertUnwindSafe(judge));
             self.counters.checked.fetch_add(1, Ordering::Relaxed);
-            self.counters.add(caller.take_counts());
+            self.counters.waiting.fetch_sub(1, Ordering::Relaxed);
+            self.counters.add(caller.take_counts(), self.clock.monotonic());
             let (verdict, exchange) =
-                judged.unwrap_or_else(|_| (refuse(ReasonCode::UNSPECIFIED_ERROR), None));
+                judged.unwrap_or_else(|_| (refuse(ReasonCode::UNSPECIFIED_ERROR, None), None));
             let decided = Decided { connection: job.question.connection, verdict };
             self.answer(core, (decided, exchange));
         }

@@ -13,6 +13,7 @@ use broker_core::time::Mono;
 use socket2::SockRef;
 
 use super::{Driver, Stop};
+use crate::admission::{Bite, HANDSHAKES_RETRY};
 use crate::auth::Loaded;
 use crate::connections::{Receiving, Sending};
 use crate::listener::{self, Accepted};
@@ -207,6 +208,16 @@ impl Driver {
         }
     }
 
+    /// Whether further clients may say who they are: as many of those who wait to as there is room for.
+    pub(super) fn look_at_logins(&mut self) {
+        let room = self.authenticator.room();
+        self.logins_full = room == 0;
+        for _ in 0..room.min(self.held.len()) {
+            self.ready.extend(self.held.pop_front());
+        }
+        self.crowded = self.logins_full || !self.held.is_empty();
+    }
+
     /// Takes what other cores have sent. True when more waits.
     pub(super) fn take_mail(&mut self) -> bool {
         for from in self.mailboxes.cores() {
@@ -257,7 +268,9 @@ impl Driver {
             return false;
         }
         let (gate, number) = (&self.gates[usize::from(*listener)], usize::from(*listener));
-        *opens_at = gate.opens_at(&self.protocols[number].limits, now).map(|(at, bite)| {
+        let crowded = self.crowded.then(|| (now.after(HANDSHAKES_RETRY), Bite::Logins));
+        let closed = crowded.or_else(|| gate.opens_at(&self.protocols[number].limits, now));
+        *opens_at = closed.map(|(at, bite)| {
             gate.count(bite);
             at
         });
@@ -342,6 +355,10 @@ impl Driver {
         let mut bytes_left = RECEIVE_TURN_BYTES_MAX;
         for _ in 0..self.ready.len().min(RECEIVE_TURN_CONNECTIONS_MAX) {
             let Some(id) = self.ready.pop_front() else { break };
+            if self.logins_full && self.connections.is_greeting(id) {
+                self.held.push_back(id);
+                continue;
+            }
             bytes_left = bytes_left.saturating_sub(self.receive_from(id));
             if bytes_left == 0 {
                 break;

@@ -105,6 +105,10 @@ impl Driver {
             Ok(()) => self.take_over_transport(id),
             Err(Broken) => {
                 self.count_wrong_proxy(id);
+                if let Some((_, transport)) = self.connections.transport_mut(id) {
+                    let doubt = transport.doubt();
+                    self.input(Input::ClientBroken { connection: id, doubt });
+                }
                 self.send_last_words(id);
                 self.close_now(id);
             }

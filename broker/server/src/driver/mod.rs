@@ -144,6 +144,12 @@ pub(crate) struct Driver {
     gates: Arc<[Gate]>,
     /// Listeners on which something waits to be accepted.
     acceptable: Vec<u16>,
+    /// As many logins wait as may: who has not been let in is not read from.
+    logins_full: bool,
+    /// Connections that were not read from for that, and have something to say.
+    held: VecDeque<ConnectionId>,
+    /// Nobody is accepted as long as these wait.
+    crowded: bool,
     /// Until when nothing is accepted, for want of descriptors.
     accept_at: Option<Mono>,
     accept_warned: Option<Mono>,
@@ -212,6 +218,9 @@ impl Driver {
             protocols,
             gates,
             acceptable: Vec::new(),
+            logins_full: false,
+            held: VecDeque::new(),
+            crowded: false,
             accept_at: None,
             accept_warned: None,
             filling: Filling::default(),
@@ -257,6 +266,7 @@ impl Driver {
         self.take_reports();
         self.take_control();
         self.take_answers();
+        self.look_at_logins();
         self.take_stored();
         self.announce();
         let mail_left = self.take_mail();

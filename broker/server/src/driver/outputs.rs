@@ -8,7 +8,7 @@ use std::mem;
 use std::net::Shutdown;
 use std::os::fd::AsFd;
 
-use broker_core::access::Question;
+use broker_core::access::{Doubt, Question};
 use broker_core::identity::{ConnectionId, CoreId};
 use broker_core::input::{Close, Handover, HearOut, Input};
 use broker_core::notice::Notice;
@@ -32,13 +32,15 @@ fn log(core: CoreId, notice: &Notice) {
     let connection = connection.map_or_else(|| "?".to_owned(), |connection| connection.to_string());
     let peer = peer.map_or_else(|| "?".to_owned(), |peer| peer.to_string());
     let client = client.as_deref().unwrap_or("?");
-    let (event, reason) = (event.name(), event.reason().value());
+    let (doubt, reason) = (event.doubt().map(Doubt::name), event.reason().value());
+    let event = event.name();
     tracing::debug!(
         core = core.0,
         connection,
         peer,
         client,
         reason = format_args!("0x{reason:02x}"),
+        doubt,
         "{event}"
     );
 }

@@ -321,7 +321,7 @@ mod tests {
         ));
         let choosy = OfTenant { events: Level::Debug, events_types: types.unwrap(), ..OfTenant::default() };
         let config = config(&[("quiet", quiet), ("choosy", choosy)]);
-        let refused = Event::Refused(ReasonCode::BANNED);
+        let refused = Event::Refused(ReasonCode::BANNED, None);
         let lines = lines(&config, |events| {
             for (event, tenant) in [
                 (refused, Some("acme")),

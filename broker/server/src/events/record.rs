@@ -1,5 +1,6 @@
 //! What is said of an event, and of a line of a trace: the same in files, webhooks, topics and the API.
 
+use broker_core::access::Doubt;
 use broker_core::counters::DropReason;
 use broker_core::identity::CoreId;
 use broker_core::notice::{Event, Kind, Matched, Notice};
@@ -67,7 +68,7 @@ pub(crate) struct Described {
     /// What clients are told, or say.
     #[serde(skip_serializing_if = "Option::is_none")]
     reason_code: Option<u8>,
-    /// Why it is not delivered.
+    /// Why it is not delivered, or let in.
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<&'static str>,
     /// The setting that says no.
@@ -127,6 +128,7 @@ impl Described {
             described.qos = Some(about.qos.bits());
             described.payload_bytes = Some(about.bytes);
         }
+        described.reason = event.doubt().map(Doubt::name);
         match *event {
             Event::Limit(limit) | Event::FanOutLimited(limit) => described.setting = Some(limit.name()),
             Event::Dropped(reason) => described.reason = Some(reason.name()),

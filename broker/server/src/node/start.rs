@@ -120,6 +120,7 @@ impl Node {
             incoming,
             histograms: self.cores.iter().map(|core| Arc::clone(&core.histogram)).collect(),
             gates: Arc::clone(&self.gates),
+            logins: Arc::clone(&self.workers.counters),
             events: self.journals.counts.clone(),
             kept_bans,
             config: Arc::new(

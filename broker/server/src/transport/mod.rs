@@ -18,6 +18,7 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use broker_core::access::Doubt;
 use broker_core::network::Network;
 
 use rustls::ServerConfig;
@@ -152,6 +153,21 @@ impl Transport {
     /// Where a proxy has just said that the client is.
     pub(crate) fn next_origin(&mut self) -> Option<Origin> {
         self.origin.take()
+    }
+
+    /// Why the client is not to be let in, now that what it sent is refused.
+    pub(crate) fn doubt(&self) -> Doubt {
+        match (&self.proxy, &self.tls) {
+            (Some(_), _) => Doubt::Proxy,
+            (None, Some(tls)) => match tls.doubt() {
+                Some(doubt) => doubt,
+                // It has shown a certificate, or need not.
+                None if self.identity_as_username && tls.client_name().is_none() => Doubt::CertificateName,
+                None if self.websocket.is_some() && !tls.is_handshaking() => Doubt::WebSocket,
+                None => Doubt::Tls,
+            },
+            (None, None) => Doubt::WebSocket,
+        }
     }
 
     /// A proxy owes a header.

@@ -1,9 +1,11 @@
 //! TLS on one connection, as a state machine over memory: records in, plaintext out, and the other way round. It
 //! keeps no buffer but for a record that has come in part.
 
+use broker_core::access::Doubt;
 use rustls::pki_types::CertificateDer;
 use rustls::server::UnbufferedServerConnection;
 use rustls::unbuffered::{ConnectionState, EncodeError, EncryptError, UnbufferedStatus, WriteTraffic};
+use rustls::{CertificateError, Error};
 
 use super::identity::common_name;
 use super::{Broken, certificates};
@@ -23,8 +25,8 @@ pub(super) struct Tls {
     handshaking: bool,
     /// Under which name the client has asked for us, in lower case, until somebody wants to know.
     name: Option<String>,
-    /// The library has refused what came.
-    broken: bool,
+    /// The library has refused what came, and why.
+    broken: Option<Doubt>,
 }
 
 /// What of the stream there will be.
@@ -38,12 +40,17 @@ pub(super) enum Stream {
 
 impl Tls {
     pub(super) fn new(connection: UnbufferedServerConnection) -> Tls {
-        Tls { connection, kept: Vec::new(), handshaking: true, name: None, broken: false }
+        Tls { connection, kept: Vec::new(), handshaking: true, name: None, broken: None }
     }
 
     /// The keys are not agreed on yet.
     pub(super) fn is_handshaking(&self) -> bool {
         self.handshaking
+    }
+
+    /// Why what came was refused.
+    pub(super) fn doubt(&self) -> Option<Doubt> {
+        self.broken
     }
 
     /// The name under which the client has just asked for us.
@@ -118,7 +125,8 @@ impl Tls {
                 Ok(ConnectionState::PeerClosed | ConnectionState::Closed) => stream = Some(Stream::Ended),
                 // There is no early data unless it is asked for.
                 Ok(_) => return Err(Broken),
-                Err(_) => {
+                Err(error) => {
+                    self.broken = Some(doubt_of(&error));
                     self.alert(&mut bytes[at + discard..], wire);
                     return Err(Broken);
                 }
@@ -132,7 +140,6 @@ impl Tls {
 
     /// Appends what the library has to say about an error.
     fn alert(&mut self, bytes: &mut [u8], wire: &mut Vec<u8>) {
-        self.broken = true;
         // No call more than there is to be said: the library panics when it is to go on with what it has refused.
         while self.connection.wants_write() {
             match self.connection.process_tls_records(bytes).state {
@@ -164,7 +171,7 @@ impl Tls {
         guess: usize,
         mut write: impl FnMut(&mut Traffic<'_>, &mut [u8]) -> Result<usize, EncryptError>,
     ) -> Result<bool, Broken> {
-        if self.broken {
+        if self.broken.is_some() {
             return Err(Broken);
         }
         loop {
@@ -192,6 +199,16 @@ impl Tls {
                 None => {}
             }
         }
+    }
+}
+
+/// What is wrong with a client's handshake.
+fn doubt_of(error: &Error) -> Doubt {
+    match error {
+        Error::InvalidCertificate(CertificateError::Revoked) => Doubt::CertificateRevoked,
+        Error::InvalidCertificate(_) | Error::NoCertificatesPresented => Doubt::Certificate,
+        Error::AlertReceived(_) => Doubt::TlsAlert,
+        _ => Doubt::Tls,
     }
 }
 
