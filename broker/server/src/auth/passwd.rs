@@ -54,7 +54,11 @@ pub(crate) enum PasswdError {
     Unknown,
     /// The file is none.
     Line(LineError),
-    /// It cannot be read or written, or the password not be asked for.
+    /// It cannot be read or written.
+    File(PathBuf, io::Error),
+    /// There is nobody to ask for the password.
+    Terminal(io::Error),
+    /// Nothing can be read from standard input, or the kernel has no random numbers.
     Io(io::Error),
 }
 
@@ -71,6 +75,10 @@ impl fmt::Display for PasswdError {
             PasswdError::Mismatch => f.write_str("the passwords are not the same"),
             PasswdError::Unknown => f.write_str("there is no such user in the file"),
             PasswdError::Line(error) => write!(f, "the file is not changed: {error}"),
+            PasswdError::File(path, error) => write!(f, "{}: {error}", path.display()),
+            PasswdError::Terminal(error) => {
+                write!(f, "the password cannot be asked for ({error}); --password-stdin reads it")
+            }
             PasswdError::Io(error) => error.fmt(f),
         }
     }
@@ -89,12 +97,16 @@ impl Passwd {
         let text = match fs::read_to_string(&self.file) {
             Ok(text) => text,
             Err(error) if error.kind() == ErrorKind::NotFound && !self.delete => String::new(),
-            Err(error) => return Err(error.into()),
+            Err(error) => return Err(self.failed(error)),
         };
         PasswordFile::parse(&text).map_err(PasswdError::Line)?;
         let hash = if self.delete { None } else { Some(self.hash()?) };
         let edited = password_file::edit(&text, &self.user, hash.as_ref()).ok_or(PasswdError::Unknown)?;
-        Ok(replace(&self.file, &edited)?)
+        replace(&self.file, &edited).map_err(|error| self.failed(error))
+    }
+
+    fn failed(&self, error: io::Error) -> PasswdError {
+        PasswdError::File(self.file.clone(), error)
     }
 
     fn hash(&self) -> Result<Hash, PasswdError> {
@@ -129,8 +141,9 @@ fn read_password() -> Result<Vec<u8>, PasswdError> {
 }
 
 fn ask_password(user: &str) -> Result<Vec<u8>, PasswdError> {
-    let password = rpassword::prompt_password(format!("Password of {user}: "))?;
-    if rpassword::prompt_password("Once more: ")? != password {
+    let ask = |prompt: String| rpassword::prompt_password(prompt).map_err(PasswdError::Terminal);
+    let password = ask(format!("Password of {user}: "))?;
+    if ask("Once more: ".to_owned())? != password {
         return Err(PasswdError::Mismatch);
     }
     Ok(password.into_bytes())
