@@ -221,6 +221,27 @@ async fn retained_messages_and_tenants() {
     broker.stop();
 }
 
+/// A parameter or a field that is misspelt is refused, and not left out: who was to be disconnected alone would not be.
+#[tokio::test]
+async fn misspelt_parameters_are_refused() {
+    let (broker, admin) = start();
+    let ann = Client::connect(options(&broker, "ann")).await;
+    for (method, path, body) in [
+        ("DELETE", "/api/v1/clients?tenant=default&usr=bob", ""),
+        ("DELETE", "/api/v1/sessions?tenant=default&away_seconds=1&away=2", ""),
+        ("GET", "/api/v1/clients?after=x", ""),
+        ("GET", "/cluster?x=1", ""),
+        ("POST", "/api/v1/messages", r#"{"topic": "a", "payload": "x", "retian": true}"#),
+        ("POST", "/api/v1/bans", r#"{"client": "ann", "until": 1}"#),
+    ] {
+        assert_eq!(refused(admin, method, path, body), (400, "bad_request".to_owned()), "{method} {path}");
+    }
+    assert_eq!(all(admin, "/api/v1/clients", "client", 10), ["ann"]);
+    act(admin, "DELETE", "/api/v1/clients/ann?tenant=default", &Value::Null);
+    ann.closed().await;
+    broker.stop();
+}
+
 /// The cluster has the shape that is known; the document tells of every path, and each of them is there; what is wrong
 /// with a request is said in the one shape.
 #[test]

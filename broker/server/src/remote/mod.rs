@@ -142,6 +142,10 @@ impl Node {
     fn list(&self, path: &str, query: &Query, max: usize, columns: &[Column]) -> Result<(), RemoteError> {
         let (items, more) = self.items(path, query, max.max(1))?;
         if self.json {
+            if more {
+                // Who reads this reads what is beside it, too.
+                let _ = writeln!(io::stderr(), "hermod: {} of more: see --limit", items.len());
+            }
             return show(&format!("{:#}\n", Value::Array(items)));
         }
         let mut text = table::table(columns, &items);

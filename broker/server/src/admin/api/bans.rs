@@ -55,6 +55,7 @@ impl Whom {
 /// Somebody to be kept out.
 #[derive(Debug, Default, Deserialize, ToSchema)]
 #[schema(as = BanWanted)]
+#[serde(deny_unknown_fields)]
 pub(super) struct Wanted {
     #[serde(flatten)]
     whom: Whom,

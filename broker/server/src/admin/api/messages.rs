@@ -18,6 +18,7 @@ use super::{Sent, bad_request, default_tenant, done};
 
 /// A message.
 #[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
 pub(super) struct Message {
     /// `default` if it is not said.
     #[serde(default = "default_tenant")]

@@ -8,6 +8,7 @@ mod clients;
 mod cluster;
 mod messages;
 mod page;
+mod parameters;
 mod ranges;
 mod retained;
 mod sessions;
@@ -30,6 +31,7 @@ use utoipa::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
+use self::parameters::Parameters;
 use super::State;
 use super::gate::{self, Problem};
 
@@ -43,6 +45,8 @@ struct Document;
 /// The routes below `/api/v1`, and `/cluster`, with the document that tells of them.
 pub(super) fn router() -> Router<Arc<State>> {
     let (router, document) = parts();
+    let parameters = Arc::new(Parameters::of(&document));
+    let router = router.route_layer(axum::middleware::from_fn_with_state(parameters, parameters::check));
     router.route("/api/v1/openapi.json", axum::routing::get(async move || Json(document)))
 }
 

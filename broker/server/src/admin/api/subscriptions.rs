@@ -103,6 +103,7 @@ pub(super) async fn list(
 /// A subscription to be made.
 #[derive(Debug, Deserialize, ToSchema)]
 #[schema(as = SubscriptionWanted)]
+#[serde(deny_unknown_fields)]
 pub(super) struct Wanted {
     /// The client's tenant; `default` if it is not said.
     #[serde(default = "default_tenant")]

@@ -27,6 +27,7 @@ const LINES_MAX: u32 = 10_000;
 /// What is to be followed: one of `client`, `topic` and `address`.
 #[derive(Debug, Default, Deserialize, ToSchema)]
 #[schema(as = TraceWanted)]
+#[serde(deny_unknown_fields)]
 pub(super) struct Wanted {
     /// Of the client or topic; `default` if it is not said.
     #[serde(default = "default_tenant")]
