@@ -21,7 +21,7 @@ pub mod recovery;
 pub mod replica;
 
 mod batch;
-mod payloads;
+mod entries;
 mod raft_log;
 
 pub use identity::{LogIndex, MessageId, ReplicaId, Term, Ticket, Wall};

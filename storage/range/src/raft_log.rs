@@ -1,5 +1,5 @@
-//! Hot path. The Raft log of one replica, as the raft crate reads it: terms and places of all entries in
-//! memory, contents of the newest ones, the others fetched from the write-ahead log when a follower lags.
+//! Hot path. The Raft log of one replica, as the raft crate reads it: terms of all entries in memory, contents of
+//! the newest ones, the others fetched from the write-ahead log when a follower lags.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -9,17 +9,14 @@ use raft::{Error, GetEntriesContext, RaftState, Storage, StorageError};
 
 use crate::format::state::Truncated;
 use crate::identity::{LogIndex, ReplicaId, Term};
-use crate::payloads::Place;
 
-/// One entry of the log.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Slot {
-    pub(crate) term: Term,
-    pub(crate) sequence: u64,
-    /// None until it is written.
-    pub(crate) place: Option<Place>,
-    /// References of the state to its payloads.
-    pub(crate) references: u32,
+/// Entries that follow each other in one term, written one after the other: up to the next run.
+#[derive(Clone, Copy, Debug)]
+struct Run {
+    first: u64,
+    term: Term,
+    /// The first one's; each other's is its predecessor's plus 1.
+    sequence: u64,
 }
 
 /// Entries a follower needs and memory has no more.
@@ -35,8 +32,9 @@ pub(crate) struct RaftLog {
     pub(crate) hard_state: HardState,
     voters: Vec<u64>,
     pub(crate) truncated: Truncated,
-    /// From the first after `truncated` to the last.
-    slots: VecDeque<Slot>,
+    last: u64,
+    /// Of all entries from the first after `truncated` to the last. The first run may begin before them.
+    runs: VecDeque<Run>,
     /// The newest entries, up to the last one.
     recent: VecDeque<Entry>,
     recent_bytes: usize,
@@ -51,7 +49,8 @@ impl RaftLog {
             hard_state,
             voters: voters.iter().map(|voter| voter.0).collect(),
             truncated,
-            slots: VecDeque::new(),
+            last: truncated.index.0,
+            runs: VecDeque::new(),
             recent: VecDeque::new(),
             recent_bytes: 0,
             fetches: RefCell::default(),
@@ -64,24 +63,20 @@ impl RaftLog {
     }
 
     pub(crate) fn last(&self) -> u64 {
-        self.truncated.index.0 + self.slots.len() as u64
+        self.last
     }
 
     fn recent_first(&self) -> u64 {
         self.last() + 1 - self.recent.len() as u64
     }
 
-    fn at(&self, index: LogIndex) -> Option<usize> {
-        usize::try_from(index.0.checked_sub(self.first())?).ok()
-    }
-
-    pub(crate) fn slot(&self, index: LogIndex) -> Option<&Slot> {
-        self.slots.get(self.at(index)?)
-    }
-
-    pub(crate) fn slot_mut(&mut self, index: LogIndex) -> Option<&mut Slot> {
-        let at = self.at(index)?;
-        self.slots.get_mut(at)
+    /// What an entry of the log is known by when the log is truncated behind it.
+    pub(crate) fn mark(&self, index: LogIndex) -> Option<Truncated> {
+        if index.0 < self.first() || index.0 > self.last {
+            return None;
+        }
+        let run = &self.runs[self.runs.partition_point(|run| run.first <= index.0) - 1];
+        Some(Truncated { index, term: run.term, sequence: run.sequence + (index.0 - run.first) })
     }
 
     /// The last one's, or that of the last truncated one.
@@ -89,27 +84,35 @@ impl RaftLog {
         if index == self.truncated.index {
             return Some(self.truncated.term);
         }
-        self.slot(index).map(|slot| slot.term)
+        self.mark(index).map(|mark| mark.term)
     }
 
-    /// Takes an entry, with all after it gone that there were. Those are handed to `overwritten`.
-    pub(crate) fn append(&mut self, entry: Entry, sequence: u64, overwritten: &mut Vec<Slot>) {
+    /// Takes an entry, with all after it gone that there were.
+    pub(crate) fn append(&mut self, entry: Entry, sequence: u64) {
         assert!(entry.index >= self.first() && entry.index <= self.last() + 1, "entries follow each other");
-        let at = self.at(LogIndex(entry.index)).expect("behind the truncated one");
-        overwritten.extend(self.slots.drain(at..));
+        while self.runs.pop_back_if(|run| run.first >= entry.index).is_some() {}
+        self.last = entry.index - 1;
         while self.recent.back().is_some_and(|recent| recent.index >= entry.index) {
             let gone = self.recent.pop_back().expect("there is one");
             self.recent_bytes -= gone.data.len();
         }
-        self.slots.push_back(Slot { term: Term(entry.term), sequence, place: None, references: 0 });
+        self.push(Term(entry.term), sequence);
         self.recent_bytes += entry.data.len();
         self.recent.push_back(entry);
     }
 
     /// Takes an entry that recovery found; its content is not needed before a follower asks.
-    pub(crate) fn restore(&mut self, slot: Slot) {
-        assert!(self.recent.is_empty(), "contents follow the places");
-        self.slots.push_back(slot);
+    pub(crate) fn restore(&mut self, term: Term, sequence: u64) {
+        assert!(self.recent.is_empty(), "contents follow the terms");
+        self.push(term, sequence);
+    }
+
+    fn push(&mut self, term: Term, sequence: u64) {
+        self.last += 1;
+        let goes_on = |run: &Run| run.term == term && run.sequence + (self.last - run.first) == sequence;
+        if !self.runs.back().is_some_and(goes_on) {
+            self.runs.push_back(Run { first: self.last, term, sequence });
+        }
     }
 
     /// Takes the content of a restored entry that is not committed yet.
@@ -129,12 +132,12 @@ impl RaftLog {
         }
     }
 
-    /// The oldest entry, taken off the log: it is committed, applied, and needed by no peer.
-    pub(crate) fn pop_first(&mut self) -> Slot {
-        let slot = self.slots.pop_front().expect("not empty");
-        self.truncated =
-            Truncated { index: self.truncated.index.next(), term: slot.term, sequence: slot.sequence };
-        slot
+    /// Takes entries up to `end` off the log: they are committed, applied, and needed by no peer.
+    pub(crate) fn truncate(&mut self, end: LogIndex) {
+        self.truncated = self.mark(end).expect("an entry of the log");
+        while self.runs.get(1).is_some_and(|run| run.first <= self.first()) {
+            self.runs.pop_front();
+        }
     }
 
     pub(crate) fn take_fetches(&mut self) -> Vec<Fetch> {

@@ -20,11 +20,11 @@ use wal::recovery::Quarantine;
 use wal::{Position, RangeId, Recovery};
 
 use crate::checkpoint::RestoreError;
+use crate::entries::Place;
 use crate::format::entry::EntryHeader;
 use crate::format::state::{StateRecord, Truncated};
 use crate::format::{DecodeError, KIND_ENTRY, KIND_STATE, VERSION};
 use crate::identity::{LogIndex, MessageId, Term};
-use crate::payloads::Place;
 
 /// Why a replica cannot be opened.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -64,13 +64,13 @@ impl<S: StateMachine> Replica<S> {
 
     /// Brings the counts of the payloads up to date; what nobody refers to, and is no Raft log, is dead.
     fn count_references(&mut self, log: &mut Log) {
+        let first = self.raft.raft.store().first();
         let mut references = std::mem::take(&mut self.effects.references);
         for (id, change) in references.drain(..) {
             assert_eq!(id.origin, self.range, "payloads of other ranges come with splits and merges");
-            if let Some(slot) = self.raft.mut_store().slot_mut(id.index) {
-                let count = slot.references.checked_add_signed(change);
-                slot.references = count.expect("no more references are released than were retained");
-            } else if let Some(place) = self.payloads.count(id.index, change) {
+            let (references, place) = self.entries.count(id.index, change);
+            if references == 0 && id.index.0 < first {
+                self.entries.remove(id.index);
                 log.dead(place.position, place.bytes);
             }
         }

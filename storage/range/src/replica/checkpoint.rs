@@ -9,10 +9,8 @@ use wal::{Log, Lsn, Mono};
 
 use super::{Outputs, Replica, Request};
 use crate::checkpoint::{Header, Writer};
-use crate::format::state::Truncated;
 use crate::identity::LogIndex;
 use crate::machine::StateMachine;
-use crate::payloads::Kept;
 
 /// Where the replica stands with its checkpoints.
 #[derive(Default)]
@@ -143,8 +141,8 @@ impl<S: StateMachine> Replica<S> {
         }
         let former = (self.state.checkpoint, self.state.checkpoint_index, self.state.truncated);
         let end = if self.is_alone() { header.index } else { header.index.min(self.everywhere) };
-        if let Some(slot) = self.raft.raft.store().slot(end) {
-            self.state.truncated = Truncated { index: end, term: slot.term, sequence: slot.sequence };
+        if let Some(mark) = self.raft.raft.store().mark(end) {
+            self.state.truncated = mark;
         }
         self.state.checkpoint = header.number;
         self.state.checkpoint_index = header.index;
@@ -171,16 +169,18 @@ impl<S: StateMachine> Replica<S> {
         if number != 0 {
             out.requests.push(Request::RemoveCheckpoint { range: self.range, number });
         }
-        while self.raft.raft.store().truncated.index < end {
-            let slot = self.raft.mut_store().pop_first();
-            let index = self.raft.raft.store().truncated.index;
-            let place = slot.place.expect("what is applied is written");
-            if slot.references > 0 {
-                self.payloads.insert(Kept { index, place, references: slot.references });
-            } else {
-                log.dead(place.position, place.bytes);
+        let first = self.raft.raft.store().first();
+        if first > end.0 {
+            return;
+        }
+        for index in (first..=end.0).map(LogIndex) {
+            let record = self.entries.get(index).expect("what is applied is written");
+            if record.references == 0 {
+                log.dead(record.place.position, record.place.bytes);
+                self.entries.remove(index);
             }
         }
+        self.raft.mut_store().truncate(end);
         self.raft.mut_store().shrink(self.applied, self.config.recent_bytes_max);
     }
 }

@@ -32,10 +32,10 @@ use raft::{RawNode, StateRole};
 use wal::{ClusterId, Lsn, RangeId};
 
 use crate::batch::Batch;
+use crate::entries::{Entries, Place};
 use crate::format::state::StateRecord;
 use crate::identity::{LogIndex, MessageId, ReplicaId, Term, Ticket, Wall};
 use crate::machine::{Effects, StateMachine};
-use crate::payloads::{Payloads, Place};
 use crate::raft_log::RaftLog;
 
 pub use propose::{Priority, Refused};
@@ -117,7 +117,7 @@ pub struct Replica<S: StateMachine> {
     tally: Tally,
     /// Greatest wall time in the log.
     wall: Wall,
-    payloads: Payloads,
+    entries: Entries,
     effects: Effects<S::Effect>,
     checkpoint: Checkpoint,
     /// Up to here every voter is known to have the log.
@@ -300,7 +300,8 @@ impl<S: StateMachine> Replica<S> {
     /// Records that only their payloads keep.
     #[must_use]
     pub fn payloads_kept(&self) -> usize {
-        self.payloads.len()
+        let unwritten = self.writing.as_ref().map_or(0, |writing| writing.entries.len());
+        self.entries.len() + unwritten - usize::try_from(self.log_entries()).expect("as many as there are")
     }
 
     /// Are there commands that no turn has taken yet?

@@ -11,12 +11,12 @@ use super::checkpoint::Checkpoint;
 use super::persist::read_entry;
 use super::{Config, Replica, Tally};
 use crate::checkpoint::{Restored, restore};
+use crate::entries::Entries;
 use crate::format::entry::{Commands, EntryHeader};
 use crate::format::state::StateRecord;
 use crate::identity::{LogIndex, MessageId, ReplicaId, Wall};
 use crate::machine::{Effects, StateMachine};
-use crate::payloads::{Kept, Payloads};
-use crate::raft_log::{RaftLog, Slot};
+use crate::raft_log::RaftLog;
 use crate::recovery::{OpenError, ReplicaRecords};
 
 impl<S: StateMachine> Replica<S> {
@@ -52,10 +52,10 @@ impl<S: StateMachine> Replica<S> {
         let (state, state_place) = records.state.take().ok_or(OpenError::NoState)?;
         records.settle();
         let mut raft_log = RaftLog::new(HardState::default(), &state.voters, state.truncated);
+        let mut entries = Entries::default();
         for found in records.log(&state.truncated)? {
-            let place = Some(found.place);
-            let slot = Slot { term: found.term, sequence: found.sequence, place, references: 0 };
-            raft_log.restore(slot);
+            raft_log.restore(found.term, found.sequence);
+            entries.insert(found.index, found.place);
         }
         let (mut wall, mut restored) = (Wall(0), Restored::default());
         if state.checkpoint != 0 {
@@ -67,19 +67,19 @@ impl<S: StateMachine> Replica<S> {
         let commit = committed(&state, &raft_log, &records, &restored)?;
         for index in state.checkpoint_index.0 + 1..=commit.0 {
             let index = LogIndex(index);
-            wall = wall.max(replay_entry(log, &raft_log, (range, index), &restored, &mut machine)?);
+            wall = wall.max(replay_entry(log, &entries, (range, index), &restored, &mut machine)?);
         }
         raft_log.hard_state =
             HardState { term: state.term.0, vote: state.vote.0, commit: commit.0, ..HardState::default() };
-        let uncommitted = uncommitted(log, &raft_log, commit)?;
+        let uncommitted = uncommitted(log, &entries, (commit, raft_log.last()))?;
         wall = uncommitted.iter().map(wall_of).fold(wall, Wall::max);
         raft_log.restore_recent(uncommitted);
-        let payloads = count_references(&machine, range, &mut raft_log, &records)?;
+        count_references(&machine, range, &mut entries, &records)?;
         let mut replica = Replica::start(config, range, state, raft_log, commit, machine);
         replica.state_place = Some(state_place);
         replica.sequence = records.sequence;
         replica.wall = wall;
-        replica.payloads = payloads;
+        replica.entries = entries;
         replica.say_what_lives(log, &records);
         Ok(replica)
     }
@@ -122,7 +122,7 @@ impl<S: StateMachine> Replica<S> {
             applied,
             tally: Tally::default(),
             wall: Wall(0),
-            payloads: Payloads::default(),
+            entries: Entries::default(),
             effects: Effects::default(),
             checkpoint: Checkpoint::default(),
             everywhere: LogIndex(0),
@@ -171,13 +171,13 @@ fn committed(
 
 fn replay_entry<S: StateMachine>(
     log: &Log,
-    raft_log: &RaftLog,
+    entries: &Entries,
     (range, index): (RangeId, LogIndex),
     restored: &Restored,
     machine: &mut S,
 ) -> Result<Wall, OpenError> {
     let damaged = OpenError::Damaged(index);
-    let place = raft_log.slot(index).and_then(|slot| slot.place).ok_or_else(|| damaged.clone())?;
+    let place = entries.get(index).ok_or_else(|| damaged.clone())?.place;
     let read = log.read(place.position).map_err(|_| damaged.clone())?;
     let (header, batch) = EntryHeader::decode(read.metadata()).map_err(|_| damaged.clone())?;
     let commands = Commands::decode(batch, read.payload()).map_err(|_| damaged.clone())?;
@@ -189,38 +189,39 @@ fn replay_entry<S: StateMachine>(
 }
 
 /// The entries Raft may still have to hand out.
-fn uncommitted(log: &Log, raft_log: &RaftLog, commit: LogIndex) -> Result<Vec<Entry>, OpenError> {
-    (commit.0 + 1..=raft_log.last())
+fn uncommitted(
+    log: &Log,
+    entries: &Entries,
+    (commit, last): (LogIndex, u64),
+) -> Result<Vec<Entry>, OpenError> {
+    (commit.0 + 1..=last)
         .map(|index| {
             let index = LogIndex(index);
-            let place = raft_log.slot(index).and_then(|slot| slot.place);
-            let entry = place.and_then(|place| read_entry(log, place, index));
+            let entry = entries.get(index).and_then(|record| read_entry(log, record.place, index));
             entry.ok_or(OpenError::Damaged(index))
         })
         .collect()
 }
 
-/// Counts what the state refers to: in the slots of the Raft log, and in a table for what is before it.
+/// Counts what the state refers to, be it Raft log or before it.
 fn count_references<S: StateMachine>(
     machine: &S,
     range: RangeId,
-    raft_log: &mut RaftLog,
+    entries: &mut Entries,
     records: &ReplicaRecords,
-) -> Result<Payloads, OpenError> {
-    let mut payloads = Payloads::default();
+) -> Result<(), OpenError> {
     let mut missing: Option<MessageId> = None;
     machine.references(&mut |id| {
         if id.origin != range {
             missing.get_or_insert(id);
-        } else if let Some(slot) = raft_log.slot_mut(id.index) {
-            slot.references += 1;
-        } else if payloads.get(id.index).is_some() {
-            payloads.count(id.index, 1);
+        } else if let Some(record) = entries.get_mut(id.index) {
+            record.references += 1;
         } else if let Some(found) = records.find(id.index) {
-            payloads.insert(Kept { index: id.index, place: found.place, references: 1 });
+            entries.insert(id.index, found.place);
+            entries.count(id.index, 1);
         } else {
             missing.get_or_insert(id);
         }
     });
-    missing.map_or(Ok(payloads), |id| Err(OpenError::PayloadMissing(id)))
+    missing.map_or(Ok(()), |id| Err(OpenError::PayloadMissing(id)))
 }

@@ -4,11 +4,11 @@ use raft::eraftpb::Entry;
 use wal::{AppendError, Class, Log, Lsn, Mono, NewRecord};
 
 use super::{Outputs, Persisting, Replica};
+use crate::entries::Place;
 use crate::format::entry::{Commands, EntryHeader, join_content, split_content};
 use crate::format::{KIND_ENTRY, KIND_STATE, VERSION};
 use crate::identity::{LogIndex, Term};
 use crate::machine::StateMachine;
-use crate::payloads::Place;
 use crate::raft_log::Fetch;
 
 impl<S: StateMachine> Replica<S> {
@@ -72,9 +72,9 @@ impl<S: StateMachine> Replica<S> {
         };
         self.last_lsn = appended.lsn;
         self.checkpoint.log_bytes += u64::from(appended.bytes);
-        let slot = self.raft.mut_store().slot_mut(index).expect("it is in the log");
-        assert_eq!(slot.sequence, sequence, "nothing is overwritten before it is written");
-        slot.place = Some(Place { position: appended.position, bytes: appended.bytes });
+        let mark = self.raft.raft.store().mark(index).expect("it is in the log");
+        assert_eq!(mark.sequence, sequence, "nothing is overwritten before it is written");
+        self.entries.insert(index, Place { position: appended.position, bytes: appended.bytes });
         Ok(())
     }
 
@@ -125,14 +125,10 @@ impl<S: StateMachine> Replica<S> {
     }
 
     fn read_entries(&self, log: &Log, fetch: &Fetch) -> Vec<Entry> {
-        let store = self.raft.raft.store();
         let mut entries = Vec::new();
         let mut bytes = 0;
-        for index in fetch.first..fetch.end {
-            let Some(entry) = store.slot(LogIndex(index)).and_then(|slot| {
-                let place = slot.place?;
-                read_entry(log, place, LogIndex(index))
-            }) else {
+        for index in (fetch.first..fetch.end).map(LogIndex) {
+            let Some(entry) = self.place(index).and_then(|place| read_entry(log, place, index)) else {
                 break;
             };
             bytes += entry.data.len() as u64;

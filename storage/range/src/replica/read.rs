@@ -6,11 +6,11 @@ use wal::format::RecordHeader;
 use wal::{Appended, Log, Mono, Position, Read, SealedRecord, Window};
 
 use super::Replica;
+use crate::entries::Place;
 use crate::format::entry::{EntryHeader, HEADER_BYTES, find_command};
 use crate::format::{KIND_ENTRY, KIND_STATE};
 use crate::identity::{LogIndex, MessageId};
 use crate::machine::StateMachine;
-use crate::payloads::Place;
 
 /// Why a payload cannot be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -102,8 +102,7 @@ impl<S: StateMachine> Replica<S> {
 
     /// Where an entry's record is, if anything needs it: it is Raft log, or a payload of it is referred to.
     pub(super) fn place(&self, index: LogIndex) -> Option<Place> {
-        let store = self.raft.raft.store();
-        store.slot(index).map_or_else(|| self.payloads.get(index).map(|kept| kept.place), |slot| slot.place)
+        self.entries.get(index).map(|record| record.place)
     }
 
     /// For [`Log::reclaim`]: is this record of the range still needed?
@@ -130,13 +129,8 @@ impl<S: StateMachine> Replica<S> {
         }
         let read = log.read(to.position).expect("it was appended just now");
         let (header, _) = EntryHeader::decode(read.metadata()).expect("an entry of this range");
-        let store = self.raft.mut_store();
-        let former = match store.slot_mut(header.index) {
-            Some(slot) => slot.place.as_mut(),
-            None => self.payloads.get_mut(header.index).map(|kept| &mut kept.place),
-        };
-        let former = former.expect("a live record has a place");
-        assert_eq!(former.position, from, "a live record moves from its place");
-        *former = place;
+        let record = self.entries.get_mut(header.index).expect("a live record has a place");
+        assert_eq!(record.place.position, from, "a live record moves from its place");
+        record.place = place;
     }
 }

@@ -142,21 +142,19 @@ impl<S: StateMachine> Replica<S> {
             (self.state.term, self.state.vote) = (term, vote);
             self.raft.mut_store().hard_state = hard.clone();
         }
-        let mut overwritten = Vec::new();
         for entry in ready.take_entries() {
             if !self.is_leader() || entry.term != self.raft.raft.term {
                 // Whoever leads next goes on from here, though it may not be applied yet.
                 self.wall = self.wall.max(wall_of(&entry));
             }
             self.sequence += 1;
-            self.raft.mut_store().append(entry.clone(), self.sequence, &mut overwritten);
-            writing.entries.push_back((entry, self.sequence));
-        }
-        for slot in overwritten {
-            assert_eq!(slot.references, 0, "what is overwritten was never applied");
-            if let Some(place) = slot.place {
-                log.dead(place.position, place.bytes);
+            for overwritten in entry.index..=self.raft.raft.store().last() {
+                let record = self.entries.remove(LogIndex(overwritten)).expect("all of the log is written");
+                assert_eq!(record.references, 0, "what is overwritten was never applied");
+                log.dead(record.place.position, record.place.bytes);
             }
+            self.raft.mut_store().append(entry.clone(), self.sequence);
+            writing.entries.push_back((entry, self.sequence));
         }
         self.writing = Some(writing);
         let committed = ready.take_committed_entries();
