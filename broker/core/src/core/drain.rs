@@ -45,7 +45,7 @@ impl Core {
                     if stored.begin_reading(window) {
                         // With what follows, so that the disk is not waited for once for each message.
                         let ahead = stored.upcoming(queue).take(AHEAD_MAX);
-                        ahead.for_each(|entry| _ = at_hand(entry));
+                        ahead.for_each(|entry| _ = at_hand(&entry));
                         self.counters.disk_waits += 1;
                         self.stored.readers.add_session(log.id(), window, incarnation);
                     }

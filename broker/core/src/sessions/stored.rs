@@ -326,7 +326,7 @@ impl Stored {
                 self.wanted = self.wanted.max((place.0 + room).min(queue.end().0));
                 return None;
             }
-            if let Err(window) = at_hand(entry) {
+            if let Err(window) = at_hand(&entry) {
                 return Some(NextStored::NotAtHand(window));
             }
             self.cursor = place.0 + 1;
@@ -338,7 +338,7 @@ impl Stored {
                 Some(packet_id)
             };
             let dup = packet_id.is_some() && place.0 < self.fresh;
-            return Some(NextStored::Publish { place, packet_id, dup, entry: *entry });
+            return Some(NextStored::Publish { place, packet_id, dup, entry });
         }
     }
 
@@ -351,7 +351,7 @@ impl Stored {
     }
 
     /// What is to be sent after that.
-    pub fn upcoming<'a>(&self, queue: &'a Queue) -> impl Iterator<Item = &'a Entry> {
+    pub fn upcoming<'a>(&self, queue: &'a Queue) -> impl Iterator<Item = Entry> + use<'a> {
         queue.from(Sequence(self.cursor)).map(|(_, entry)| entry)
     }
 

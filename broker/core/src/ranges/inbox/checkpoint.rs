@@ -5,7 +5,7 @@
 //! that its value contains already. What must not be repeated has the least key, so that it is written first, as
 //! of the checkpoint's beginning: it decides about whole commands and not about one client.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use mqtt::QoS;
@@ -192,7 +192,7 @@ fn store_session(session: &Session, place: &mut impl FnMut(super::GroupNumber) -
             .collect(),
         first: session.queue.first().0,
         sent_before: session.queue.sent_before().0,
-        entries: session.queue.entries().iter().map(|entry| store_entry(entry, place)).collect(),
+        entries: session.queue.entries().map(|entry| store_entry(&entry, place)).collect(),
         taken: session.taken.iter().map(|taken| (taken.packet_id, taken.generation)).collect(),
         next_generation: session.next_generation,
     }
@@ -264,8 +264,7 @@ fn restore_client(stored: StoredClient, tenant: Arc<str>, groups: &mut Groups) -
 }
 
 fn restore_session(stored: StoredSession, hold: &mut impl FnMut(u32) -> super::GroupNumber) -> Session {
-    let entries: VecDeque<Entry> =
-        stored.entries.into_iter().map(|entry| restore_entry(&entry, hold)).collect();
+    let entries = stored.entries.iter().map(|entry| restore_entry(entry, hold));
     let subscriptions: BTreeMap<Box<str>, DeliveryOptions> = stored
         .subscriptions
         .into_iter()

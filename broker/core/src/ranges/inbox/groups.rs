@@ -12,6 +12,14 @@ use crate::dist::GroupKey;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct GroupNumber(NonZeroU32);
 
+#[cfg(test)]
+impl GroupNumber {
+    /// A number for tests of what holds them.
+    pub(super) fn new(number: NonZeroU32) -> GroupNumber {
+        GroupNumber(number)
+    }
+}
+
 /// The shared subscriptions that messages of this range came by.
 #[derive(Debug)]
 pub(super) struct Groups {

@@ -16,6 +16,7 @@ mod groups;
 mod machine;
 mod messages;
 mod names;
+mod places;
 mod queue;
 mod sessions;
 mod tasks;

@@ -11,11 +11,11 @@
 //! given to another message: one that is finished in the middle stays as a hole until all before it are.
 
 use std::cell::Cell;
-use std::collections::VecDeque;
 
 use mqtt::QoS;
 
 use super::GroupNumber;
+use super::places::Places;
 use crate::delivery::DeliveryOptions;
 use crate::expiring::Searched;
 use crate::ranges::MessageId;
@@ -50,7 +50,7 @@ pub struct Entry {
     pub state: State,
 }
 
-const _: () = assert!(size_of::<Entry>() == 32, "README.md says what a queued message costs");
+const _: () = assert!(size_of::<Entry>() == 32, "places.rs says what a queued message costs");
 
 /// How far a message has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -88,43 +88,41 @@ pub struct Pushed {
 /// See the module's documentation.
 #[derive(Debug, Default)]
 pub struct Queue {
-    entries: VecDeque<Entry>,
+    places: Places,
     first: u64,
     sent_before: u64,
     /// Oldest messages before this place have been given up already; found out again after a restart.
     kept_before: u64,
     /// All with QoS 0 are before this place.
     plain_before: u64,
-    live: u32,
     bytes: u64,
     /// How far it was searched for what has expired. It follows from the rest, and changes nothing of it.
     searched: Cell<Searched>,
 }
 
 impl Queue {
-    pub(super) fn restored(first: Sequence, sent_before: Sequence, entries: VecDeque<Entry>) -> Queue {
-        let live = entries.iter().filter(|entry| entry.state != State::Done).count();
-        let plain = entries.iter().rposition(|entry| entry.qos == QoS::AtMostOnce);
-        Queue {
-            first: first.0,
-            sent_before: sent_before.0,
-            kept_before: 0,
-            plain_before: plain.map_or(0, |index| first.0 + index as u64 + 1),
-            live: u32::try_from(live).expect("bounded by queue_messages_max"),
-            bytes: entries.iter().map(Entry::held_bytes).sum(),
-            entries,
-            searched: Cell::default(),
+    /// The queue that a checkpoint has, with all places.
+    pub(super) fn restored(
+        first: Sequence,
+        sent_before: Sequence,
+        entries: impl Iterator<Item = Entry>,
+    ) -> Queue {
+        let mut queue = Queue { first: first.0, sent_before: sent_before.0, ..Queue::default() };
+        for entry in entries {
+            queue.bytes += entry.held_bytes();
+            queue.push_entry(&entry);
         }
+        queue
     }
 
     /// Messages that are not finished.
     pub fn len(&self) -> u32 {
-        self.live
+        self.places.live()
     }
 
     /// Whether no message is unfinished.
     pub fn is_empty(&self) -> bool {
-        self.live == 0
+        self.len() == 0
     }
 
     /// Bytes of the messages that wait.
@@ -139,7 +137,7 @@ impl Queue {
 
     /// The place that the next message will have.
     pub fn end(&self) -> Sequence {
-        Sequence(self.first + self.entries.len() as u64)
+        Sequence(self.first + self.places.len() as u64)
     }
 
     /// Messages before this place may have been sent by a connection.
@@ -153,28 +151,28 @@ impl Queue {
     }
 
     /// The message at a place, if it is not finished.
-    pub fn get(&self, place: Sequence) -> Option<&Entry> {
-        self.unfinished(place).map(|index| &self.entries[index])
+    pub fn get(&self, place: Sequence) -> Option<Entry> {
+        self.unfinished(place).map(|(_, entry)| entry)
     }
 
     /// What is unfinished from a place on, in order.
-    pub fn from(&self, from: Sequence) -> impl Iterator<Item = (Sequence, &Entry)> {
+    pub fn from(&self, from: Sequence) -> impl Iterator<Item = (Sequence, Entry)> {
         let skip = usize::try_from(from.0.saturating_sub(self.first)).unwrap_or(usize::MAX);
-        let skip = skip.min(self.entries.len());
+        let skip = skip.min(self.places.len());
         let base = self.first + skip as u64;
         let places = (base..).map(Sequence);
-        places.zip(self.entries.range(skip..)).filter(|(_, entry)| entry.state != State::Done)
+        places.zip(self.places.from(skip)).filter(|(_, entry)| entry.state != State::Done)
     }
 
     /// All places, holes too, for a checkpoint.
-    pub(super) fn entries(&self) -> &VecDeque<Entry> {
-        &self.entries
+    pub(super) fn entries(&self) -> impl Iterator<Item = Entry> {
+        self.places.from(0)
     }
 
     /// Whether a message of so many bytes would find room, without any other leaving for it. Alone it always
     /// does: a packet that was taken from its publisher can be delivered.
     pub fn has_room(&self, bytes: u32, limits: &Limits) -> bool {
-        self.live < limits.messages && (self.live == 0 || self.bytes + u64::from(bytes) <= limits.bytes)
+        self.len() < limits.messages && (self.is_empty() || self.bytes + u64::from(bytes) <= limits.bytes)
     }
 
     /// The same at a moment: what has expired by then, and was never sent, leaves for it.
@@ -182,8 +180,8 @@ impl Queue {
         if !self.has_expired(now) {
             return self.has_room(bytes, limits);
         }
-        let (mut live, mut held) = (self.live, self.bytes);
-        for entry in self.entries.range(self.unsent()..) {
+        let (mut live, mut held) = (self.len(), self.bytes);
+        for entry in self.places.from(self.unsent()) {
             if entry.state == State::Waiting && entry.is_expired(now) {
                 live -= 1;
                 held -= u64::from(entry.bytes);
@@ -214,12 +212,8 @@ impl Queue {
             pushed.displaced += 1;
         }
         pushed.sequence = Some(self.end());
-        self.live += 1;
         self.bytes += u64::from(entry.bytes);
-        if entry.qos == QoS::AtMostOnce {
-            self.plain_before = self.first + self.entries.len() as u64 + 1;
-        }
-        self.entries.push_back(entry);
+        self.push_entry(&entry);
         pushed
     }
 
@@ -227,9 +221,9 @@ impl Queue {
     fn has_expired(&self, now: Wall) -> bool {
         let mut searched = self.searched.get();
         let begin = searched.begin(self.first + self.unsent() as u64, now);
-        let skip = usize::try_from(begin - self.first).unwrap_or(usize::MAX).min(self.entries.len());
+        let skip = usize::try_from(begin - self.first).unwrap_or(usize::MAX).min(self.places.len());
         let mut found = false;
-        for entry in self.entries.range(skip..).filter(|entry| entry.state == State::Waiting) {
+        for entry in self.places.from(skip).filter(|entry| entry.state == State::Waiting) {
             found |= entry.is_expired(now);
             searched.see(entry.expires());
         }
@@ -238,16 +232,23 @@ impl Queue {
         found
     }
 
+    fn push_entry(&mut self, entry: &Entry) {
+        self.places.push(entry);
+        if entry.qos == QoS::AtMostOnce {
+            self.plain_before = self.end().0;
+        }
+    }
+
     /// Finishes what has expired and was never sent: how many.
     fn purge_expired(&mut self, now: Wall, finished: &mut Vec<Entry>) -> u32 {
         if !self.has_expired(now) {
             return 0;
         }
         let mut count = 0;
-        for index in self.unsent()..self.entries.len() {
-            let entry = &self.entries[index];
+        for index in self.unsent()..self.places.len() {
+            let entry = self.places.get(index).expect("it is one of them");
             if entry.state == State::Waiting && entry.is_expired(now) {
-                self.finish_at(index, finished);
+                self.finish_at((index, entry), finished);
                 count += 1;
             }
         }
@@ -258,9 +259,11 @@ impl Queue {
     /// Gives up the oldest message that was never sent; false if there is none.
     fn displace(&mut self, finished: &mut Vec<Entry>) -> bool {
         let unsent = self.unsent();
-        let oldest = (unsent..self.entries.len()).find(|index| self.entries[*index].state == State::Waiting);
-        let Some(index) = oldest else { return false };
-        self.finish_at(index, finished);
+        let mut entries = (unsent..).zip(self.places.from(unsent));
+        let oldest = entries.find(|(_, entry)| entry.state == State::Waiting);
+        drop(entries);
+        let Some((index, entry)) = oldest else { return false };
+        self.finish_at((index, entry), finished);
         // What lies before is never looked at again.
         self.kept_before = self.first + index as u64 + 1;
         self.pop_holes();
@@ -270,32 +273,30 @@ impl Queue {
     /// Index of the first entry that may be given up for others.
     fn unsent(&self) -> usize {
         let kept = self.sent_before.max(self.kept_before).saturating_sub(self.first);
-        usize::try_from(kept).unwrap_or(usize::MAX).min(self.entries.len())
+        usize::try_from(kept).unwrap_or(usize::MAX).min(self.places.len())
     }
 
     fn holes(&self) -> usize {
-        self.entries.len() - self.live as usize
+        self.places.len() - self.len() as usize
     }
 
     /// A message is acknowledged, refused or given up: false if it was finished already.
     pub(super) fn finish(&mut self, sequence: Sequence, finished: &mut Vec<Entry>) -> bool {
-        let Some(index) = self.unfinished(sequence) else { return false };
-        self.finish_at(index, finished);
+        let Some(found) = self.unfinished(sequence) else { return false };
+        self.finish_at(found, finished);
         self.pop_holes();
         true
     }
 
     /// QoS 2: the client has the message, the handshake goes on. False if that was known, or it is finished.
     pub(super) fn receive(&mut self, sequence: Sequence, finished: &mut Vec<Entry>) -> bool {
-        let Some(index) = self.unfinished(sequence) else { return false };
-        let entry = &mut self.entries[index];
+        let Some((index, entry)) = self.unfinished(sequence) else { return false };
         if entry.state == State::Received || entry.qos != QoS::ExactlyOnce {
             return false;
         }
-        finished.push(*entry);
+        finished.push(entry);
         self.bytes -= entry.held_bytes();
-        entry.state = State::Received;
-        entry.group = None; // it goes to nobody else any more
+        self.places.set_state(index, State::Received);
         true
     }
 
@@ -304,27 +305,23 @@ impl Queue {
         self.sent_before = self.sent_before.max(before.0.min(self.end().0));
     }
 
-    fn unfinished(&self, sequence: Sequence) -> Option<usize> {
+    fn unfinished(&self, sequence: Sequence) -> Option<(usize, Entry)> {
         let index = usize::try_from(sequence.0.checked_sub(self.first)?).ok()?;
-        self.entries.get(index).is_some_and(|entry| entry.state != State::Done).then_some(index)
+        let entry = self.places.get(index).filter(|entry| entry.state != State::Done)?;
+        Some((index, entry))
     }
 
-    fn finish_at(&mut self, index: usize, finished: &mut Vec<Entry>) {
-        let entry = &mut self.entries[index];
+    fn finish_at(&mut self, (index, entry): (usize, Entry), finished: &mut Vec<Entry>) {
         if entry.state == State::Waiting {
-            finished.push(*entry);
+            finished.push(entry);
         }
         self.bytes -= entry.held_bytes();
-        self.live -= 1;
-        entry.state = State::Done;
+        self.places.set_state(index, State::Done);
     }
 
     fn pop_holes(&mut self) {
-        while self.entries.pop_front_if(|entry| entry.state == State::Done).is_some() {
+        while self.places.pop_done() {
             self.first += 1;
-        }
-        if self.entries.is_empty() && self.entries.capacity() > 16 {
-            self.entries = VecDeque::new();
         }
     }
 }

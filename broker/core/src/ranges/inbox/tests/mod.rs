@@ -242,7 +242,7 @@ fn received_message_keeps_its_place() {
     host.apply(&progress);
     assert_eq!(host.held.len(), 0);
     assert_eq!(host.places(session), [0]);
-    let entry = *host.range.session(session).unwrap().queue.from(Sequence(0)).next().unwrap().1;
+    let entry = host.range.session(session).unwrap().queue.from(Sequence(0)).next().unwrap().1;
     assert_eq!(entry.state, State::Received);
     host.apply(&progress); // a second PUBREC changes nothing
     host.finish(session, 1, &[0]);
