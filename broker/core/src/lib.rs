@@ -22,6 +22,7 @@ pub mod sight;
 pub mod storage;
 pub mod time;
 pub mod trie;
+pub mod unreleased;
 pub mod wheel;
 
 mod changes;

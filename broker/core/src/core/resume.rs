@@ -247,7 +247,8 @@ fn look_at(client: &Client, ended: Wall, found: &mut Vec<Found>) {
     let (shared, plain) = session.subscription_counts();
     found.push(Found::Totals(Arc::clone(&client.tenant), shared, plain));
     if !session.taken.is_empty() {
-        let packet_ids = session.taken.iter().filter_map(|taken| PacketId::new(taken.packet_id));
+        let taken = session.taken.to_list();
+        let packet_ids = taken.iter().filter_map(|taken| PacketId::new(taken.packet_id));
         found.push(Found::Taken(session.incarnation, packet_ids.collect()));
     }
     found.extend(end_of(session, ended));

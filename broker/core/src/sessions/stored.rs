@@ -23,6 +23,7 @@ use crate::expiring::Searched;
 use crate::ranges::inbox::{Attached, Entry, Queue, Sequence, Session, State};
 use crate::storage::LogSlot;
 use crate::time::Wall;
+use crate::unreleased::{Taken, Unreleased};
 
 /// See the module's documentation.
 #[derive(Debug)]
@@ -64,8 +65,9 @@ pub struct Stored {
     /// The same of copies of retained messages.
     copying: bool,
     copies: u64,
-    /// QoS 2 messages of the client that it has not released, by packet identifier.
-    taken: BTreeMap<PacketId, Unreleased>,
+    /// QoS 2 messages of the client that it has not released, and whether it has sent each of them before, on another
+    /// connection.
+    taken: Unreleased<bool>,
     next_generation: u64,
     /// Changes of subscriptions that are proposed and not applied.
     changes: BTreeMap<Box<str>, Change>,
@@ -170,13 +172,6 @@ pub struct TakenHere {
     pub repeated: bool,
 }
 
-/// A packet identifier that the client has not released.
-#[derive(Clone, Copy, Debug)]
-struct Unreleased {
-    generation: u64,
-    repeated: bool,
-}
-
 impl Stored {
     /// Whether the range hears what was sent before it is, and so may give up the oldest that was not.
     pub fn tells_sent(&self) -> bool {
@@ -191,9 +186,10 @@ impl Stored {
         session: &Session,
         tells_sent: bool,
     ) -> Stored {
-        let taken = session.taken.iter().filter_map(|taken| {
-            let unreleased = Unreleased { generation: taken.generation, repeated: true };
-            PacketId::new(taken.packet_id).map(|packet_id| (packet_id, unreleased))
+        let taken = session.taken.to_list().into_iter().map(|Taken { packet_id, generation, .. }| Taken {
+            packet_id,
+            generation,
+            value: true,
         });
         Stored {
             log,
@@ -470,22 +466,25 @@ impl Stored {
     /// A QoS 2 message comes from the client, which may say that it has sent it before.
     pub fn take(&mut self, packet_id: PacketId, dup: bool) -> TakenHere {
         let next = self.next_generation;
-        let known = self.taken.contains_key(&packet_id);
-        let new = Unreleased { generation: next, repeated: dup };
-        let Unreleased { generation, repeated } = *self.taken.entry(packet_id).or_insert(new);
-        self.next_generation += u64::from(!known);
-        let oldest = self.taken.values().map(|taken| taken.generation).min().unwrap_or(next);
-        TakenHere { packet_id, generation, oldest, known, repeated }
+        let known = self.taken.get(packet_id.get());
+        let taken = known.unwrap_or(Taken { packet_id: packet_id.get(), generation: next, value: dup });
+        if known.is_none() {
+            self.taken.insert(taken);
+            self.next_generation += 1;
+        }
+        let oldest = self.taken.oldest().unwrap_or(next);
+        let (generation, repeated) = (taken.generation, taken.value);
+        TakenHere { packet_id, generation, oldest, known: known.is_some(), repeated }
     }
 
     /// Whether the client sends a message again that has this identifier.
     pub fn is_repeat(&self, packet_id: PacketId) -> bool {
-        self.taken.get(&packet_id).is_some_and(|taken| taken.repeated)
+        self.taken.get(packet_id.get()).is_some_and(|taken| taken.value)
     }
 
     /// The client releases a QoS 2 message's identifier: true if it was taken.
     pub fn release(&mut self, packet_id: PacketId) -> bool {
-        self.taken.remove(&packet_id).is_some()
+        self.taken.remove(packet_id.get())
     }
 
     /// A subscription is proposed to be as said; None: to end.

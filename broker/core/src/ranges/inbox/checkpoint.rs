@@ -16,7 +16,7 @@ use rkyv::util::AlignedVec;
 use rkyv::{Archive, Deserialize, Serialize};
 
 use super::InboxRange;
-use super::client::{Client, Session, Taken, Will};
+use super::client::{Client, Session, Will};
 use super::groups::Groups;
 use super::names::write_key;
 use super::queue::{Entry, Queue, Sequence, State};
@@ -26,6 +26,7 @@ use crate::dist::GroupKey;
 use crate::identity::Incarnation;
 use crate::ranges::MessageId;
 use crate::time::Wall;
+use crate::unreleased::Taken;
 
 /// The key of what must not be repeated.
 const SEEN_KEY: &[u8] = &[0];
@@ -193,7 +194,7 @@ fn store_session(session: &Session, place: &mut impl FnMut(super::GroupNumber) -
         first: session.queue.first().0,
         sent_before: session.queue.sent_before().0,
         entries: session.queue.entries().map(|entry| store_entry(&entry, place)).collect(),
-        taken: session.taken.iter().map(|taken| (taken.packet_id, taken.generation)).collect(),
+        taken: session.taken.to_list().iter().map(|taken| (taken.packet_id, taken.generation)).collect(),
         next_generation: session.next_generation,
     }
 }
@@ -278,7 +279,7 @@ fn restore_session(stored: StoredSession, hold: &mut impl FnMut(u32) -> super::G
     session.subscriptions = subscriptions;
     session.queue = Queue::restored(Sequence(stored.first), Sequence(stored.sent_before), entries);
     let taken = stored.taken.into_iter();
-    session.taken = taken.map(|(packet_id, generation)| Taken { packet_id, generation }).collect();
+    session.taken = taken.map(|(packet_id, generation)| Taken { packet_id, generation, value: () }).collect();
     session.next_generation = stored.next_generation;
     session
 }

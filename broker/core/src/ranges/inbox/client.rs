@@ -14,6 +14,7 @@ use crate::delivery::DeliveryOptions;
 use crate::identity::Incarnation;
 use crate::ranges::MessageId;
 use crate::time::Wall;
+use crate::unreleased::Unreleased;
 
 /// See the module's documentation.
 #[derive(Debug)]
@@ -58,22 +59,13 @@ pub struct Session {
     pub subscriptions: BTreeMap<Box<str>, DeliveryOptions>,
     /// Messages for the client.
     pub queue: Queue,
-    /// QoS 2 messages of the client that it has not released, ascending by identifier.
-    pub taken: Vec<Taken>,
+    /// QoS 2 messages of the client that it has not released.
+    pub taken: Unreleased<()>,
     /// The next such message's number.
     pub next_generation: u64,
 }
 
 const _: () = assert!(size_of::<Client>() <= 256, "README.md says what a persistent session costs");
-
-/// A QoS 2 message that its client has not released.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Taken {
-    /// Its packet identifier.
-    pub packet_id: u16,
-    /// Which of the session's QoS 2 messages it is.
-    pub generation: u64,
-}
 
 impl Session {
     pub(crate) fn new(incarnation: Incarnation) -> Session {
@@ -86,7 +78,7 @@ impl Session {
             expires: Wall::MAX,
             subscriptions: BTreeMap::new(),
             queue: Queue::default(),
-            taken: Vec::new(),
+            taken: Unreleased::default(),
             next_generation: 0,
         }
     }
@@ -116,7 +108,7 @@ impl Session {
 
     /// The first QoS 2 message of the client that it has not released.
     pub fn oldest_generation(&self) -> u64 {
-        self.taken.iter().map(|taken| taken.generation).min().unwrap_or(self.next_generation)
+        self.taken.oldest().unwrap_or(self.next_generation)
     }
 
     /// A connection has it from now on.

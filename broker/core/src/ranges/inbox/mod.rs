@@ -28,7 +28,7 @@ use range::RangeId;
 use rkyv::rancor::Error;
 use slab::Slab;
 
-pub use client::{Client, Session, Taken, Will};
+pub use client::{Client, Session, Will};
 pub use groups::GroupNumber;
 pub use queue::{Entry, Limits, Pushed, Queue, Sequence, State};
 pub use tasks::{Task, Tasks, Work};

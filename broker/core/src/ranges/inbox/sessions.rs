@@ -2,13 +2,14 @@
 
 use rkyv::Archived;
 
-use super::client::{Session, Taken, Will};
+use super::client::{Session, Will};
 use super::tasks::Work;
 use super::{Attached, Effect, InboxRange, Outcome, Sequence, command, contains};
 use crate::delivery::DeliveryOptions;
 use crate::identity::Incarnation;
 use crate::ranges::Committed;
 use crate::time::Wall;
+use crate::unreleased::Taken;
 
 impl InboxRange {
     pub(super) fn attach(
@@ -220,17 +221,13 @@ impl InboxRange {
         let Some(slot) = self.owned(committed, owner) else { return Outcome::Stale };
         let session = self.clients[slot as usize].session.as_mut().expect("it is owned");
         let packet_id = take.packet_id.to_native();
-        let found = session.taken.binary_search_by_key(&packet_id, |taken| taken.packet_id);
-        let generation = match found {
-            Ok(at) => session.taken[at].generation,
-            Err(at) => {
-                let generation = session.next_generation;
-                session.next_generation += 1;
-                session.taken.insert(at, Taken { packet_id, generation });
-                generation
-            }
-        };
-        Outcome::Taken { generation, oldest: session.oldest_generation(), known: found.is_ok() }
+        let known = session.taken.get(packet_id);
+        let generation = known.map_or(session.next_generation, |taken| taken.generation);
+        if known.is_none() {
+            session.next_generation += 1;
+            session.taken.insert(Taken { packet_id, generation, value: () });
+        }
+        Outcome::Taken { generation, oldest: session.oldest_generation(), known: known.is_some() }
     }
 
     pub(super) fn release(
@@ -241,15 +238,7 @@ impl InboxRange {
         let owner = (release.incarnation.to_native(), release.epoch.to_native());
         let Some(slot) = self.owned(committed, owner) else { return Outcome::Stale };
         let session = self.clients[slot as usize].session.as_mut().expect("it is owned");
-        let packet_id = release.packet_id.to_native();
-        let found = session.taken.binary_search_by_key(&packet_id, |taken| taken.packet_id);
-        if let Ok(at) = found {
-            session.taken.remove(at);
-            if session.taken.is_empty() {
-                session.taken = Vec::new();
-            }
-        }
-        Outcome::Released(found.is_ok())
+        Outcome::Released(session.taken.remove(release.packet_id.to_native()))
     }
 
     pub(super) fn task_done(
