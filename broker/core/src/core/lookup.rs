@@ -180,11 +180,7 @@ impl Core {
         }
         let (local, denied) = self.local_readers(tenant, topic);
         let generation = self.access.generation();
-        let local = SmallVec::from_slice(&local);
-        let renewed = CachedTopic { local, denied, generation, ..CachedTopic::clone(&cached) };
-        let renewed = Rc::new(renewed);
-        self.cache.replace(tenant, topic, &renewed);
-        Some(renewed)
+        Some(self.cache.renew(&cached, SmallVec::from_slice(&local), (denied, generation)))
     }
 
     /// Asks the ranges. None: other cores were asked, and the message waits for their answers.
@@ -207,8 +203,8 @@ impl Core {
         if parts.iter().all(|(core, _)| *core == self.id) {
             self.route_changes.add_holder(&name, self.id);
             let destinations = self.match_routes(&name, topic);
-            let cached = self.fill(tenant, topic, destinations);
-            self.cache.offer(tenant, topic, &cached);
+            let mut cached = self.fill(tenant, topic, destinations);
+            self.cache.offer(tenant, topic, &mut cached);
             return Some(cached);
         }
         if self.watch.is_on() {
@@ -308,7 +304,7 @@ impl Core {
         }
         let mut lookup = self.lookups.remove(number).expect("looked up above");
         let answer = lookup.take_answer();
-        let cached = self.fill(lookup.tenant, &lookup.topic, answer);
+        let mut cached = self.fill(lookup.tenant, &lookup.topic, answer);
         while let Some((message, reply)) = lookup.waiting.pop_front() {
             self.deliveries_left = self.deliveries_left.saturating_sub(1);
             let publication = Publication::from(&message);
@@ -326,7 +322,7 @@ impl Core {
                 return;
             }
         }
-        self.cache.offer(lookup.tenant, &lookup.topic, &cached);
+        self.cache.offer(lookup.tenant, &lookup.topic, &mut cached);
     }
 
     /// Joins what the ranges said with this core's own volatile sessions.
@@ -342,7 +338,7 @@ impl Core {
             Box::new(Elsewhere { destinations, groups })
         });
         let (local, generation) = (SmallVec::from_slice(&local), self.access.generation());
-        Rc::new(CachedTopic { local, denied, generation, elsewhere })
+        Rc::new(CachedTopic::new(local, (denied, generation), elsewhere))
     }
 
     /// Forgets what is cached of the topics a filter matches, also in look-ups under way: a part that has
