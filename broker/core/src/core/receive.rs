@@ -1,6 +1,6 @@
 //! Hot path. From received bytes to packets: as many as there are, as far as the turn's budget goes.
 
-use mqtt::{Limits, Packet, ReasonCode};
+use mqtt::{Limits, Packet, ReasonCode, Version};
 
 use super::Core;
 use crate::access::Doubt;
@@ -31,6 +31,18 @@ pub(super) enum Processed {
     /// So many bytes; what follows is an incomplete packet or has to wait.
     Upto(usize),
     /// The connection wants none of them any more.
+    Gone,
+}
+
+/// What a connection is ready for.
+enum Readiness {
+    /// Its CONNECT.
+    Connects,
+    /// A packet, as its version has it; `paced`: its rates are bounded.
+    Takes { version: Version, paced: bool },
+    /// Nothing, until something else has happened.
+    Waits,
+    /// Nothing any more.
     Gone,
 }
 
@@ -162,59 +174,18 @@ impl Core {
     fn process(&mut self, now: Now, id: ConnectionId, bytes: &[u8], out: &mut Outputs) -> Processed {
         let (mut at, mut taken) = (0, 0);
         while at < bytes.len() {
-            if self.deliveries_left == 0 {
-                self.resume(id);
-            }
-            let Some(connection) = self.connections.get_mut(id) else { return Processed::Gone };
-            if connection.in_backlog {
-                break;
-            }
-            match connection.phase {
-                Phase::Closing => return Processed::Gone,
-                Phase::Deciding(_) | Phase::HearingOut | Phase::Attaching => break,
-                Phase::Connecting => match self.on_connect_bytes(now, id, &bytes[at..], out) {
-                    Processed::Upto(0) => break,
-                    Processed::Upto(used) => {
-                        at += used;
-                        continue;
-                    }
-                    Processed::Gone => return Processed::Gone,
-                },
-                // An answer that comes before its question has left waits: the next step may be the hand-over,
-                // which leaves nothing behind.
-                Phase::Authenticating(_) => connection.stalled = !connection.send.is_empty(),
-                Phase::Online => {}
-            }
-            if connection.is_online() {
-                let send_bytes_max = connection.settings().send_bytes_max as usize;
-                let unread = connection.send.len() / 2 > send_bytes_max;
-                let unanswered = connection.window.len() >= WINDOW_MAX
-                    || connection.has_requested(REQUESTS_MAX, REQUESTED_FILTERS_MAX);
-                connection.stalled |= unread || unanswered;
-            }
-            if connection.stalled || connection.is_held(&mut taken) {
-                break;
-            }
-            let (version, paced) = (connection.version, connection.paced);
-            if paced && self.hold_back(now, id) {
-                break;
-            }
-            let limits = self.packet_limits(id);
-            match mqtt::decode(version, &bytes[at..], &limits) {
-                Ok(Some((packet, used))) => {
-                    at += used;
-                    self.deliveries_left = self.deliveries_left.saturating_sub(1);
-                    if paced && let Some(connection) = self.connections.get_mut(id) {
-                        connection.charge_packet(now, used, matches!(packet, Packet::Publish(_)));
-                        self.pay_inbound(now, id, used);
-                    }
-                    self.on_packet(now, id, packet, out);
+            let processed = match self.readiness(now, id, &mut taken) {
+                Readiness::Gone => return Processed::Gone,
+                Readiness::Waits => break,
+                Readiness::Connects => self.on_connect_bytes(now, id, &bytes[at..], out),
+                Readiness::Takes { version, paced } => {
+                    self.take_packet(now, id, (version, paced), &bytes[at..], out)
                 }
-                Ok(None) => break,
-                Err(error) => {
-                    self.refuse_denied(now, id, error.into(), out);
-                    return Processed::Gone;
-                }
+            };
+            match processed {
+                Processed::Upto(0) => break,
+                Processed::Upto(used) => at += used,
+                Processed::Gone => return Processed::Gone,
             }
         }
         let heard = self.reading_time(now);
@@ -225,6 +196,66 @@ impl Core {
             connection.last_received = heard;
         }
         Processed::Upto(at)
+    }
+
+    /// Whether the next packet of a connection may be taken; `taken` counts those of this receive.
+    fn readiness(&mut self, now: Now, id: ConnectionId, taken: &mut u32) -> Readiness {
+        if self.deliveries_left == 0 {
+            self.resume(id);
+        }
+        let Some(connection) = self.connections.get_mut(id) else { return Readiness::Gone };
+        if connection.in_backlog {
+            return Readiness::Waits;
+        }
+        match connection.phase {
+            Phase::Closing => return Readiness::Gone,
+            Phase::Deciding(_) | Phase::HearingOut | Phase::Attaching => return Readiness::Waits,
+            Phase::Connecting => return Readiness::Connects,
+            // An answer that comes before its question has left waits: the next step may be the hand-over,
+            // which leaves nothing behind.
+            Phase::Authenticating(_) => connection.stalled = !connection.send.is_empty(),
+            Phase::Online => {}
+        }
+        if connection.is_online() {
+            let send_bytes_max = connection.settings().send_bytes_max as usize;
+            let unread = connection.send.len() / 2 > send_bytes_max;
+            let unanswered = connection.window.len() >= WINDOW_MAX
+                || connection.has_requested(REQUESTS_MAX, REQUESTED_FILTERS_MAX);
+            connection.stalled |= unread || unanswered;
+        }
+        if connection.stalled || connection.is_held(taken) {
+            return Readiness::Waits;
+        }
+        let (version, paced) = (connection.version, connection.paced);
+        if paced && self.hold_back(now, id) { Readiness::Waits } else { Readiness::Takes { version, paced } }
+    }
+
+    /// Acts on the packet that the bytes begin with, if it is whole.
+    fn take_packet(
+        &mut self,
+        now: Now,
+        id: ConnectionId,
+        (version, paced): (Version, bool),
+        bytes: &[u8],
+        out: &mut Outputs,
+    ) -> Processed {
+        let limits = self.packet_limits(id);
+        match mqtt::decode(version, bytes, &limits) {
+            Ok(Some((packet, used))) => {
+                self.deliveries_left = self.deliveries_left.saturating_sub(1);
+                if paced && let Some(connection) = self.connections.get_mut(id) {
+                    connection.charge_packet(now, used, matches!(packet, Packet::Publish(_)));
+                    self.pay_inbound(now, id, used);
+                }
+                self.on_packet(now, id, packet, out);
+                Processed::Upto(used)
+            }
+            Ok(None) => Processed::Upto(0),
+            Err(error) => {
+                self.refuse_denied(now, id, error.into(), out);
+                Processed::Gone
+            }
+        }
     }
 
     /// The window, the requests or the send queue have room again after they were full.
@@ -293,7 +324,7 @@ impl Core {
         &mut self,
         id: ConnectionId,
         out: &mut Outputs,
-        write: impl FnOnce(&mut Vec<u8>, mqtt::Version),
+        write: impl FnOnce(&mut Vec<u8>, Version),
     ) -> bool {
         let Some(connection) = self.connections.get_mut(id) else { return false };
         let version = connection.version;
