@@ -2,11 +2,13 @@
 
 mod host;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use broker_core::config::{Config, Settings};
 use broker_core::counters::DropReason;
 use broker_core::limit::Limit;
+use broker_core::notice::Event;
 use host::{Client, Node, VERSIONS};
 use mqtt::{
     Connect, Packet, PacketKind, QoS, ReasonCode, SubAck, SubscribeFilter, SubscriptionOptions, Version,
@@ -300,6 +302,52 @@ fn retained_totals() {
         assert_eq!(retain(&mut client, &topic, ""), ReasonCode::SUCCESS);
         assert_eq!(retain(&mut client, "new", &payload), ReasonCode::SUCCESS);
     }
+}
+
+/// A quota that nobody is told of but by a reason code, a slower reader or a message for one instead of all is told to
+/// the host, with the tenant: once a second, however often it bites.
+#[test]
+fn quotas_are_told() {
+    let settings = Settings {
+        total_retained_topics_max: 1,
+        total_transient_unsubscribes_per_second_max: 1,
+        ..Settings::default()
+    };
+    let node = Node::with(Config { notices: true, settings: Arc::new(settings), ..Config::default() });
+    let told = || {
+        let notices = node.take_notices().into_iter();
+        let mut limits: Vec<_> = notices
+            .filter_map(|it| match it.event {
+                Event::Limit(limit) => {
+                    assert_eq!((it.tenant.as_deref(), it.client), (Some("default"), None));
+                    Some(limit)
+                }
+                _ => None,
+            })
+            .collect();
+        limits.sort();
+        limits
+    };
+    let mut client = node.connect(Version::V5, "a");
+    let mut bite = || {
+        for topic in ["a", "b", "c"] {
+            retain(&mut client, topic, "x");
+        }
+        for filter in ["x", "y", "z"] {
+            client.subscribe(filter, QoS::AtMostOnce);
+        }
+        for filter in ["x", "y", "z"] {
+            client.unsubscribe(filter);
+        }
+    };
+    bite();
+    let expected = [Limit::TotalRetainedTopics, Limit::TotalTransientUnsubscribes];
+    assert_eq!(told(), expected);
+    bite();
+    assert_eq!(told(), []);
+    node.advance(Duration::from_secs(1));
+    bite();
+    assert_eq!(told(), expected);
 }
 
 /// Changes of retained messages have their rate, and so have those that new subscriptions want.

@@ -98,7 +98,7 @@ impl Core {
             return None;
         }
         let (reduced, limit, left_out) = self.limit_fan_out(tenant, publication, cached)?;
-        self.counters.limit(limit);
+        self.bite_message(tenant, publication.topic, limit);
         self.tenants.lose(&mut self.counters, tenant, DropReason::FanOut, left_out as u64);
         if self.watch.is_on() {
             self.see_route(publication, Event::FanOutLimited(limit));

@@ -9,6 +9,7 @@ mod allow;
 mod append;
 mod attach;
 mod authenticate;
+mod bites;
 mod close;
 mod connect;
 mod deadlines;
@@ -71,6 +72,7 @@ use crate::tenant::{TenantIndex, Tenants};
 use crate::time::{Mono, Now, Wall};
 use crate::wheel::Wheel;
 
+use bites::Bites;
 use deadlines::Deadlines;
 use effects::ENDINGS_MAX;
 use fullness::Fullness;
@@ -148,6 +150,7 @@ pub struct Core {
     newcomers: BTreeMap<ConnectionId, Newcomer>,
     stopping: Option<Stopping>,
     /// What is told of single messages.
+    bites: Bites,
     watch: Watch,
     /// Inputs were taken since the last turn ended.
     turn_open: bool,
@@ -241,6 +244,7 @@ impl Core {
             ending: VecDeque::new(),
             newcomers: BTreeMap::new(),
             stopping: None,
+            bites: Bites::default(),
             watch: Watch::default(),
             turn_open: false,
             deliveries_left,
@@ -332,6 +336,7 @@ impl Core {
         self.tell_fullness();
         self.tell_loads();
         self.tell_totals();
+        self.tell_bites(now, out);
         self.watch_requests(now);
         self.send_posted(out);
         self.tell_noticed(out);

@@ -50,8 +50,9 @@ impl Core {
         let Some((until, limit)) = own.max(self.tenant_holds_back(now, id)) else { return false };
         let Some(connection) = self.connections.get_mut(id) else { return false };
         connection.slowed = Pressure::FULL;
+        let tenant = connection.tenant;
         self.wheel.arm(until.0, Timer::Slowed(id));
-        self.counters.limit(limit);
+        self.bite(tenant, limit);
         true
     }
 

@@ -242,7 +242,8 @@ impl Core {
             self.refuse_denied(now, id, denied, out);
             return;
         }
-        denied.limit.into_iter().for_each(|limit| self.counters.limit(limit));
+        let tenant = connection.tenant;
+        denied.limit.into_iter().for_each(|limit| self.bite(tenant, limit));
         // 3.x has only the positive acknowledgement [MQTT-3.3.5-2 of 3.1.1].
         self.complete(now, id, completion(publish), Routed::DONE, Some(reason), out);
         if publish.qos == QoS::ExactlyOnce && version != Some(Version::V5) {

@@ -243,7 +243,7 @@ impl Core {
         let rate = if durable { Rate::PersistentUnsubscribes } else { Rate::TransientUnsubscribes };
         match self.try_pay(now, tenant, rate, 1) {
             Err(limit) if version == Version::V5 => {
-                self.counters.limit(limit);
+                self.bite(tenant, limit);
                 Err(limit)
             }
             _ => Ok(()),
@@ -332,7 +332,7 @@ impl Core {
             self.pay(now, tenant, rate, (bytes * receivers) as u64);
             return receivers;
         };
-        self.counters.limit(rate.limit());
+        self.bite_message(tenant, publication.topic, rate.limit());
         self.pressure = Pressure::FULL;
         if publication.qos != QoS::AtMostOnce {
             let bytes = publication.payload.len() + publication.topic.len();

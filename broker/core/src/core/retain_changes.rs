@@ -231,7 +231,7 @@ impl Core {
                 if limit.is_of_retained_totals() && self.retain_changes.proposed() > 0 {
                     return Some(Tried::Later);
                 }
-                self.counters.limit(limit);
+                self.bite_message(index, publication.topic, limit);
                 self.tenants.lose(&mut self.counters, index, DropReason::RetainFull, 1);
                 return Some(Tried::Settled(ReasonCode::QUOTA_EXCEEDED));
             }

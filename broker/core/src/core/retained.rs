@@ -155,7 +155,7 @@ impl Core {
                 return self.postponed.make_reader_wait(id);
             }
             match owed.next(matches_max) {
-                Step::Beyond => self.counters.limit(Limit::RetainedMatches),
+                Step::Beyond => self.bite(tenant, Limit::RetainedMatches),
                 Step::Begin => {
                     if !self.begin_retained(slot) {
                         return;
