@@ -77,12 +77,18 @@ impl fmt::Display for BindError {
     }
 }
 
-/// Whether the names of the configured listeners have addresses now: without one a node does not start.
-pub(crate) fn resolve<'a>(listeners: impl Iterator<Item = &'a Listen>) -> Result<(), BindError> {
+/// What the names of the configured listeners stand for now, each with the listener's index: without an address for one
+/// a node does not start. Those in the file system are left out, for only this machine can reach them.
+pub(crate) fn resolve<'a>(
+    listeners: impl Iterator<Item = &'a Listen>,
+) -> Result<Vec<(u16, Place)>, BindError> {
+    let mut places = Vec::new();
     for (listener, listen) in (0..).zip(listeners) {
-        addresses(listen).map_err(|error| BindError { listener, listen: listen.clone(), error })?;
+        let found =
+            addresses(listen).map_err(|error| BindError { listener, listen: listen.clone(), error })?;
+        places.extend(found.into_iter().map(|address| (listener, Place::Address(address))));
     }
-    Ok(())
+    Ok(places)
 }
 
 /// All that its host stands for; of a socket in the file system nothing.

@@ -81,10 +81,7 @@ fn fail(error: &dyn Error) -> ExitCode {
 fn serve(serve: &Serve) -> Result<ExitCode, Box<dyn Error>> {
     let configuration = Configuration::load(serve)?;
     if serve.test_config {
-        // What it names has to be what it should be, too.
-        auth::load(&configuration.auth)?;
-        transport::load(&configuration.listeners)?;
-        listener::resolve(configuration.listeners.iter().map(|listener| &listener.bind))?;
+        node::test_config(&configuration)?;
         writeln!(io::stdout(), "the configuration can be served")?;
         return Ok(ExitCode::SUCCESS);
     }

@@ -74,6 +74,19 @@ fn configuration_is_tested() {
     file.write("");
     let output = test_config(&["--config", file.path()], &[]);
     assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    // What keeps a node from starting, does so here.
+    for (wrong, says) in [
+        ("[[listeners]]\nbind = \"tcp://0.0.0.0:1883\"\n", "auth.allow_anonymous"),
+        ("[admin]\nbind = \"0.0.0.0:9883\"\n", "admin.token_file"),
+        ("[admin]\ntoken_file = \"/nowhere/token\"\n", "/nowhere/token"),
+        ("[events]\nwebhook_url = \"https://localhost/\"\nwebhook_ca = \"/nowhere/ca\"\n", "/nowhere/ca"),
+        ("[node]\ncores = \"60000\"\n", "60000"),
+    ] {
+        file.write(wrong);
+        let output = test_config(&["--config", file.path()], &[]);
+        let said = text(&output.stderr);
+        assert!(output.status.code() == Some(1) && said.contains(says), "{wrong}: {said}");
+    }
     // Files that it names are opened: what is none is named with its listener and key.
     let key = rcgen::generate_simple_self_signed(["localhost".to_owned()]).expect("a key");
     let other = rcgen::generate_simple_self_signed(["localhost".to_owned()]).expect("another");

@@ -125,6 +125,15 @@ pub(crate) fn bind(settings: &Settings) -> Result<Option<Bound>, AdminError> {
     }
 }
 
+/// Whether there can be an administration, as far as that can be said without listening.
+pub(crate) fn check(settings: &Settings) -> Result<(), AdminError> {
+    let token = token(settings)?;
+    match settings.bind.0.filter(|address| token.is_none() && !address.ip().is_loopback()) {
+        Some(address) => Err(AdminError::Open(address)),
+        None => Ok(()),
+    }
+}
+
 /// What the settings say that users show; None: nothing.
 pub(crate) fn token(settings: &Settings) -> Result<Option<Token>, AdminError> {
     settings.token_file.path().map(Token::read).transpose()

@@ -258,6 +258,11 @@ fn start_sink(
     Ok(Sink { records, counts })
 }
 
+/// Whether what the settings name can be used, without a look at the file or a word to the service.
+pub(crate) fn check(settings: &Settings) -> Result<(), EventsError> {
+    webhook(settings, Clock::start()).map(drop)
+}
+
 /// The service that the settings name, if they name one.
 fn webhook(settings: &Settings, clock: Clock) -> Result<Option<Webhook>, EventsError> {
     let Some(url) = settings.webhook_url.0.clone() else { return Ok(None) };

@@ -5,6 +5,7 @@ mod core_thread;
 mod error;
 mod exit;
 mod start;
+mod test_config;
 
 use std::io;
 use std::os::fd::RawFd;
@@ -21,6 +22,7 @@ use crossbeam_channel::Receiver;
 use self::core_thread::CoreHandle;
 pub(crate) use self::error::StartError;
 use self::start::Beginning;
+pub(crate) use self::test_config::test_config;
 use crate::admin::{self, Admin, Kept, KeptBans};
 use crate::admission::Gate;
 use crate::auth::{self, Loaded, Workers};
