@@ -327,3 +327,27 @@ fn what_nobody_copies_is_given_back() {
     data.start(&["--cores", "0"]).stop();
     assert!(!snapshot.exists());
 }
+
+/// A node has one name from start to start, and what is restored of its backup has the same; the rest of a backup that
+/// was not finished is said to be that.
+#[test]
+fn a_copy_has_the_name_of_the_original() {
+    let (data, shelf) = (Data::new(), Shelf::new());
+    let name = |admin: &str| {
+        let cluster = http::get(admin.parse().expect("an address"), "/cluster").json();
+        cluster["local"].as_str().expect("a name").to_owned()
+    };
+    let (broker, admin) = start(&data, WAYS[0], &[]);
+    let first = name(&admin);
+    fs::create_dir(shelf.path("monday.partial")).expect("new");
+    let said = refused(&["backup", &shelf.path("monday"), "--admin", &admin]);
+    assert!(said.contains("monday.partial is of a backup that was not finished"), "{said}");
+    fs::remove_dir(shelf.path("monday.partial")).expect("it is empty");
+    succeeds(&["backup", &shelf.path("monday"), "--admin", &admin]);
+    broker.stop();
+    for data in [&data, &shelf.restore("monday")] {
+        let (broker, admin) = start(data, WAYS[0], &[]);
+        assert_eq!(name(&admin), first);
+        broker.stop();
+    }
+}

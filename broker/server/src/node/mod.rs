@@ -13,6 +13,8 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use broker_core::config::Config;
 use broker_core::identity::CoreId;
 use broker_core::sight::Ask;
@@ -134,6 +136,10 @@ pub(crate) fn serve(
     let mut node = Node::start(&cpus, beginning)?;
     node.wait_started()?;
     let mut parts = node.administrable(incoming, &configuration, kept_bans, cpus.0.clone());
+    if let Some(started) = &started {
+        // A restored directory is the same node as the one that it is a copy of.
+        parts.facts.node_id = STANDARD.encode(started.directory.identity.node.0.to_be_bytes());
+    }
     parts.kept = started.as_ref().map(|started| Kept {
         data: started.directory.path.clone(),
         logs: started.logs,

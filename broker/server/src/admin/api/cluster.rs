@@ -23,7 +23,7 @@ pub(super) struct Cluster {
 /// A node.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct Node {
-    /// 64 bits in base64, others with each start.
+    /// 64 bits in base64: those of the data directory, which a backup of it keeps; without one others with each start.
     id: String,
     /// Of its first listener.
     address: String,

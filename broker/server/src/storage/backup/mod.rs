@@ -87,6 +87,9 @@ impl fmt::Display for BackupError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             BackupError::Io(path, error) => write!(f, "{}: {error}", path.display()),
+            BackupError::Exists(path) if path.extension().is_some_and(|it| it == "partial") => {
+                write!(f, "{} is of a backup that was not finished: take it away first", path.display())
+            }
             BackupError::Exists(path) => {
                 write!(f, "{} is there already: a backup gets a directory of its own", path.display())
             }
