@@ -1,14 +1,23 @@
 //! The bytes of a sealed segment: mapped from its file, or in memory where a simulator is the disk; and a
-//! segment that is written through its mapping. The only unsafe code of the crate is here.
+//! segment that is written through its mapping; and how memory goes back to the kernel. The only unsafe code of the
+//! crate is here.
 
-#![expect(unsafe_code, reason = "a file can only be mapped by an unsafe call")]
+#![expect(unsafe_code, reason = "a file can only be mapped, and memory given back, by an unsafe call")]
 
 use std::fs::File;
 use std::io;
-use std::ops::Deref;
+use std::ops::{Deref, Range};
 use std::sync::Arc;
 
-use memmap2::{Advice, Mmap, MmapMut, MmapOptions};
+use memmap2::{Advice, Mmap, MmapMut, MmapOptions, UncheckedAdvice};
+
+/// Gives memory of nobody's file back to the kernel: whole pages, which are zero from now on. If the kernel does not
+/// take them, nothing has changed.
+pub(crate) fn give_back(memory: &mut MmapMut, bytes: Range<usize>) {
+    // SAFETY: nobody else refers to the memory, as it is borrowed exclusively; it is anonymous and private, so that
+    // its pages read as zero afterwards, or as before.
+    let _ = unsafe { memory.unchecked_advise_range(UncheckedAdvice::DontNeed, bytes.start, bytes.len()) };
+}
 
 /// A sealed segment's bytes. Counted by `Arc`: the file is recycled only when the log holds the last count.
 #[derive(Debug)]

@@ -199,7 +199,7 @@ impl Log {
         let spare = self.spares.take(&self.config, class)?;
         self.seal();
         let bytes = self.config.segment_bytes as usize;
-        let image = self.image_unused.take().unwrap_or_else(|| Image::new(bytes));
+        let image = self.image_unused.take(bytes);
         self.begin(spare.segment, spare.salt, image, false);
         self.push_table(now);
         Ok(())

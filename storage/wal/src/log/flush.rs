@@ -22,6 +22,7 @@ impl Log {
         self.ask(now, out);
         self.ask_reclaim(out);
         self.ask_windows(out);
+        self.image_unused.turn(now);
     }
 
     /// The next commit does not wait for company.

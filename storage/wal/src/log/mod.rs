@@ -29,7 +29,7 @@ use smallvec::SmallVec;
 
 use crate::config::Config;
 use crate::identity::{CommitNumber, Lsn, Mono, RangeId, SegmentId};
-use crate::image::Image;
+use crate::image::Unused;
 use crate::mapping::SegmentBytes;
 use crate::recovery::Resume;
 use crate::request::{FlushError, Request, SegmentError, Write};
@@ -54,7 +54,7 @@ pub struct Log {
     /// The segment being written; none before the first append.
     tail: Option<Tail>,
     /// Memory of a former tail, for the next.
-    image_unused: Option<Image>,
+    image_unused: Unused,
     sealed: Sealed,
     chain: Chain,
     /// Ends of sealed segments that no commit has taken yet.
@@ -144,7 +144,7 @@ impl Log {
             durable: resume.last,
             next_sequence: resume.next_sequence,
             tail: None,
-            image_unused: None,
+            image_unused: Unused::default(),
             sealed,
             chain: resume.chain,
             unwritten: SmallVec::new(),
@@ -206,7 +206,7 @@ impl Log {
         if let Some(image) = self.sealed.on_mapped(segment, bytes)
             && image.bytes().len() == self.config.segment_bytes as usize
         {
-            self.image_unused.get_or_insert(image);
+            self.image_unused.put(image);
         }
     }
 
