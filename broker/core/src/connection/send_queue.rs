@@ -26,6 +26,12 @@ const POOL_BUFFER_BYTES_MAX: usize = 64 * 1024;
 /// What a new buffer holds before it grows.
 const BUFFER_BYTES: usize = 1024;
 
+/// Bytes from which on a buffer is left as it is and another begun: one that doubled would take up twice what is in it,
+/// and many that do so at once are a turn of copying.
+const CHUNK_BYTES: usize = 248 * 1024;
+/// What the other one holds, with room for the packet that goes beyond.
+const CHUNK_CAPACITY: usize = 256 * 1024;
+
 impl BufferPool {
     /// An empty buffer.
     pub fn take(&mut self) -> Vec<u8> {
@@ -57,7 +63,7 @@ pub struct SendQueue {
     first: Vec<u8>,
     /// Bytes of the first chunk that are sent.
     sent: usize,
-    /// What follows; there only while a large payload is in the queue, so a pointer is all that others pay.
+    /// What follows; there only while a large payload is in the queue, or much else, so a pointer is all that others pay.
     #[expect(clippy::box_collection, reason = "8 bytes in each connection instead of 32")]
     rest: Option<Box<VecDeque<Chunk>>>,
     /// All unsent bytes.
@@ -93,10 +99,13 @@ impl SendQueue {
     /// Appends what `write` appends to the buffer it is given; returns what `write` returns.
     pub fn append<R>(&mut self, pool: &mut BufferPool, write: impl FnOnce(&mut Vec<u8>) -> R) -> R {
         let tail = match &mut self.rest {
-            None => &mut self.first,
-            Some(rest) => {
-                if !matches!(rest.back(), Some(Chunk::Copied(_))) {
-                    rest.push_back(Chunk::Copied(pool.take()));
+            None if self.first.len() < CHUNK_BYTES => &mut self.first,
+            rest => {
+                let rest = rest.get_or_insert_default();
+                match rest.back() {
+                    Some(Chunk::Copied(tail)) if tail.len() < CHUNK_BYTES => {}
+                    Some(Chunk::Shared(_)) => rest.push_back(Chunk::Copied(pool.take())),
+                    _ => rest.push_back(Chunk::Copied(Vec::with_capacity(CHUNK_CAPACITY))),
                 }
                 match rest.back_mut() {
                     Some(Chunk::Copied(tail)) => tail,
@@ -232,5 +241,36 @@ mod tests {
             assert_eq!(queue.first.capacity(), 0, "an empty queue holds no buffer");
             assert!(queue.rest.is_none());
         }
+    }
+
+    /// Small packets that wait take little more room than they have bytes, and all of them come out: 50 clients that took
+    /// nothing had 375 MB for the 200 that `send_bytes_max` allows, and 50 ms were spent on making their buffers larger.
+    #[test]
+    fn a_long_queue_takes_little_more_than_its_bytes() {
+        let (mut pool, mut queue) = (BufferPool::default(), SendQueue::default());
+        let (mut expected, mut seen) = (Vec::new(), Vec::<u8>::new());
+        for round in 0..60_000_u32 {
+            let small = [&round.to_le_bytes()[..], &[7; 66]].concat();
+            queue.append(&mut pool, |tail| tail.extend_from_slice(&small));
+            expected.extend_from_slice(&small);
+            if round % 4 == 0 {
+                let taken = queue.slices().next().map_or(0, |slice| slice.len().min(50));
+                seen.extend(queue.slices().flatten().take(taken));
+                queue.advance(taken, &mut pool);
+            }
+        }
+        let held = |queue: &SendQueue| {
+            let rest = queue.rest.iter().flat_map(|rest| rest.iter());
+            let rest = rest.map(|chunk| match chunk {
+                Chunk::Copied(bytes) => bytes.capacity(),
+                Chunk::Shared(_) => unreachable!("none was appended"),
+            });
+            queue.first.capacity() + rest.sum::<usize>()
+        };
+        assert!(queue.len() > 3_000_000 && held(&queue) < queue.len() + queue.len() / 8 + 2 * CHUNK_CAPACITY);
+        seen.extend(queue.slices().flatten());
+        assert!(seen == expected);
+        queue.advance(queue.len(), &mut pool);
+        assert_eq!(held(&queue), 0);
     }
 }
