@@ -440,3 +440,21 @@ fn a_trie_that_was_large_gives_its_memory_back() {
         assert_is_empty(&trie);
     }
 }
+
+/// What a match costs is told, so that it can be charged: a topic of many levels costs each of them, though it leads to
+/// one place at a time. 400 topics of 20 000 levels from another core were a turn of 115 ms.
+#[test]
+fn levels_are_counted() {
+    let deep = |level: &str, levels: usize| vec![level; levels].join("/");
+    let mut trie = Trie::new(1);
+    trie.insert("b", 0);
+    trie.insert(&deep("a", 1_000), 1);
+    assert_eq!(trie.matching_filters("b", |_| ()), 1);
+    let one_suffix = trie.matching_filters(&deep("a", 1_000), |value| assert_eq!(*value, 1));
+    assert!((20..1_000).contains(&one_suffix), "{one_suffix}");
+    for levels in 1..1_000 {
+        trie.insert(&deep("a", levels), levels);
+    }
+    let visited = trie.matching_filters(&deep("a", 1_000), |value| assert_eq!(*value, 1));
+    assert!((900..1_100).contains(&visited), "{visited}");
+}
