@@ -28,6 +28,8 @@ macro_rules! limits {
 limits! {
     /// A CONNECT was larger.
     ConnectBytes = "connect_bytes_max",
+    /// Packets that had not come whole took up more.
+    UnfinishedBytes = "unfinished_bytes_max",
     /// A packet had more properties.
     PacketProperties = "packet_properties_max",
     /// The client speaks 3.1.

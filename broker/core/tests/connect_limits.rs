@@ -5,6 +5,7 @@ mod host;
 use std::time::Duration;
 
 use broker_core::config::{Config, Settings};
+use broker_core::limit::Limit;
 use host::Node;
 use host::packets::{connect_packet, subscribe_packet};
 use mqtt::{Connect, ConnectProperties, QoS, ReasonCode, Version};
@@ -132,4 +133,48 @@ fn unauthenticated_bytes_are_bounded() {
     }
     connect.password = Some(&password[..150]);
     Node::with(config).connect_with(&connect);
+}
+
+/// `unfinished_bytes_max` bounds packets that never come whole, of all clients together: who has most goes, and is told
+/// so; strangers go for what strangers keep. 1 000 of them with a CONNECT of 1 MiB, but for its last byte, took 1 GB.
+#[test]
+fn unfinished_packets_are_bounded() {
+    let config = Config { unfinished_bytes_max: 1024 * 1024, ..Config::default() };
+    let node = Node::with(config);
+    let limited = || node.count(|core| core.counters().limited(Limit::UnfinishedBytes));
+    let kept = || node.count(|core| core.usage().unfinished_bytes);
+    let begun = |bytes: usize| {
+        let mut packet = connect_packet(&Connect { password: Some(&[b'x'; 60_000]), ..v5("stranger") });
+        packet.truncate(bytes);
+        packet
+    };
+    let mut strangers: Vec<_> = (0..4).map(|_| node.accept()).collect();
+    for (stranger, bytes) in strangers.iter_mut().zip([30_000, 50_000, 40_000, 3_000]) {
+        stranger.version = Version::V5;
+        stranger.send(&begun(bytes));
+    }
+    assert_eq!((limited(), kept()), (0, 120_000));
+    strangers[3].send(&begun(20_000)[3_000..]);
+    assert_eq!(strangers[1].expect_connack().reason, ReasonCode::QUOTA_EXCEEDED);
+    strangers[1].expect_closed();
+    assert_eq!((limited(), kept()), (1, 90_000));
+
+    let mut clients = [node.connect_with(&v5("a")), node.connect_with(&v5("b"))];
+    let mut large = vec![0x30, 0x80, 0xea, 0x30, 0, 1, b't', 0]; // 800 000 bytes follow the length
+    large.resize(500_000, 0);
+    clients[0].send(&large[..400_000]);
+    clients[1].send(&large);
+    assert_eq!((limited(), kept()), (1, 990_000));
+    clients[0].send(&[0; 90_000]);
+    assert_eq!(clients[1].expect_disconnect().reason, ReasonCode::QUOTA_EXCEEDED);
+    clients[1].expect_closed();
+    assert_eq!((limited(), kept()), (2, 580_000));
+    // The others go on, and leave nothing behind.
+    clients[0].send(&vec![0; 800_004 - 490_000]);
+    clients[0].ping();
+    strangers[2].send(&begun(usize::MAX)[40_000..]);
+    assert_eq!(strangers[2].expect_connack().reason, ReasonCode::SUCCESS);
+    strangers[0].drop_socket();
+    strangers.pop().expect("the fourth").drop_socket();
+    assert_eq!(kept(), 0);
 }

@@ -35,6 +35,8 @@ pub struct Config {
     pub connect_timeout_ms: u32,
     /// The largest CONNECT packet, bytes: all that an unauthenticated client can make us keep.
     pub connect_bytes_max: u32,
+    /// Bytes of packets that have not come whole, of all of a core's clients.
+    pub unfinished_bytes_max: u32,
     /// The most properties, user properties included, in one packet.
     pub packet_properties_max: u16,
     /// How long a closed connection may take to read its last packet, milliseconds.
@@ -97,6 +99,7 @@ impl Default for Config {
             tenants: BTreeMap::new(),
             connect_timeout_ms: 20_000,
             connect_bytes_max: 1024 * 1024,
+            unfinished_bytes_max: 512 * 1024 * 1024,
             packet_properties_max: 1024,
             close_linger_ms: 2_000,
             connections_max: 1_000_000,
@@ -137,6 +140,7 @@ impl Config {
     pub const KEYS: &'static [Key<Config>] = crate::keys!(Config {
         connect_timeout_ms in 1..=86_400_000,
         connect_bytes_max in 64..=268_435_460,
+        unfinished_bytes_max in 65_536..=4_294_967_295,
         packet_properties_max,
         close_linger_ms,
         connections_max in 1..=4_294_967_295,

@@ -123,12 +123,13 @@ impl Core {
         self.set_expiry(now, id, None);
         let Some(connection) = self.connections.get_mut(id) else { return };
         connection.phase = Phase::Closing;
-        connection.received = Vec::new();
+        let received = std::mem::take(&mut connection.received).len();
         connection.extras = None;
         connection.last_received = heard; // what comes now is not looked at
         self.wheel.cancel(connection.timer);
         connection.timer = self.wheel.arm(now.monotonic.after(linger).0, Timer::Connection(id));
         out.close.push((id, how));
+        self.note_unfinished(id, received);
     }
 
     pub(super) fn linger_time(&self) -> Duration {

@@ -169,6 +169,7 @@ impl Core {
             return;
         }
         let connection = self.connections.remove(id).expect("is being admitted");
+        self.note_unfinished(id, usize::MAX);
         self.wheel.cancel(connection.timer);
         self.counters.handovers += 1;
         let handover = Handover {

@@ -52,6 +52,7 @@ mod sweep;
 mod taken;
 mod tasks;
 mod timers;
+mod unfinished;
 mod watch;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -93,6 +94,7 @@ use stop::Stopping;
 use stored::StoredSessions;
 use sweep::Sweep;
 use timers::Timer;
+use unfinished::Unfinished;
 use watch::Watch;
 
 /// Everything one CPU of a node owns. See the crate's documentation.
@@ -140,6 +142,8 @@ pub struct Core {
     fullness: Fullness,
     deadlines: Deadlines,
     reading: ReadingClock,
+    /// Large packets that have not come whole.
+    unfinished: Unfinished,
     /// Connections with input that a budget left over.
     backlog: VecDeque<ConnectionId>,
     /// Deliveries that a budget left over.
@@ -239,6 +243,7 @@ impl Core {
             fullness: Fullness::default(),
             deadlines: Deadlines::default(),
             reading: ReadingClock::default(),
+            unfinished: Unfinished::default(),
             backlog: VecDeque::new(),
             postponed: Postponed::default(),
             ending: VecDeque::new(),
@@ -432,6 +437,7 @@ impl Core {
             tenants: self.tenants.len(),
             retained: self.storage.retained(),
             unprocessed_bytes: self.peers.unprocessed_bytes(),
+            unfinished_bytes: self.unfinished.bytes(),
             retain_changes: self.retain_changes.len(),
         }
     }
@@ -489,6 +495,8 @@ pub struct Usage {
     pub retained: usize,
     /// Bytes of messages to other cores that these have not processed (`mailbox_bytes_max` is for each).
     pub unprocessed_bytes: u64,
+    /// Bytes of large packets that have not come whole (`unfinished_bytes_max`).
+    pub unfinished_bytes: u64,
     /// Changes of retained messages that are not durable yet.
     pub retain_changes: usize,
 }

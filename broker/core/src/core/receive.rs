@@ -96,12 +96,22 @@ impl Core {
                 Processed::Upto(_) | Processed::Gone => {}
             }
         } else {
-            connection.received.extend_from_slice(bytes);
-            if connection.wants_bytes() {
+            self.keep_behind(id, bytes);
+            if self.wants_bytes(id) {
                 self.process_received(now, id, out);
             }
         }
         self.hear_part(now, id, before);
+        self.note_unfinished(id, before);
+        self.bound_unfinished(now, out);
+    }
+
+    /// Keeps bytes behind those that wait already.
+    fn keep_behind(&mut self, id: ConnectionId, bytes: &[u8]) {
+        let limits = self.packet_limits(id);
+        if let Some(connection) = self.connections.get_mut(id) {
+            connection.keep_more(bytes, &limits);
+        }
     }
 
     /// A packet under way keeps its client alive by every so many bytes of it; so do bytes that we do not look at.
@@ -118,6 +128,7 @@ impl Core {
     pub(super) fn process_received(&mut self, now: Now, id: ConnectionId, out: &mut Outputs) {
         let Some(connection) = self.connections.get_mut(id) else { return };
         let mut bytes = std::mem::take(&mut connection.received);
+        let before = bytes.len();
         match self.process(now, id, &bytes, out) {
             Processed::Upto(used) if used < bytes.len() => {
                 if used > 0 {
@@ -127,6 +138,7 @@ impl Core {
             }
             Processed::Upto(_) | Processed::Gone => {}
         }
+        self.note_unfinished(id, before);
     }
 
     fn keep(&mut self, id: ConnectionId, bytes: Vec<u8>) {
@@ -389,6 +401,7 @@ impl Core {
         }
         self.forget_unacknowledged(id);
         if let Some(mut connection) = self.connections.remove(id) {
+            self.note_unfinished(id, connection.received.len());
             self.wheel.cancel(connection.timer);
             if let Some(timer) = connection.answers_timer {
                 self.wheel.cancel(timer);

@@ -115,6 +115,11 @@ fn of_cores(page: &mut Exposition, cores: &[CoreNumbers]) {
         "Bytes of messages that other cores have not processed.",
         &|core| core.totals.usage.unprocessed_bytes,
     );
+    gauge(
+        "hermod_unfinished_bytes",
+        "Bytes of large packets that have not come whole (unfinished_bytes_max).",
+        &|core| core.totals.usage.unfinished_bytes,
+    );
     let mut sessions =
         page.family(Kind::Gauge, "hermod_sessions", "Sessions, by whether their client is there.");
     for CoreNumbers { core, census, .. } in cores {
