@@ -130,7 +130,7 @@ impl Default for Settings {
             webhook_cache_seconds: 60,
             webhook_cache_max: 10_000,
             login_threads: 2,
-            login_queue_max: 1024,
+            login_queue_max: 256,
         }
     }
 }
