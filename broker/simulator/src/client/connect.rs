@@ -1,5 +1,8 @@
 //! The beginning and the end of connections.
 
+use std::time::Duration;
+
+use broker_core::time::Mono;
 use mqtt::{Connect, ConnectProperties, PublishProperties, QoS, Version, Will};
 
 use super::{Client, Line, Stage};
@@ -29,7 +32,7 @@ impl Client {
         let link = world.node.open(version, core);
         world.fact(Fact::Opened { link, client: self.index, core });
         if let Some(older) = self.line.take() {
-            self.on_lost(&older);
+            self.on_lost(&older, world.at);
             self.old.push(older.link);
         }
         // While it is not decided which CONNECT the broker takes for the later one, only a clean start leads
@@ -46,6 +49,8 @@ impl Client {
         let mut bytes = Vec::new();
         self.encode_connect(world, &greeting, &mut bytes);
         self.line = Some(Line {
+            late: self.session_lasts <= world.at,
+            expiry: greeting.expiry,
             link,
             version,
             stage: Stage::Greeting,
@@ -166,7 +171,7 @@ impl Client {
     }
 
     /// What the client knows when a connection is over, whoever ended it.
-    pub(super) fn on_lost(&mut self, line: &Line) {
+    pub(super) fn on_lost(&mut self, line: &Line, at: Mono) {
         if !line.persistent && line.stage != Stage::Greeting {
             self.forget_session();
             self.must_clean = true;
@@ -174,12 +179,17 @@ impl Client {
         if line.stage == Stage::Greeting && !line.persistent {
             self.must_clean = true; // It may have been let in.
         }
+        if line.stage != Stage::Greeting {
+            self.session_lasts = at.after(Duration::from_secs(line.expiry.into()));
+        } else if line.late {
+            self.must_clean = true; // Another session may have begun, which would pass for the client's.
+        }
     }
 
     /// Closes the socket.
     pub(super) fn leave(&mut self, world: &mut World, reset: bool) {
         if let Some(line) = self.line.take() {
-            self.on_lost(&line);
+            self.on_lost(&line, world.at);
             world.node.leave(line.link, reset);
             world.node_facts();
         }

@@ -40,6 +40,8 @@ pub struct Client {
     session_kept: bool,
     /// The client's own state is gone: the next connection must start clean.
     must_clean: bool,
+    /// Until then the broker keeps its session, at least.
+    session_lasts: Mono,
 
     // The connection.
     line: Option<Line>,
@@ -67,6 +69,10 @@ struct Line {
     stage: Stage,
     /// The session outlives it.
     persistent: bool,
+    /// By so many seconds.
+    expiry: u32,
+    /// The session that it asked for may have been over.
+    late: bool,
     clean: bool,
     /// An older CONNECT of this client may still take this connection's place.
     raced: bool,
@@ -119,6 +125,7 @@ impl Client {
             filters: Vec::new(),
             session_kept: false,
             must_clean: false,
+            session_lasts: Mono(0),
             line: None,
             old: Vec::new(),
             next_subscription_id: 0,
