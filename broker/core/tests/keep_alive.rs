@@ -268,6 +268,23 @@ fn a_core_that_read_nobody_closed_who_had_pinged() {
     }
 }
 
+/// A process that was stopped (SIGSTOP, a machine that is moved) closed clients for their silence when it went on, before
+/// it read what they had sent. Their time stands still while nobody runs, whoever is due then.
+#[test]
+fn a_process_that_was_stopped_closed_who_had_pinged() {
+    for stopped_ms in [1_600, 20_000, 300_000] {
+        let node = Node::new(1);
+        let mut client = node.connect_with(&keeping(Version::V5, 2));
+        node.advance(Duration::from_millis(1_000));
+        node.stop_for(Duration::from_millis(1_900));
+        node.stop_for(Duration::from_millis(stopped_ms));
+        assert!(!client.is_closed(), "{stopped_ms}");
+        client.send(&[0xC0, 0]);
+        assert_eq!(client.expect(), Packet::PingResp);
+        expect_silence_to_end(&node, &mut client, Duration::from_secs(3));
+    }
+}
+
 /// The same for a client that had not been greeted, and for one that is gone: it is not waited for longer than it may be
 /// silent while it could have been read.
 #[test]

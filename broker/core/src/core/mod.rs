@@ -273,8 +273,7 @@ impl Core {
 
     /// Takes one input. What it causes is appended to `out`.
     pub fn on_input(&mut self, now: Now, input: Input<'_>, out: &mut Outputs) {
-        self.turn_open = true;
-        self.watch.set_now(now);
+        self.begin_turn(now);
         match input {
             Input::ClientAccepted { connection, listener, peer } => {
                 self.on_accepted(now, connection, listener, peer, out);
@@ -317,8 +316,7 @@ impl Core {
     /// Does what is due: timers, and what an earlier turn's budget left undone. To be called when
     /// [`Core::next_timeout`] has come; calling it early does no harm.
     pub fn on_timeout(&mut self, now: Now, out: &mut Outputs) {
-        self.turn_open = true;
-        self.watch.set_now(now);
+        self.begin_turn(now);
         self.on_timers(now, out);
         self.process_postponed(now, out);
         self.process_routes(now, out);
@@ -326,6 +324,15 @@ impl Core {
         self.go_on_sweeping(now, out);
         self.go_on_measuring(now);
         self.go_on_resuming(now, out);
+    }
+
+    fn begin_turn(&mut self, now: Now) {
+        if !self.turn_open {
+            let due = self.next_timeout();
+            self.reading.begin_turn(now.monotonic, due);
+            self.turn_open = true;
+        }
+        self.watch.set_now(now);
     }
 
     /// Ends a turn: everything gathered per turn is worked off and leaves. To be called once after the

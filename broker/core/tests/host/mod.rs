@@ -90,6 +90,14 @@ impl Node {
         self.world.borrow_mut().advance(duration);
     }
 
+    /// Lets time pass in which nobody runs, then lets all run.
+    pub fn stop_for(&self, duration: Duration) {
+        let mut world = self.world.borrow_mut();
+        let target = world.now().monotonic.after(duration);
+        world.move_to(target);
+        world.run();
+    }
+
     /// Sets the wall clock back or forth without any time passing: clocks are corrected now and then.
     pub fn shift_wall_clock(&self, milliseconds: i64) {
         self.world.borrow_mut().shift_wall_clock(milliseconds);
